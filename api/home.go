@@ -1,0 +1,33 @@
+package api
+
+import "path/filepath"
+
+// Home is where a host keeps its files.
+type Home struct {
+	Dir   string // VPS_HOME; "" for the system's
+	Etc   string // configuration
+	State string // what outlives a boot
+	Run   string // what does not
+}
+
+// HomeAt returns the directories of the host whose home is dir, or of the system's if dir is "".
+func HomeAt(dir string) (Home, error) {
+	if dir == "" {
+		return Home{Etc: "/etc/vps", State: "/var/lib/vps", Run: "/run/vps"}, nil
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return Home{}, err
+	}
+	return Home{
+		Dir:   dir,
+		Etc:   filepath.Join(dir, "etc"),
+		State: filepath.Join(dir, "state"),
+		Run:   filepath.Join(dir, "run"),
+	}, nil
+}
+
+// Snapshots is the directory of the host's snapshot files.
+func (h Home) Snapshots() string { return filepath.Join(h.State, "snapshots") }
+
+func (h Home) log() string { return filepath.Join(h.Run, logName) }

@@ -1,0 +1,307 @@
+// Package cell makes the inside of an instance: its namespaces, its mounts, its devices and console, and in them a stub
+// as pid 1, which then becomes the instance's init, or, in a restore, its process tree.
+//
+// Outside of the instance stays its keeper: a stub that is parent of init and of every exec for as long as the instance
+// lives. It writes each wait status and everything that the console prints to a file, so that nothing is lost
+// while no daemon runs; a new one takes the cell over with [Attach].
+//
+//	slot 0  keeper: obeys batches          descriptor 3  arena
+//	slot 1  keeper: writes wait statuses               4  keeper's end of the socket
+//	slot 2  keeper: copies the console                 5  our end of it, for the next daemon
+//	slot 3  init                                       6  wait statuses
+//	slot 4… exec; then free                            7  console history
+//	                                                   8  console master, 9 slave
+package cell
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"vps/account"
+	"vps/remote"
+)
+
+// Slots of the arena.
+const (
+	slotKeeper = iota
+	slotReaper
+	slotCopier
+	slotInit
+	slotExec
+	execSlots = 4
+	slotFree  = slotExec + execSlots
+)
+
+// Descriptors of the keeper. Those up to fdSocket are init's too.
+const (
+	fdArena = 3 + iota
+	fdSocket
+	fdOurSocket
+	fdStatus
+	fdHistory
+	fdMaster
+	fdSlave
+)
+
+// Files and directories in a cell's run directory.
+const (
+	StatusFile  = "status"
+	HistoryFile = "console"
+	rootDir     = "root"
+	volumesDir  = "volumes"
+)
+
+// Defaults of [Spec].
+const (
+	DefaultArenaBase = 0x600000000000
+	DefaultSlots     = slotFree
+	DefaultSlotSize  = 256 << 10
+)
+
+// Spec says what is built.
+type Spec struct {
+	ID       string
+	Root     string         // the root directory, on the host
+	UserNS   []remote.IDMap // nil: the host's user namespace
+	Hostname string
+	BootID   string // what /proc/sys/kernel/random/boot_id shows; "" for a new one
+
+	// Monotonic and Boottime are what the instance's clocks show at birth, time_namespaces(7).
+	Monotonic, Boottime time.Duration
+
+	// The arena; zero for the defaults. A restore chooses an address that is free in all of its processes.
+	ArenaBase       uint64
+	Slots, SlotSize int
+
+	Group *account.Group      // made by the caller, who removes it
+	Host  func(pid int) error // moves a process to the host's own control group; nil leaves it in ours
+	Run   string              // run directory, which exists; its content is the cell's
+
+	Devices  []Device
+	Mounts   []Mount
+	Masks    []string // paths below /proc and /sys that are hidden
+	ReadOnly []string // paths below /proc and /sys that cannot be written to
+	Sysctl   []Sysctl
+	Files    []File // put over files of the root
+	Console  bool
+}
+
+// Device is something below /dev.
+type Device struct {
+	Path string // below /dev
+	Node string // a device node of the host's
+	Link string // or the target of a symbolic link
+}
+
+// Mount is a volume.
+type Mount struct {
+	Source   string // on the host; "" for a tmpfs
+	Target   string // inside
+	ReadOnly bool
+	Size     uint64 // of a tmpfs, bytes; 0 for the kernel's default
+}
+
+// Sysctl is a value for a file of /proc/sys.
+type Sysctl struct{ Path, Value string }
+
+// File is a file of ours that is mounted over one of the instance's.
+type File struct {
+	Path    string
+	Content string
+}
+
+// Stub is a process of a cell.
+type Stub struct {
+	PID   int // on the host
+	PidFD int
+	Page  *remote.Page
+}
+
+func (s Stub) run(ctx context.Context, build func(b *remote.Batch)) error {
+	b := s.Page.Batch()
+	build(b)
+	return b.Run(ctx, s.PidFD)
+}
+
+func (s Stub) kill() error {
+	if err := unix.PidfdSendSignal(s.PidFD, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+		return fmt.Errorf("kill process %d: %w", s.PID, err)
+	}
+	return nil
+}
+
+// Cell is the inside of an instance with its keeper.
+type Cell struct {
+	Arena  *remote.Arena
+	Keeper Stub
+	Init   Stub
+
+	// Socket is our end of a SOCK_SEQPACKET pair whose other end is descriptor SocketFD of the keeper and of each stub.
+	Socket   *os.File
+	SocketFD int
+
+	Console *os.File // the console's master side, nil if there is none
+
+	group    *account.Group
+	run      string
+	base     uint64
+	slotSize int
+	firstUID int // the host's id of the instance's root
+	started  State
+	statuses *statuses
+	init     *Process
+	ours     bool // the keeper is our child
+
+	exec sync.Mutex   // one birth at a time
+	free chan int     // exec slots
+	once sync.Once    // Destroy
+	gone chan struct{} // closed when Destroy has ended
+	err  error
+}
+
+// Build makes the keeper, the namespaces and everything in them, up to a parked stub that is pid 1, root there with all
+// privileges. After an error nothing is left. Besides the run directory's content nothing outlives the cell.
+//
+// The calling process is root of the host's user namespace, or has at least the privileges to write id maps, to mount,
+// and over the control groups.
+func Build(ctx context.Context, spec Spec) (c *Cell, err error) {
+	c = newCell(spec)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.Destroy(context.WithoutCancel(ctx)))
+			c = nil
+		}
+	}()
+	if err := c.spawn(ctx, spec); err != nil {
+		return nil, err
+	}
+	if err := c.birth(ctx, spec); err != nil {
+		return nil, err
+	}
+	if err := c.furnish(ctx, spec); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func newCell(spec Spec) *Cell {
+	c := &Cell{
+		Keeper: Stub{PidFD: -1}, Init: Stub{PidFD: -1},
+		SocketFD: fdSocket,
+		group:    spec.Group,
+		run:      spec.Run,
+		base:     spec.ArenaBase,
+		slotSize: spec.SlotSize,
+		free:     make(chan int, execSlots),
+		gone:     make(chan struct{}),
+	}
+	if c.base == 0 {
+		c.base = DefaultArenaBase
+	}
+	if c.slotSize == 0 {
+		c.slotSize = DefaultSlotSize
+	}
+	if len(spec.UserNS) > 0 {
+		c.firstUID = spec.UserNS[0].Host
+	}
+	for i := range execSlots {
+		c.free <- slotExec + i
+	}
+	return c
+}
+
+// FreeSlots tells which slots of the arena are for the caller's use.
+func (c *Cell) FreeSlots() (first, n int) { return slotFree, c.Arena.Slots() - slotFree }
+
+// Take duplicates a descriptor of one of the cell's stubs into our process. The caller closes it.
+func (s Stub) Take(fd int) (*os.File, error) {
+	n, err := unix.PidfdGetfd(s.PidFD, fd, 0)
+	if err != nil {
+		return nil, fmt.Errorf("take descriptor %d of process %d: %w", fd, s.PID, err)
+	}
+	return os.NewFile(uintptr(n), fmt.Sprintf("process %d descriptor %d", s.PID, fd)), nil
+}
+
+// send puts files into the socket, for a ReceiveAll. What is sent before the stub asks for it never makes a stub wait for us.
+func (c *Cell) send(files ...*os.File) error {
+	fds := make([]int, len(files))
+	for i, f := range files {
+		fds[i] = int(f.Fd())
+	}
+	if err := unix.Sendmsg(int(c.Socket.Fd()), []byte{0}, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL); err != nil {
+		return fmt.Errorf("send descriptors: %w", err)
+	}
+	return nil
+}
+
+// Destroy kills all processes of the cell, waits for their end, and lets go of it. It may be called more than once.
+// The control group and the run directory stay the caller's.
+func (c *Cell) Destroy(ctx context.Context) error {
+	c.once.Do(func() {
+		c.err = c.destroy(ctx)
+		close(c.gone)
+	})
+	<-c.gone
+	return c.err
+}
+
+func (c *Cell) destroy(ctx context.Context) error {
+	var errs []error
+	if c.Init.PidFD >= 0 {
+		// It may not be in its group yet.
+		errs = append(errs, c.Init.kill(), c.group.Kill(), c.group.WaitEmpty(ctx))
+	}
+	if c.Keeper.PidFD >= 0 {
+		errs = append(errs, c.Keeper.kill(), c.reap(ctx))
+	}
+	errs = append(errs, c.unmountVolumes())
+	c.Close()
+	return errors.Join(errs...)
+}
+
+// reap waits for the keeper's end.
+func (c *Cell) reap(ctx context.Context) error {
+	if err := waitReadable(ctx, c.Keeper.PidFD); err != nil {
+		return fmt.Errorf("wait for the keeper's end: %w", err)
+	}
+	if c.ours {
+		var status unix.WaitStatus
+		for {
+			_, err := unix.Wait4(c.Keeper.PID, &status, unix.WALL, nil)
+			if err != unix.EINTR {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// Close lets go of the cell, which goes on. It must not be used any more.
+func (c *Cell) Close() {
+	for _, f := range []*os.File{c.Socket, c.Console} {
+		if f != nil {
+			f.Close()
+		}
+	}
+	if c.statuses != nil {
+		c.statuses.close()
+	}
+	for _, s := range []*Stub{&c.Keeper, &c.Init} {
+		if s.PidFD >= 0 {
+			unix.Close(s.PidFD)
+		}
+	}
+	if c.Arena != nil {
+		c.Arena.Close()
+	}
+}
+
+// History is the path of the file with what the console printed.
+func (c *Cell) History() string { return filepath.Join(c.run, HistoryFile) }

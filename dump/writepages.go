@@ -1,0 +1,234 @@
+package dump
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+)
+
+// WritePages writes the pages of ranges of the object k, whose record was written before. It calls fill
+// for as many pages at a time as a frame holds, to read the given ranges, one after the other, into
+// buf; that may be straight from a process, as process_vm_readv(2) does. Pages that turn out to be zero
+// are not stored. If fill fails, WritePages returns that error, and nothing is written of this call's buf.
+func (w *Writer) WritePages(k Key, ranges []Range, fill func(buf []byte, ranges []Range) error) error {
+	if err := w.checkRanges(k, ranges); err != nil {
+		return err
+	}
+	rest := slices.Clone(ranges)
+	for len(rest) > 0 {
+		var part []Range
+		part, rest = splitRanges(rest, MaxFrame)
+		if err := w.writeFrame(k, part, fill); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// WriteZeros writes that ranges of the object k are zero: what was stored there before no longer counts.
+func (w *Writer) WriteZeros(k Key, ranges []Range) error {
+	if err := w.checkRanges(k, ranges); err != nil {
+		return err
+	}
+	extents := make([]Extent, len(ranges))
+	for i, r := range ranges {
+		extents[i] = Extent{Range: r, Frame: Zero}
+	}
+	return w.submit(job{emit: func() error { return w.emitRanges(k, Zeros, extents) }})
+}
+
+// WriteShared writes that ranges of the object k are the same pages, not only equal ones, as those of the
+// object from at the same places moved by shift bytes, as they were last written.
+func (w *Writer) WriteShared(k Key, ranges []Range, from Key, shift int64) error {
+	if err := w.checkRanges(k, ranges); err != nil {
+		return err
+	}
+	ranges = slices.Clone(ranges)
+	return w.submit(job{emit: func() error {
+		var zeros, shared []Extent
+		for _, r := range ranges {
+			source := Range{r.Start + uint64(shift), r.End + uint64(shift)}
+			at := source.Start
+			for _, e := range overlap(w.ledger.extents(from), source) {
+				e = e.cut(source, w.ledger.pageSize)
+				if e.Start != at {
+					break
+				}
+				at = e.End
+				e.Range = Range{e.Start - uint64(shift), e.End - uint64(shift)}
+				if e.Frame == Zero {
+					zeros = append(zeros, e)
+				} else {
+					shared = append(shared, e)
+				}
+			}
+			if at != source.End {
+				return fmt.Errorf("write pages of %s: those of %s at %#x: %w", k, from, at, ErrNotFound)
+			}
+		}
+		if err := w.emitRanges(k, Zeros, zeros); err != nil {
+			return err
+		}
+		return w.emitRanges(k, Shared, shared)
+	}})
+}
+
+func (w *Writer) checkRanges(k Key, ranges []Range) error {
+	var last uint64
+	for _, r := range ranges {
+		if err := r.check(uint64(w.pageSize)); err != nil {
+			return fmt.Errorf("write pages of %s: %w", k, err)
+		}
+		if r.Start < last {
+			return fmt.Errorf("write pages of %s: range %v is out of order", k, r)
+		}
+		last = r.End
+	}
+	return nil
+}
+
+// splitRanges takes up to size bytes off the front of ranges, which it changes.
+func splitRanges(ranges []Range, size uint64) (part, rest []Range) {
+	for i, r := range ranges {
+		if r.Len() > size {
+			if size > 0 {
+				part = append(part, Range{r.Start, r.Start + size})
+				ranges[i].Start += size
+			}
+			return part, ranges[i:]
+		}
+		part = append(part, r)
+		size -= r.Len()
+	}
+	return part, nil
+}
+
+// writeFrame writes what fits into one frame.
+func (w *Writer) writeFrame(k Key, ranges []Range, fill func([]byte, []Range) error) error {
+	if err := w.err(); err != nil {
+		return err
+	}
+	size := 0
+	for _, r := range ranges {
+		size += int(r.Len())
+	}
+	buf := <-w.free
+	if cap(buf) < size {
+		buf = make([]byte, size)
+	}
+	release := func() { w.free <- buf }
+	if err := fill(buf[:size], ranges); err != nil {
+		release()
+		return err
+	}
+	s := &prepared{Frame: Frame{Key: k, Kind: Pages}}
+	ready := make(chan struct{})
+	go func() {
+		defer close(ready)
+		s.prepare(w, buf[:size], ranges)
+	}()
+	err := w.submit(job{ready: ready, emit: func() error { return w.emitPages(s) }, after: release})
+	if err != nil {
+		<-ready
+		release()
+	}
+	return err
+}
+
+// prepared is a frame that waits for its place in the file.
+type prepared struct {
+	Frame
+	extents []Extent // of the stored pages; Frame is not yet set
+	zeros   []Extent
+	stored  []byte
+}
+
+// prepare drops the zero pages of buf, then compresses and hashes it.
+func (s *prepared) prepare(w *Writer, buf []byte, ranges []Range) {
+	page := w.pageSize
+	zero := make([]byte, page)
+	kept := 0
+	at := 0
+	for _, r := range ranges {
+		for addr := r.Start; addr < r.End; addr += uint64(page) {
+			content := buf[at : at+page]
+			at += page
+			one := Range{addr, addr + uint64(page)}
+			if bytes.Equal(content, zero) {
+				s.zeros = appendPage(s.zeros, one)
+				continue
+			}
+			s.extents = appendPage(s.extents, one)
+			if kept != at-page {
+				copy(buf[kept:], content)
+			}
+			kept += page
+		}
+	}
+	s.Count = kept / page
+	s.stored = buf[:kept]
+	if w.encoder != nil && kept > 0 {
+		if z := w.encoder.EncodeAll(s.stored, make([]byte, 0, kept/2)); len(z) < kept {
+			s.stored, s.Codec = z, Zstd
+		}
+	}
+	s.Size = len(s.stored)
+	s.Sum = checksum(s.stored)
+	s.Digest = sha256.Sum256(s.stored)
+}
+
+// appendPage appends a page, joined with the last extent if it goes on there.
+func appendPage(extents []Extent, r Range) []Extent {
+	if n := len(extents); n > 0 && extents[n-1].End == r.Start {
+		extents[n-1].End = r.End
+		return extents
+	}
+	return append(extents, Extent{Range: r, Frame: Zero})
+}
+
+// emitPages writes a frame with its pages, and another one for those that are zero.
+func (w *Writer) emitPages(s *prepared) error {
+	if s.Count > 0 {
+		f := &s.Frame
+		f.Number, f.Offset = len(w.ledger.frames), w.off
+		index := 0
+		for i, e := range s.extents {
+			s.extents[i].Frame, s.extents[i].Index = f.Number, index
+			index += int(e.Len()) / w.pageSize
+		}
+		if err := w.emitFrame(f, s.extents); err != nil {
+			return err
+		}
+		if f.Codec == Plain {
+			if err := w.put(make([]byte, paddingAt(w.off, int64(w.pageSize)))); err != nil {
+				return err
+			}
+		}
+		f.Start = w.off
+		if err := w.put(s.stored); err != nil {
+			return err
+		}
+	}
+	return w.emitRanges(s.Key, Zeros, s.zeros)
+}
+
+// emitRanges writes frames that store nothing.
+func (w *Writer) emitRanges(k Key, kind FrameKind, extents []Extent) error {
+	for len(extents) > 0 {
+		n := min(len(extents), maxRanges)
+		f := &Frame{Number: len(w.ledger.frames), Offset: w.off, Key: k, Kind: kind}
+		if err := w.emitFrame(f, extents[:n]); err != nil {
+			return err
+		}
+		extents = extents[n:]
+	}
+	return nil
+}
+
+func (w *Writer) emitFrame(f *Frame, extents []Extent) error {
+	if err := w.ledger.frame(f, extents); err != nil {
+		return fmt.Errorf("write %w", err)
+	}
+	return w.write(appendFrame(nil, f, extents))
+}

@@ -1,0 +1,232 @@
+package dump
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/klauspost/compress/zstd"
+	"google.golang.org/protobuf/proto"
+)
+
+// buffers is the number of frames on their way: one is filled, one hashed, one written.
+const buffers = 3
+
+// Writer writes a snapshot. What it is given goes through a pipeline: frames are compressed and hashed
+// while earlier ones are written, in the order of the calls. Its methods may be called from several
+// goroutines. The first failure to write is final: every later call returns it.
+//
+// Exactly one of Close and Abort ends a Writer.
+type Writer struct {
+	out      *bufio.Writer
+	off      int64
+	sum      hash.Hash
+	ledger   *ledger
+	pageSize int
+	codec    Codec
+	encoder  *zstd.Encoder
+	free     chan []byte // buffers for frames
+	queue    chan job    // in the order of the file
+	finished chan struct{}
+
+	mu     sync.Mutex // orders submissions against the end of the queue
+	closed bool
+
+	failure atomic.Pointer[error]
+}
+
+// job is something to be written: emit writes it, in its turn and once ready is closed.
+type job struct {
+	ready <-chan struct{} // nil: at once
+	emit  func() error
+	after func() // nil or called in the end, whether it was emitted or not
+}
+
+// NewWriter begins a snapshot on w with the header, whose page size counts. Pages are stored by the codec.
+func NewWriter(w io.Writer, h *Header, codec Codec) (*Writer, error) {
+	return newWriter(w, h, Version{Major, Minor}, codec)
+}
+
+func newWriter(w io.Writer, h *Header, v Version, codec Codec) (*Writer, error) {
+	b, err := appendHeader(nil, h, v)
+	if err != nil {
+		return nil, err
+	}
+	writer := &Writer{
+		out:      bufio.NewWriterSize(w, chunk),
+		sum:      sha256.New(),
+		ledger:   newLedger(h),
+		pageSize: int(h.PageSize),
+		codec:    codec,
+		free:     make(chan []byte, buffers),
+		queue:    make(chan job, 64),
+		finished: make(chan struct{}),
+	}
+	switch codec {
+	case Plain:
+	case Zstd:
+		writer.encoder, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false))
+		if err != nil {
+			return nil, fmt.Errorf("start zstd: %w", err)
+		}
+	default:
+		return nil, fmt.Errorf("write snapshot: %s: %w", codec, ErrUnsupported)
+	}
+	for range buffers {
+		writer.free <- nil
+	}
+	go writer.run()
+	return writer, writer.submit(job{emit: func() error { return writer.write(b) }})
+}
+
+// run writes the jobs. After a failure it only takes them off the queue, so that nobody waits in vain.
+func (w *Writer) run() {
+	defer close(w.finished)
+	for j := range w.queue {
+		if j.ready != nil {
+			<-j.ready
+		}
+		if w.err() == nil {
+			if err := j.emit(); err != nil {
+				w.fail(err)
+			}
+		}
+		if j.after != nil {
+			j.after()
+		}
+	}
+}
+
+func (w *Writer) err() error {
+	if err := w.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// fail records the first failure.
+func (w *Writer) fail(err error) { w.failure.CompareAndSwap(nil, &err) }
+
+func (w *Writer) submit(j job) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.err(); err != nil {
+		return err
+	}
+	if w.closed {
+		return ErrClosed
+	}
+	w.queue <- j
+	return nil
+}
+
+// end closes the queue after a last job and waits until it is empty.
+func (w *Writer) end(last job) error {
+	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
+		return ErrClosed
+	}
+	w.closed = true
+	w.queue <- last
+	close(w.queue)
+	w.mu.Unlock()
+	<-w.finished
+	return w.err()
+}
+
+// write puts out bytes that the digest covers.
+func (w *Writer) write(b []byte) error {
+	w.sum.Write(b)
+	return w.put(b)
+}
+
+// put puts out bytes that it does not cover.
+func (w *Writer) put(b []byte) error {
+	if len(b) >= chunk {
+		if err := w.flush(); err != nil {
+			return err
+		}
+	}
+	n, err := w.out.Write(b)
+	w.off += int64(n)
+	if err != nil {
+		return fmt.Errorf("write snapshot at offset %d: %w", w.off, err)
+	}
+	return nil
+}
+
+func (w *Writer) flush() error {
+	if err := w.out.Flush(); err != nil {
+		return fmt.Errorf("write snapshot at offset %d: %w", w.off, err)
+	}
+	return nil
+}
+
+// Put writes a record, replacing an earlier one of the same type and id. The message is read before Put returns.
+func (w *Writer) Put(id uint64, m proto.Message) error {
+	k := Key{TypeOf(m), id}
+	if k.Type == Type_TYPE_UNSPECIFIED || id == 0 {
+		return fmt.Errorf("write record %d of %T: not a record: %w", id, m, ErrUnsupported)
+	}
+	b, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(make([]byte, unitHeadSize, 256), m)
+	if err != nil {
+		return fmt.Errorf("write record %s: %w", k, err)
+	}
+	if n := len(b) - unitHeadSize; n > MaxPayload {
+		return fmt.Errorf("write record %s: %d bytes are more than %d: %w", k, n, MaxPayload, ErrLimit)
+	}
+	putUnitHead(b, uint32(k.Type), 0, id)
+	return w.submit(job{emit: func() error {
+		w.ledger.record(k, span{w.off, len(b)})
+		return w.write(b)
+	}})
+}
+
+// Delete withdraws a record and its pages, if it was written.
+func (w *Writer) Delete(k Key) error {
+	if k.Type == Type_TYPE_UNSPECIFIED || k.ID == 0 {
+		return fmt.Errorf("withdraw record %s: not a record: %w", k, ErrUnsupported)
+	}
+	b := make([]byte, unitHeadSize)
+	putUnitHead(b, uint32(k.Type), flagTombstone, k.ID)
+	return w.submit(job{emit: func() error {
+		w.ledger.tombstone(k)
+		return w.write(b)
+	}})
+}
+
+// Flush returns when everything has been handed to the underlying writer.
+func (w *Writer) Flush() error {
+	done := make(chan struct{})
+	if err := w.submit(job{emit: w.flush, after: func() { close(done) }}); err != nil {
+		return err
+	}
+	<-done
+	return w.err()
+}
+
+// Close writes the trailer. The snapshot is whole if it returns nil. It does not close the underlying writer.
+func (w *Writer) Close() error {
+	return w.end(job{emit: func() error {
+		if err := w.put(w.ledger.appendTrailer(nil, w.off, w.sum)); err != nil {
+			return err
+		}
+		return w.flush()
+	}})
+}
+
+// Abort ends the Writer without a trailer, so that no reader takes for whole what was written. After
+// Close or Abort it does nothing. It waits for a write that is under way.
+func (w *Writer) Abort() {
+	w.fail(errAborted)
+	// The end of a Writer that has ended already is not a failure of Abort.
+	_ = w.end(job{emit: func() error { return nil }})
+}
+
+var errAborted = errors.New("snapshot was abandoned")

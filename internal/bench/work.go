@@ -1,0 +1,115 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+)
+
+// work is something that we and the rivals are measured at.
+type work struct {
+	name       string
+	contenders func(*lab) ([]contender, error)
+	goals      map[string]goal // by step
+}
+
+// contender is one who does the work. Contenders take turns, round by round.
+type contender struct {
+	name  string
+	round func() (sample, error) // does the work once and returns what each step of it cost
+	close func() error           // nil if there is nothing to undo
+}
+
+// sample maps steps to their cost, in the step's unit.
+type sample map[string]float64
+
+// goal is what a step shall cost us.
+type goal struct {
+	below  float64 // at most this much, 0 for no such goal
+	faster float64 // at most the rival's cost divided by this
+	rival  string
+}
+
+// result is what one contender's steps cost.
+type result struct {
+	work, step, who string
+	values          []float64
+	goal            goal
+}
+
+const us = "vpsctl"
+
+var works = []work{
+	{"start", startContenders, map[string]goal{"to init's first instruction, ms": {below: 20, faster: 1, rival: "runc"}}},
+	{"run", runContenders, nil},
+	{"exec", execContenders, map[string]goal{"exec of /bin/true, ms": {below: 15}}},
+	{"tiny", tinyContenders, map[string]goal{
+		"tiny: dump and restore, ms": {faster: 2, rival: "criu"}}},
+	{"redis", redisContenders, map[string]goal{
+		"redis: restore, ms": {faster: 3, rival: "criu"}}},
+	{"idle", idleContenders, map[string]goal{"idle instance beyond its processes, MiB": {below: 2}}},
+}
+
+// measure has every contender do the work once for nothing and then rounds times.
+func (w work) measure(l *lab, rounds int) (results []result, err error) {
+	contenders, err := w.contenders(l)
+	defer func() {
+		for _, c := range contenders {
+			if c.close != nil {
+				err = errors.Join(err, c.close())
+			}
+		}
+	}()
+	if err != nil {
+		return nil, err
+	}
+	for i := range rounds + 1 {
+		for _, c := range contenders {
+			if err := l.ctx.Err(); err != nil {
+				return nil, err
+			}
+			s, err := c.round()
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", c.name, err)
+			}
+			if i == 0 {
+				continue
+			}
+			for step, value := range s {
+				results = w.add(results, step, c.name, value)
+			}
+		}
+	}
+	order := func(r result) int {
+		return slices.IndexFunc(contenders, func(c contender) bool { return c.name == r.who })
+	}
+	slices.SortStableFunc(results, func(a, b result) int {
+		if a.step != b.step {
+			return compareSteps(a.step, b.step)
+		}
+		return order(a) - order(b)
+	})
+	fmt.Fprintf(os.Stderr, "%s: done\n", w.name)
+	return results, nil
+}
+
+func (w work) add(results []result, step, who string, value float64) []result {
+	for i := range results {
+		if results[i].step == step && results[i].who == who {
+			results[i].values = append(results[i].values, value)
+			return results
+		}
+	}
+	return append(results, result{w.name, step, who, []float64{value}, w.goals[step]})
+}
+
+func compareSteps(a, b string) int {
+	if a < b {
+		return -1
+	}
+	return 1
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

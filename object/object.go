@@ -1,0 +1,90 @@
+// Package object has one file per kind of kernel object: its record, how it is dumped, how it is restored.
+//
+// Dumping reads from outside, on copies taken by pidfd_getfd and in /proc, while every task of the instance is stopped.
+// Restoring makes an object equal to its record: in the instance's [Maker] where the object carries its opener's
+// credentials, pid or mount, by us where it does not care. What cannot be dumped is a [Refusal], found by a probe
+// before anything is stopped.
+package object
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"google.golang.org/protobuf/proto"
+
+	"vps/dump"
+)
+
+// ErrUnsupported is the class of everything that cannot be dumped.
+var ErrUnsupported = errors.New("not supported")
+
+// Refusal names what stands in the way of a snapshot.
+type Refusal struct {
+	PID    int    `json:"pid"` // inside; 0: the instance itself
+	Comm   string `json:"comm,omitempty"`
+	FD     int    `json:"fd"`            // -1: not a descriptor
+	Object string `json:"object"`        // "io_uring", "tmpfs mount /data"
+	Why    string `json:"why,omitempty"` // default: is not supported
+}
+
+// Error reads as in "pid 214 (nginx) fd 9: io_uring is not supported".
+func (r *Refusal) Error() string {
+	text := ""
+	if r.PID != 0 {
+		text = fmt.Sprintf("pid %d (%s) ", r.PID, r.Comm)
+	}
+	if r.FD >= 0 {
+		text += fmt.Sprintf("fd %d", r.FD)
+	}
+	if text != "" {
+		text += ": "
+	}
+	if r.Why == "" {
+		return text + r.Object + " is not supported"
+	}
+	return text + r.Object + ": " + r.Why
+}
+
+// Is makes every refusal an [ErrUnsupported].
+func (r *Refusal) Is(target error) bool { return target == ErrUnsupported }
+
+// Sink takes the records and the contents of an instance that is being dumped.
+type Sink interface {
+	// Put writes a record; the type is that of the message.
+	Put(id uint64, m proto.Message) error
+	// Memory writes the content of a Memory record: size bytes of r, holes and zero pages left out.
+	Memory(id uint64, r io.ReaderAt, size int64) error
+}
+
+// Proc is a process of the instance as the dump sees it.
+type Proc struct {
+	PID   int // inside
+	Host  int // in our pid namespace
+	PidFD int
+	Comm  string
+}
+
+// Content gives back the content of a Memory record.
+type Content interface {
+	// Fill writes the pages of Memory record id to w, at their offsets; what is not written is zero.
+	Fill(id uint64, w io.WriterAt) error
+}
+
+// Set is the records of an instance that is to be restored, by id.
+type Set struct {
+	Instance    *dump.Instance
+	Mounts      map[uint64]*dump.Mount
+	Inodes      map[uint64]*dump.Inode
+	Processes   map[uint64]*dump.Process
+	Threads     map[uint64]*dump.Thread
+	Mms         map[uint64]*dump.Mm
+	FdTables    map[uint64]*dump.FdTable
+	SigHands    map[uint64]*dump.SigHand
+	Seccomps    map[uint64]*dump.Seccomp
+	Files       map[uint64]*dump.File
+	Pipes       map[uint64]*dump.Pipe
+	UnixSockets map[uint64]*dump.UnixSocket
+	Ttys        map[uint64]*dump.Tty
+	Memories    map[uint64]*dump.Memory
+}

@@ -1,0 +1,336 @@
+package object
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Status is what /proc/PID/status says about a task (proc_pid_status(5)). Ids are those of the reader's namespaces,
+// but for the last of each of the NS lists, which is that of the task's own pid namespace.
+type Status struct {
+	Name                           string
+	Umask                          uint32
+	State                          byte // R, S, D, T, t, Z, X
+	Tgid, PID, PPID                int
+	TracerPID                      int
+	UIDs, GIDs                     [4]uint32 // real, effective, saved, file system
+	Groups                         []uint32
+	NSpid, NSpgid, NSsid           []int
+	Threads                        int
+	SigPnd, ShdPnd                 uint64
+	SigBlk, SigIgn, SigCgt         uint64
+	CapInh, CapPrm, CapEff, CapBnd uint64
+	CapAmb                         uint64
+	NoNewPrivs                     bool
+	Seccomp                        int // SECCOMP_MODE_
+	SeccompFilters                 int
+	ThreadFeatures                 string // shstk wrss: shadow stacks
+}
+
+// ReadStatus reads the status of a process or thread by its pid or tid here.
+func ReadStatus(pid int) (*Status, error) {
+	text, err := readProc(pid, "status")
+	if err != nil {
+		return nil, err
+	}
+	s, err := parseStatus(text)
+	if err != nil {
+		return nil, fmt.Errorf("/proc/%d/status: %w", pid, err)
+	}
+	return s, nil
+}
+
+// CheckLevel refuses a task in a pid namespace below the instance's, which is level namespaces deep as seen from here
+// (the length of its init's NSpid).
+func (s *Status) CheckLevel(level int) error {
+	if len(s.NSpid) == level {
+		return nil
+	}
+	pid := 0
+	if len(s.NSpid) > level {
+		pid = s.NSpid[level-1]
+	}
+	return &Refusal{PID: pid, Comm: s.Name, FD: -1, Object: "its own pid namespace"}
+}
+
+// Inside returns a task's id, process group and session in its own pid namespace; 0: it lies outside of that.
+func (s *Status) Inside() (pid, pgid, sid int) {
+	return last(s.NSpid), last(s.NSpgid), last(s.NSsid)
+}
+
+func last(ids []int) int {
+	if len(ids) == 0 {
+		return 0
+	}
+	return ids[len(ids)-1]
+}
+
+func parseStatus(text []byte) (*Status, error) {
+	s := &Status{}
+	p := fieldParser{}
+	for line := range bytes.Lines(text) {
+		key, value, ok := bytes.Cut(line, []byte(":"))
+		if !ok {
+			continue
+		}
+		v := string(bytes.TrimSpace(value))
+		switch string(key) {
+		case "Name":
+			// The one free text: "\n" and "\\" are escaped (fs/proc/array.c, proc_task_name).
+			s.Name = unescapeName(strings.TrimSuffix(strings.TrimPrefix(string(value), "\t"), "\n"))
+		case "Umask":
+			s.Umask = uint32(p.uint(v, 8))
+		case "State":
+			if v == "" {
+				return nil, errors.New("empty State")
+			}
+			s.State = v[0]
+		case "Tgid":
+			s.Tgid = p.int(v)
+		case "Pid":
+			s.PID = p.int(v)
+		case "PPid":
+			s.PPID = p.int(v)
+		case "TracerPid":
+			s.TracerPID = p.int(v)
+		case "Uid":
+			copy(s.UIDs[:], p.uint32s(v))
+		case "Gid":
+			copy(s.GIDs[:], p.uint32s(v))
+		case "Groups":
+			s.Groups = p.uint32s(v)
+		case "NSpid":
+			s.NSpid = p.ints(v)
+		case "NSpgid":
+			s.NSpgid = p.ints(v)
+		case "NSsid":
+			s.NSsid = p.ints(v)
+		case "Threads":
+			s.Threads = p.int(v)
+		case "SigPnd":
+			s.SigPnd = p.uint(v, 16)
+		case "ShdPnd":
+			s.ShdPnd = p.uint(v, 16)
+		case "SigBlk":
+			s.SigBlk = p.uint(v, 16)
+		case "SigIgn":
+			s.SigIgn = p.uint(v, 16)
+		case "SigCgt":
+			s.SigCgt = p.uint(v, 16)
+		case "CapInh":
+			s.CapInh = p.uint(v, 16)
+		case "CapPrm":
+			s.CapPrm = p.uint(v, 16)
+		case "CapEff":
+			s.CapEff = p.uint(v, 16)
+		case "CapBnd":
+			s.CapBnd = p.uint(v, 16)
+		case "CapAmb":
+			s.CapAmb = p.uint(v, 16)
+		case "NoNewPrivs":
+			s.NoNewPrivs = v == "1"
+		case "Seccomp":
+			s.Seccomp = p.int(v)
+		case "Seccomp_filters":
+			s.SeccompFilters = p.int(v)
+		case "x86_Thread_features":
+			s.ThreadFeatures = v
+		}
+		if p.err != nil {
+			return nil, fmt.Errorf("%s: %w", key, p.err)
+		}
+	}
+	if s.PID == 0 || s.State == 0 {
+		return nil, errors.New("no Pid or State")
+	}
+	return s, nil
+}
+
+func unescapeName(name string) string {
+	return strings.NewReplacer(`\\`, `\`, `\n`, "\n").Replace(name)
+}
+
+// Stat is what /proc/PID/stat says (proc_pid_stat(5)). Addresses and the exit code are 0 for who may not trace the task.
+type Stat struct {
+	PID                int
+	Comm               string
+	State              byte
+	PPID, PGID, SID    int // in the namespace of the reader's /proc
+	TTY                int // device number of the controlling terminal
+	TPGID              int
+	Flags              uint64 // PF_, include/linux/sched.h
+	Threads            int
+	StartTime          uint64 // in clock ticks since the boot
+	StartCode, EndCode uint64
+	StartStack         uint64
+	ExitSignal         int
+	StartData, EndData uint64
+	StartBrk           uint64
+	ArgStart, ArgEnd   uint64
+	EnvStart, EnvEnd   uint64
+	ExitCode           uint32 // a zombie's wait status
+	Nice               int
+	RTPriority, Policy int
+}
+
+// ReadStat reads the stat file of a process or thread by its pid or tid here.
+func ReadStat(pid int) (*Stat, error) {
+	text, err := readProc(pid, "stat")
+	if err != nil {
+		return nil, err
+	}
+	s, err := parseStat(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+	}
+	return s, nil
+}
+
+func parseStat(text string) (*Stat, error) {
+	// comm is any text, ") R 1" too: its end is the last parenthesis, as nothing but numbers follows.
+	open, end := strings.IndexByte(text, '('), strings.LastIndexByte(text, ')')
+	if open < 0 || end < open {
+		return nil, errors.New("no command name")
+	}
+	f := strings.Fields(text[end+1:])
+	const first = 3 // number in the man page of f[0]
+	if len(f) <= 52-first {
+		return nil, fmt.Errorf("%d fields after the command name", len(f))
+	}
+	p := fieldParser{}
+	num := func(n int) int { return p.int(f[n-first]) }
+	addr := func(n int) uint64 { return p.uint(f[n-first], 10) }
+	s := &Stat{
+		PID: p.int(strings.TrimSpace(text[:open])), Comm: text[open+1 : end], State: f[0][0],
+		PPID: num(4), PGID: num(5), SID: num(6), TTY: num(7), TPGID: num(8), Flags: addr(9),
+		Nice: num(19), Threads: num(20), StartTime: addr(22), StartCode: addr(26), EndCode: addr(27), StartStack: addr(28),
+		ExitSignal: num(38), RTPriority: num(40), Policy: num(41),
+		StartData: addr(45), EndData: addr(46), StartBrk: addr(47),
+		ArgStart: addr(48), ArgEnd: addr(49), EnvStart: addr(50), EnvEnd: addr(51), ExitCode: uint32(num(52)),
+	}
+	return s, p.err
+}
+
+// Membership is a line of /proc/PID/cgroup (cgroups(7)).
+type Membership struct {
+	Hierarchy   int      // 0: cgroup v2
+	Controllers []string // of cgroup v1
+	Path        string   // relative to the root of the reader's cgroup namespace
+}
+
+// ReadCgroups tells which cgroups a process is in.
+func ReadCgroups(pid int) ([]Membership, error) {
+	text, err := readProc(pid, "cgroup")
+	if err != nil {
+		return nil, err
+	}
+	var list []Membership
+	for line := range strings.Lines(string(text)) {
+		part := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
+		if len(part) != 3 {
+			return nil, fmt.Errorf("/proc/%d/cgroup: line %q", pid, line)
+		}
+		n, err := strconv.Atoi(part[0])
+		if err != nil {
+			return nil, fmt.Errorf("/proc/%d/cgroup: %w", pid, err)
+		}
+		m := Membership{Hierarchy: n, Path: part[2]}
+		if part[1] != "" {
+			m.Controllers = strings.Split(part[1], ",")
+		}
+		list = append(list, m)
+	}
+	return list, nil
+}
+
+// Tasks lists the thread ids of a process, ascending, as in its /proc directory.
+func Tasks(pid int) ([]int, error) {
+	dir := "/proc/" + strconv.Itoa(pid) + "/task"
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", dir, err)
+	}
+	defer unix.Close(fd)
+	var tids []int
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := unix.ReadDirent(fd, buf)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", dir, err)
+		}
+		if n == 0 {
+			slices.Sort(tids)
+			return tids, nil
+		}
+		_, _, names := unix.ParseDirent(buf[:n], -1, nil)
+		for _, name := range names {
+			tid, err := strconv.Atoi(name)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", dir, err)
+			}
+			tids = append(tids, tid)
+		}
+	}
+}
+
+// readProc reads a file of a task's directory in /proc with as few calls as there can be.
+func readProc(pid int, name string) ([]byte, error) {
+	path := "/proc/" + strconv.Itoa(pid) + "/" + name
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 0, 4096)
+	for {
+		n, err := unix.Read(fd, buf[len(buf):cap(buf)])
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", path, err)
+		}
+		if n == 0 {
+			return buf, nil
+		}
+		buf = slices.Grow(buf[:len(buf)+n], 4096)
+	}
+}
+
+// fieldParser parses numbers and keeps the first mistake.
+type fieldParser struct{ err error }
+
+func (p *fieldParser) uint(s string, base int) uint64 {
+	v, err := strconv.ParseUint(s, base, 64)
+	if err != nil && p.err == nil {
+		p.err = err
+	}
+	return v
+}
+
+func (p *fieldParser) int(s string) int {
+	v, err := strconv.Atoi(s)
+	if err != nil && p.err == nil {
+		p.err = err
+	}
+	return v
+}
+
+func (p *fieldParser) ints(s string) []int {
+	var list []int
+	for f := range strings.FieldsSeq(s) {
+		list = append(list, p.int(f))
+	}
+	return list
+}
+
+func (p *fieldParser) uint32s(s string) []uint32 {
+	var list []uint32
+	for f := range strings.FieldsSeq(s) {
+		list = append(list, uint32(p.uint(f, 10)))
+	}
+	return list
+}

@@ -1,0 +1,306 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// syscallInstruction is what every vDSO contains, as the fallback of its functions.
+var syscallInstruction = []byte{0x0f, 0x05}
+
+// Live is a process that we have entered: its stopped threads run batches.
+//
+// The process shows an anonymous shared mapping more than before, until [Live.Leave]. No signal handler runs meanwhile, no
+// breakpoint is set (a trap would change a program's handling of SIGTRAP), and no call of ours has a time limit.
+type Live struct {
+	Arena   *Arena
+	leader  *Thread
+	pidfd   int
+	syscall uint64 // address of a syscall instruction
+}
+
+// FindSyscall returns the address of a syscall instruction in the vDSO of a process, which is mapped at [start, end).
+func FindSyscall(pid int, start, end uint64) (uint64, error) {
+	if end <= start || end-start > 1<<20 {
+		return 0, fmt.Errorf("process %d has no vDSO", pid)
+	}
+	text := make([]byte, end-start)
+	if err := ReadMemory(pid, start, text); err != nil {
+		return 0, err
+	}
+	at := bytes.Index(text, syscallInstruction)
+	if at < 0 {
+		return 0, fmt.Errorf("process %d: no syscall instruction in its vDSO", pid)
+	}
+	return start + uint64(at), nil
+}
+
+// Enter maps an arena with the given number of slots into the process of a stopped thread.
+// vdso is where its vDSO lies; pidfd is its process. The caller calls Leave while the thread is still stopped.
+func Enter(leader *Thread, pidfd int, vdsoStart, vdsoEnd uint64, slots, slotSize int) (*Live, error) {
+	at, err := FindSyscall(leader.TID, vdsoStart, vdsoEnd)
+	if err != nil {
+		return nil, err
+	}
+	l := &Live{leader: leader, pidfd: pidfd, syscall: at}
+	saved, err := leader.save()
+	if err != nil {
+		return nil, err
+	}
+	defer leader.back(saved)
+	// An empty name: the padding of the vDSO's ELF header.
+	fd, err := leader.call(at, unix.SYS_MEMFD_CREATE, vdsoStart+8, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, fmt.Errorf("enter process: memfd_create: %w", err)
+	}
+	size := pageSize + slots*slotSize
+	file, err := l.take(int(fd), size)
+	if err == nil {
+		var base uint64
+		base, err = leader.call(at, unix.SYS_MMAP, 0, uint64(size), unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC, unix.MAP_SHARED, fd, 0)
+		if err == nil {
+			l.Arena, err = mapArena(file, base, size, slotSize)
+			if err != nil {
+				leader.call(at, unix.SYS_MUNMAP, base, uint64(size))
+			}
+		}
+	}
+	if _, cerr := leader.call(at, unix.SYS_CLOSE, fd); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		if file != nil {
+			file.Close()
+		}
+		return nil, fmt.Errorf("enter process: %w", err)
+	}
+	copy(l.Arena.mem, stubCode())
+	return l, nil
+}
+
+func (l *Live) take(fd, size int) (*os.File, error) {
+	n, err := unix.PidfdGetfd(l.pidfd, fd, 0)
+	if err != nil {
+		return nil, fmt.Errorf("pidfd_getfd: %w", err)
+	}
+	file := os.NewFile(uintptr(n), "live-arena")
+	return file, file.Truncate(int64(size))
+}
+
+// Leave unmaps the arena. The leader must be stopped.
+func (l *Live) Leave() error {
+	saved, err := l.leader.save()
+	if err != nil {
+		return err
+	}
+	_, err = l.leader.call(l.syscall, unix.SYS_MUNMAP, l.Arena.base, uint64(l.Arena.Size()))
+	if berr := l.leader.back(saved); err == nil {
+		err = berr
+	}
+	if cerr := l.Arena.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// Job is a batch that a stopped thread of the process is to run.
+type Job struct {
+	Thread *Thread
+	Batch  *Batch
+}
+
+// Run lets stopped threads run a batch each, at the same time, and puts each back to where it was.
+// A batch must have room for a signal frame, about 4 to 12 KiB.
+func (l *Live) Run(ctx context.Context, jobs []Job) error {
+	saved := make([]*moment, len(jobs))
+	var first error
+	note := func(err error) {
+		if first == nil {
+			first = err
+		}
+	}
+	for i, job := range jobs {
+		s, err := job.Thread.save()
+		if err != nil {
+			note(err)
+			break
+		}
+		saved[i] = s
+		if err := l.start(job, s); err != nil {
+			note(err)
+			saved[i] = nil
+			break
+		}
+	}
+	for i, job := range jobs {
+		if saved[i] == nil {
+			continue
+		}
+		if err := job.Batch.Wait(ctx, l.pidfd); err != nil {
+			note(fmt.Errorf("task %d: %w", job.Thread.TID, err))
+		}
+	}
+	for i, job := range jobs {
+		if saved[i] == nil {
+			continue
+		}
+		if err := job.Thread.Interrupt(); err != nil {
+			note(err)
+			continue
+		}
+		if err := job.Thread.WaitStop(); err != nil {
+			note(err)
+			continue
+		}
+		if err := job.Thread.put(saved[i]); err != nil {
+			note(err)
+		}
+	}
+	return first
+}
+
+func (l *Live) start(job Job, s *moment) error {
+	b := job.Batch
+	b.Mode, b.Spin = heal, 1<<24
+	at := b.Space(len(s.xstate) + 1024)
+	at = (at + 63) &^ 63
+	if b.err != nil {
+		return b.err
+	}
+	copy(b.Bytes(at, len(s.xstate)+512), frame(uint64(at), s.regs, s.xstate, s.mask))
+	b.seal()
+	b.page.setFrame(uint64(at))
+	if err := job.Thread.SetSigMask(^uint64(0)); err != nil {
+		return err
+	}
+	regs := s.regs
+	regs.enter(l.Arena.base, b.page.address)
+	if err := job.Thread.SetRegisters(regs); err != nil {
+		return err
+	}
+	b.page.Start()
+	return job.Thread.resume(unix.PTRACE_CONT, 0)
+}
+
+// moment is what a thread was doing before we used it.
+type moment struct {
+	regs   Registers
+	xstate []byte
+	mask   uint64
+	rseq   Rseq
+	cs     [8]byte // rseq_cs: the kernel clears it when it finds the thread elsewhere
+}
+
+func (th *Thread) save() (*moment, error) {
+	s := &moment{}
+	var err error
+	if s.regs, err = th.Registers(); err != nil {
+		return nil, err
+	}
+	if s.xstate, err = th.XState(); err != nil {
+		return nil, err
+	}
+	if s.mask, err = th.SigMask(); err != nil {
+		return nil, err
+	}
+	if s.rseq, err = th.Rseq(); err == nil && s.rseq.Address != 0 {
+		if err := ReadMemory(th.TID, s.rseq.Address+8, s.cs[:]); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// put gives the thread, which is stopped where signals are looked for, its registers and mask back.
+// The stub does not touch the extended state.
+func (th *Thread) put(s *moment) error {
+	if err := th.SetRegisters(s.regs); err != nil {
+		return err
+	}
+	if s.cs != [8]byte{} {
+		if err := WriteMemory(th.TID, s.rseq.Address+8, s.cs[:]); err != nil {
+			return err
+		}
+	}
+	return th.SetSigMask(s.mask)
+}
+
+// back is put for a thread that is stopped at the exit of a call: it is stopped anew on its way out of the kernel, where a call
+// that the registers show as interrupted is restarted when the thread goes on.
+func (th *Thread) back(s *moment) error {
+	if err := th.Settle(s.regs); err != nil {
+		return err
+	}
+	return th.put(s)
+}
+
+// Settle sets the registers of a thread that is stopped anywhere, and stops it anew on its way out of the kernel.
+func (th *Thread) Settle(regs Registers) error {
+	if err := th.SetRegisters(regs); err != nil {
+		return err
+	}
+	if err := th.Interrupt(); err != nil {
+		return err
+	}
+	if err := th.resume(unix.PTRACE_CONT, 0); err != nil {
+		return err
+	}
+	return th.WaitStop()
+}
+
+// Syscall makes one system call in a stopped thread, by a syscall instruction at the given address.
+// The thread is then stopped at its exit: [Thread.Settle] must follow.
+func (th *Thread) Syscall(at uint64, nr int, args ...uint64) (uint64, error) {
+	return th.call(at, nr, args...)
+}
+
+func (th *Thread) call(at uint64, nr int, args ...uint64) (uint64, error) {
+	regs, err := th.Registers()
+	if err != nil {
+		return 0, err
+	}
+	var all [6]uint64
+	copy(all[:], args)
+	regs.call(at, nr, all)
+	if err := th.SetSigMask(^uint64(0)); err != nil {
+		return 0, err
+	}
+	if err := th.SetRegisters(regs); err != nil {
+		return 0, err
+	}
+	for range 2 { // entry, exit
+		if err := th.resume(unix.PTRACE_SYSCALL, 0); err != nil {
+			return 0, err
+		}
+		if err := th.waitSyscall(); err != nil {
+			return 0, err
+		}
+	}
+	if regs, err = th.Registers(); err != nil {
+		return 0, err
+	}
+	if v := int64(regs.Rax); v < 0 && v > -4096 {
+		return 0, unix.Errno(-v)
+	}
+	return regs.Rax, nil
+}
+
+// waitSyscall waits for a stop at the entry or exit of a call.
+func (th *Thread) waitSyscall() error {
+	for {
+		ws, err := th.wait()
+		if err != nil {
+			return err
+		}
+		if ws.StopSignal() == unix.SIGTRAP|0x80 {
+			return nil
+		}
+		if err := th.resume(unix.PTRACE_SYSCALL, 0); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,54 @@
+package remote
+
+import (
+	"context"
+
+	"golang.org/x/sys/unix"
+)
+
+// Script is a sequence of calls that need not fit in one batch: it is run whenever the slot gets full.
+// The first error ends it and stays.
+type Script struct {
+	ctx   context.Context
+	page  *Page
+	pidfd int
+	batch *Batch
+	err   error
+}
+
+// Script begins a script for an idle stub.
+func (p *Page) Script(ctx context.Context, pidfd int) *Script {
+	return &Script{ctx: ctx, page: p, pidfd: pidfd, batch: p.Batch()}
+}
+
+// Room returns a batch in which at least n bytes are free: calls, at 64 bytes each, and their data.
+// Results and addresses of an earlier one are not valid in it.
+func (s *Script) Room(n int) *Batch {
+	if s.batch.Room() < n {
+		s.flush()
+	}
+	return s.batch
+}
+
+// Call adds a call without data.
+func (s *Script) Call(what string, nr int, args ...any) { s.Room(2*entrySize).Call(what, nr, args...) }
+
+func (s *Script) flush() {
+	if s.err == nil && s.batch.Len() > 0 {
+		s.err = s.batch.Run(s.ctx, s.pidfd)
+	}
+	s.batch = s.page.Batch()
+}
+
+// Run runs what is left and returns the first error of the whole script.
+func (s *Script) Run() error {
+	s.flush()
+	return s.err
+}
+
+// Unmap adds the calls that unmap everything but the arena.
+func (s *Script) Unmap(a *Arena) {
+	end := a.base + uint64(len(a.mem))
+	s.Call("unmap what lies below", unix.SYS_MUNMAP, 0, a.base)
+	s.Call("unmap what lies above", unix.SYS_MUNMAP, end, TaskSize-end)
+}

@@ -1,0 +1,69 @@
+package remote
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// IDMap maps a range of ids of a user namespace to ids of the host.
+type IDMap struct{ Inside, Host, Size int }
+
+// SpawnOptions say where the first stub of an arena is born.
+type SpawnOptions struct {
+	UserNS    []IDMap // a new user namespace with these uids and gids; nil: ours
+	CgroupFD  int     // a cgroup v2 directory, with UseCgroup
+	UseCgroup bool
+	Files     []*os.File // descriptors 4 and up; the arena is descriptor 3, 0 to 2 are /dev/null
+}
+
+// Spawn makes the first stub of an arena: a child of ours, in its own session, that waits in the given slot.
+// It returns its pid and a pidfd, which the caller closes; the caller reaps it too.
+// It is root in its user namespace, with all privileges there.
+func Spawn(a *Arena, slot int, opt SpawnOptions) (pid, pidfd int, err error) {
+	image, err := memfd("vps-stub")
+	if err != nil {
+		return 0, -1, err
+	}
+	defer image.Close()
+	if _, err := image.Write(loader(a.base, uint64(a.Size()), a.Page(slot).address)); err != nil {
+		return 0, -1, fmt.Errorf("write stub image: %w", err)
+	}
+	// A file that is open for writing cannot be executed.
+	ro, err := os.Open("/proc/self/fd/" + strconv.Itoa(int(image.Fd())))
+	if err != nil {
+		return 0, -1, err
+	}
+	defer ro.Close()
+	image.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return 0, -1, err
+	}
+	defer null.Close()
+
+	files := []uintptr{null.Fd(), null.Fd(), null.Fd(), a.file.Fd()}
+	for _, f := range opt.Files {
+		files = append(files, f.Fd())
+	}
+	attr := &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd, UseCgroupFD: opt.UseCgroup, CgroupFD: opt.CgroupFD}
+	if opt.UserNS != nil {
+		attr.Cloneflags = unix.CLONE_NEWUSER
+		for _, m := range opt.UserNS {
+			attr.UidMappings = append(attr.UidMappings, syscall.SysProcIDMap{ContainerID: m.Inside, HostID: m.Host, Size: m.Size})
+		}
+		attr.GidMappings = attr.UidMappings
+		attr.GidMappingsEnableSetgroups = true
+		attr.Credential = &syscall.Credential{}
+	}
+	pid, err = syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(int(ro.Fd())), []string{"vps-stub"}, &syscall.ProcAttr{
+		Dir: "/", Env: []string{}, Files: files, Sys: attr,
+	})
+	if err != nil {
+		return 0, -1, fmt.Errorf("spawn stub: %w", err)
+	}
+	return pid, pidfd, nil
+}

@@ -1,0 +1,262 @@
+// Package suspend stops an instance: every task is held on its way out of the kernel, with the call that it was in
+// still to be made, and then either goes on or is left to the freezer. A suspended instance depends on nobody.
+//
+// The cgroup freezer stops all tasks at one moment, but answers EINTR to some calls; a tracer sees that and puts the
+// calls back. So an instance is frozen, each task is seized in the freezer, and the freezer let go: the tracer
+// holds them, and can have them run batches. At the end the freezer takes over again, or all go on.
+package suspend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"vps/remote"
+)
+
+// Group is the part of an instance's cgroup that stopping it needs.
+type Group interface {
+	Freeze(ctx context.Context) error
+	Thaw(ctx context.Context) error
+	Frozen() (bool, error)
+	Procs() ([]int, error) // the processes of the whole subtree, as pids here
+}
+
+// Instance is a stopped instance.
+type Instance struct {
+	Tracer    *remote.Tracer
+	Processes []*Process // parents before their children where both are known
+	group     Group
+	Suspended bool // it was suspended when it was found
+}
+
+// Process is a stopped process, or a zombie.
+type Process struct {
+	Host    int // its pid here
+	PidFD   int
+	Zombie  bool
+	Threads []*remote.Thread // the leader's first; none of a zombie
+}
+
+// Hold stops an instance, calls f, and lets it go on; it is left in the freezer if leave says so, or if it was found
+// there. What f does must not change an instance that goes on.
+func Hold(ctx context.Context, g Group, leave func() (frozen bool), f func(*Instance) error) error {
+	frozen, err := g.Frozen()
+	if err != nil {
+		return err
+	}
+	if err := g.Freeze(ctx); err != nil {
+		return errors.Join(fmt.Errorf("freeze: %w", err), undo(g, frozen))
+	}
+	in := &Instance{group: g, Suspended: frozen}
+	defer in.close()
+	err = remote.Trace(func(t *remote.Tracer) error {
+		in.Tracer = t
+		err := in.hold(ctx, f)
+		if frozen || err == nil && leave() {
+			err = errors.Join(err, g.Freeze(context.WithoutCancel(ctx)))
+		}
+		return err
+	})
+	if err != nil {
+		return errors.Join(err, undo(g, frozen))
+	}
+	return nil
+}
+
+// undo brings the freezer back to the state in which it was found.
+func undo(g Group, frozen bool) error {
+	if frozen {
+		return g.Freeze(context.Background())
+	}
+	return g.Thaw(context.Background())
+}
+
+func (in *Instance) hold(ctx context.Context, f func(*Instance) error) error {
+	if err := in.find(); err != nil {
+		return err
+	}
+	for _, p := range in.Processes {
+		if err := in.seize(p); err != nil {
+			return err
+		}
+	}
+	for _, p := range in.Processes {
+		for _, th := range p.Threads {
+			if err := th.WaitStop(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := in.group.Thaw(ctx); err != nil {
+		return fmt.Errorf("thaw: %w", err)
+	}
+	for _, p := range in.Processes {
+		for _, th := range p.Threads {
+			if err := putBack(th); err != nil {
+				return err
+			}
+		}
+	}
+	return f(in)
+}
+
+// find lists the processes: the group's, and their children that are zombies, which no cgroup lists.
+func (in *Instance) find() error {
+	pids, err := in.group.Procs()
+	if err != nil {
+		return err
+	}
+	seen := make(map[int]bool)
+	for _, pid := range pids {
+		seen[pid] = true
+		in.Processes = append(in.Processes, &Process{Host: pid, PidFD: -1})
+	}
+	for _, pid := range pids {
+		children, err := Children(pid)
+		if err != nil {
+			return err
+		}
+		for _, child := range children {
+			if !seen[child] {
+				seen[child] = true
+				in.Processes = append(in.Processes, &Process{Host: child, PidFD: -1, Zombie: true})
+			}
+		}
+	}
+	return nil
+}
+
+// Children returns the children of all threads of a process (/proc/PID/task/TID/children, proc_tid_children(5)).
+func Children(pid int) ([]int, error) {
+	tids, err := Threads(pid)
+	if err != nil {
+		return nil, err
+	}
+	var list []int
+	for _, tid := range tids {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, tid))
+		if err != nil {
+			return nil, err
+		}
+		for field := range strings.FieldsSeq(string(text)) {
+			child, err := strconv.Atoi(field)
+			if err != nil {
+				return nil, fmt.Errorf("children of process %d: %w", pid, err)
+			}
+			list = append(list, child)
+		}
+	}
+	return list, nil
+}
+
+// Threads returns the tids of a process, ascending, the leader's first.
+func Threads(pid int) ([]int, error) {
+	dir, err := os.Open(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("threads of process %d: %w", pid, err)
+	}
+	tids := make([]int, 0, len(names))
+	for _, name := range names {
+		tid, err := strconv.Atoi(name)
+		if err != nil {
+			return nil, fmt.Errorf("threads of process %d: %w", pid, err)
+		}
+		tids = append(tids, tid)
+	}
+	slices.SortFunc(tids, func(a, b int) int {
+		if a == pid || b == pid {
+			return map[bool]int{true: -1, false: 1}[a == pid]
+		}
+		return a - b
+	})
+	return tids, nil
+}
+
+func (in *Instance) seize(p *Process) error {
+	var err error
+	if p.PidFD, err = unix.PidfdOpen(p.Host, 0); err != nil {
+		return fmt.Errorf("open process %d: %w", p.Host, err)
+	}
+	if p.Zombie {
+		return nil
+	}
+	tids, err := Threads(p.Host)
+	if err != nil {
+		return err
+	}
+	for _, tid := range tids {
+		th, err := in.Tracer.Seize(tid, false)
+		if err != nil {
+			return err
+		}
+		p.Threads = append(p.Threads, th)
+		if err := th.Interrupt(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// putBack has a call made again that answers EINTR to the freezer, unless a signal is due.
+func putBack(th *remote.Thread) error {
+	regs, err := th.Registers()
+	if err != nil {
+		return err
+	}
+	if !regs.Interrupted() {
+		return nil
+	}
+	due, err := signalDue(th)
+	if err != nil || due {
+		return err
+	}
+	regs.Rewind()
+	return th.SetRegisters(regs)
+}
+
+func signalDue(th *remote.Thread) (bool, error) {
+	mask, err := th.SigMask()
+	if err != nil {
+		return false, err
+	}
+	for _, process := range []bool{false, true} {
+		pending, err := th.Pending(process)
+		if err != nil {
+			return false, err
+		}
+		for _, info := range pending {
+			if mask&(1<<(info[0]-1)) == 0 {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+func (in *Instance) close() {
+	for _, p := range in.Processes {
+		if p.PidFD >= 0 {
+			unix.Close(p.PidFD)
+		}
+	}
+}
+
+// Suspend stops an instance and leaves it in the freezer.
+func Suspend(ctx context.Context, g Group) error {
+	return Hold(ctx, g, func() bool { return true }, func(*Instance) error { return nil })
+}
+
+// Resume lets a suspended instance go on.
+func Resume(ctx context.Context, g Group) error { return g.Thaw(ctx) }
