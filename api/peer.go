@@ -98,19 +98,19 @@ func peerOfSocket(fd int) (*peer, error) {
 	return &peer{pid: int(cred.Pid), uid: int(cred.Uid), pidfd: os.NewFile(uintptr(pidfd), "pidfd")}, nil
 }
 
-// file takes a copy of one of the peer's descriptors, pidfd_getfd(2), so that what goes to a file or a pipe
+// descriptor takes a copy of one of the peer's descriptors, pidfd_getfd(2), so that what goes to a file or a pipe
 // of the client's never passes through the connection.
-func (p *peer) file(fd int) (*os.File, error) {
+func (p *peer) descriptor(fd int) (int, error) {
 	raw, err := p.pidfd.SyscallConn()
 	if err != nil {
-		return nil, fmt.Errorf("pidfd of process %d: %w", p.pid, err)
+		return -1, fmt.Errorf("pidfd of process %d: %w", p.pid, err)
 	}
 	var n int
 	if e := raw.Control(func(pidfd uintptr) { n, err = unix.PidfdGetfd(int(pidfd), fd, 0) }); e != nil {
 		err = e
 	}
 	if err != nil {
-		return nil, fmt.Errorf("take descriptor %d of process %d: %w", fd, p.pid, err)
+		return -1, fmt.Errorf("take descriptor %d of process %d: %w", fd, p.pid, err)
 	}
-	return os.NewFile(uintptr(n), fmt.Sprintf("descriptor %d of process %d", fd, p.pid)), nil
+	return n, nil
 }

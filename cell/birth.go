@@ -11,15 +11,12 @@ import (
 
 // birth makes init, puts it into its control group and gives it its other namespaces.
 func (c *Cell) birth(ctx context.Context, spec Spec) error {
-	init, err := c.clone(ctx, slotInit)
-	if err != nil {
+	var err error
+	if c.Init, c.init, err = c.clone(ctx, slotInit); err != nil {
 		return err
 	}
-	c.Init = init
-	if err := c.group.Add(init.PID); err != nil {
-		return err
-	}
-	if c.init, err = c.statuses.watch(init.PID); err != nil {
+	c.init.Inside = 1
+	if err := c.group.Add(c.Init.PID); err != nil {
 		return err
 	}
 	// From now on the keeper has a child.
@@ -39,22 +36,24 @@ func (c *Cell) birth(ctx context.Context, spec Spec) error {
 }
 
 // clone lets the keeper give birth to a stub in the given slot.
-func (c *Cell) clone(ctx context.Context, slot int) (Stub, error) {
+func (c *Cell) clone(ctx context.Context, slot int) (Stub, *Process, error) {
 	s := Stub{PidFD: -1, Page: c.Arena.Page(slot)}
 	s.Page.Batch() // it waits for its first batch
-	var pid remote.Result
-	b := c.Keeper.Page.Batch()
-	pid = b.Clone("clone3", remote.CloneArgs{Slot: s.Page, ExitSignal: unix.SIGCHLD})
-	if err := b.Run(ctx, c.Keeper.PidFD); err != nil {
-		return s, err
-	}
-	n, err := b.Value(pid)
+	p, err := c.statuses.expect(func() (int, error) {
+		b := c.Keeper.Page.Batch()
+		pid := b.Clone("clone3", remote.CloneArgs{Slot: s.Page, ExitSignal: unix.SIGCHLD})
+		if err := b.Run(ctx, c.Keeper.PidFD); err != nil {
+			return 0, err
+		}
+		n, err := b.Value(pid)
+		return int(n), err
+	})
 	if err != nil {
-		return s, err
+		return s, nil, err
 	}
-	s.PID = int(n)
+	s.PID = p.PID
 	if s.PidFD, err = unix.PidfdOpen(s.PID, 0); err != nil {
-		return s, fmt.Errorf("pidfd_open %d: %w", s.PID, err)
+		return s, p, fmt.Errorf("pidfd_open %d: %w", s.PID, err)
 	}
-	return s, nil
+	return s, p, nil
 }

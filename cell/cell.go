@@ -19,12 +19,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"vps/account"
+	"vps/console"
+	"vps/devfs"
 	"vps/remote"
 )
 
@@ -84,20 +87,13 @@ type Spec struct {
 	Host  func(pid int) error // moves a process to the host's own control group; nil leaves it in ours
 	Run   string              // run directory, which exists; its content is the cell's
 
-	Devices  []Device
+	Devices  []devfs.Node
 	Mounts   []Mount
 	Masks    []string // paths below /proc and /sys that are hidden
 	ReadOnly []string // paths below /proc and /sys that cannot be written to
 	Sysctl   []Sysctl
 	Files    []File // put over files of the root
 	Console  bool
-}
-
-// Device is something below /dev.
-type Device struct {
-	Path string // below /dev
-	Node string // a device node of the host's
-	Link string // or the target of a symbolic link
 }
 
 // Mount is a volume.
@@ -154,16 +150,16 @@ type Cell struct {
 	base     uint64
 	slotSize int
 	firstUID int // the host's id of the instance's root
-	started  State
+	state    State
 	statuses *statuses
 	init     *Process
 	ours     bool // the keeper is our child
 
-	exec sync.Mutex   // one birth at a time
-	free chan int     // exec slots
-	once sync.Once    // Destroy
-	gone chan struct{} // closed when Destroy has ended
-	err  error
+	births sync.Mutex    // the keeper obeys one at a time, and the socket is one for all
+	free   chan int      // exec slots
+	once   sync.Once     // Destroy
+	gone   chan struct{} // closed when Destroy has ended
+	err    error
 }
 
 // Build makes the keeper, the namespaces and everything in them, up to a parked stub that is pid 1, root there with all
@@ -179,16 +175,15 @@ func Build(ctx context.Context, spec Spec) (c *Cell, err error) {
 			c = nil
 		}
 	}()
-	if err := c.spawn(ctx, spec); err != nil {
-		return nil, err
+	for _, step := range []func(context.Context, Spec) error{c.spawn, c.birth, c.furnish} {
+		if err := step(ctx, spec); err != nil {
+			return c, err
+		}
 	}
-	if err := c.birth(ctx, spec); err != nil {
-		return nil, err
+	if err := c.TrimHistory(); err != nil {
+		return c, err
 	}
-	if err := c.furnish(ctx, spec); err != nil {
-		return nil, err
-	}
-	return c, nil
+	return c, c.describe()
 }
 
 func newCell(spec Spec) *Cell {
@@ -229,16 +224,26 @@ func (s Stub) Take(fd int) (*os.File, error) {
 	return os.NewFile(uintptr(n), fmt.Sprintf("process %d descriptor %d", s.PID, fd)), nil
 }
 
-// send puts files into the socket, for a ReceiveAll. What is sent before the stub asks for it never makes a stub wait for us.
-func (c *Cell) send(files ...*os.File) error {
-	fds := make([]int, len(files))
-	for i, f := range files {
-		fds[i] = int(f.Fd())
+// give lets a stub have duplicates of descriptors of ours, and tells their numbers there. They are sent before the stub asks, so that
+// it never has to wait for us. The caller holds c.births, if the cell is in use.
+func (c *Cell) give(ctx context.Context, s Stub, fds []int) ([]int, error) {
+	const most = 200 // per message: SCM_MAX_FD is 253
+	var all []int
+	for part := range slices.Chunk(fds, most) {
+		if err := unix.Sendmsg(int(c.Socket.Fd()), []byte{0}, unix.UnixRights(part...), nil, unix.MSG_NOSIGNAL); err != nil {
+			return nil, fmt.Errorf("send descriptors: %w", err)
+		}
+		var numbers func() []int
+		if err := s.run(ctx, func(b *remote.Batch) { numbers = b.ReceiveAll("receive descriptors", fdSocket, len(part)) }); err != nil {
+			return nil, err
+		}
+		got := numbers()
+		if len(got) != len(part) {
+			return nil, fmt.Errorf("process %d received %d of %d descriptors", s.PID, len(got), len(part))
+		}
+		all = append(all, got...)
 	}
-	if err := unix.Sendmsg(int(c.Socket.Fd()), []byte{0}, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL); err != nil {
-		return fmt.Errorf("send descriptors: %w", err)
-	}
-	return nil
+	return all, nil
 }
 
 // Destroy kills all processes of the cell, waits for their end, and lets go of it. It may be called more than once.
@@ -305,3 +310,27 @@ func (c *Cell) Close() {
 
 // History is the path of the file with what the console printed.
 func (c *Cell) History() string { return filepath.Join(c.run, HistoryFile) }
+
+// historyKept is how much of the console's history stays, and historyLimit by how much it may grow while nobody calls
+// TrimHistory.
+const (
+	historyKept  = 256 << 10
+	historyLimit = 64 << 20
+)
+
+// TrimHistory gives back the oldest part of the console's history, and lets the keeper write on. It is to be called now and then.
+func (c *Cell) TrimHistory() error {
+	size, err := console.Trim(c.History(), historyKept)
+	if err != nil {
+		return err
+	}
+	var limit unix.Rlimit
+	if err = unix.Prlimit(c.Keeper.PID, unix.RLIMIT_FSIZE, nil, &limit); err == nil {
+		limit.Cur = min(limit.Max, uint64(size)+historyLimit)
+		err = unix.Prlimit(c.Keeper.PID, unix.RLIMIT_FSIZE, &limit, nil)
+	}
+	if err != nil && err != unix.ESRCH {
+		return fmt.Errorf("limit the size of %s: %w", c.History(), err)
+	}
+	return nil
+}

@@ -73,10 +73,9 @@ func (c *Cell) prepareRun() error {
 	if err := os.Chmod(c.run, 0o711); err != nil {
 		return err
 	}
-	for _, name := range []string{StatusFile, HistoryFile} {
-		if err := os.Remove(filepath.Join(c.run, name)); err != nil && !os.IsNotExist(err) {
-			return err
-		}
+	// The statuses are an earlier cell's; its console's history goes on.
+	if err := os.Remove(filepath.Join(c.run, StatusFile)); err != nil && !os.IsNotExist(err) {
+		return err
 	}
 	for dir, mode := range map[string]os.FileMode{rootDir: 0o755, volumesDir: 0o711} {
 		if err := os.Mkdir(filepath.Join(c.run, dir), mode); err != nil && !os.IsExist(err) {

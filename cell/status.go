@@ -98,26 +98,31 @@ func openStatuses(path string, keeper int) (*statuses, error) {
 	return &statuses{file: file, keeper: keeper, expected: make(map[int]*Process), ended: make(map[*Process]Exit)}, nil
 }
 
-// watch begins to wait for a child of the keeper, which is alive or whose status has not been read yet.
-func (s *statuses) watch(pid int) (*Process, error) {
+// expect lets birth make a child of the keeper and begins to wait for its end. No status is read meanwhile, so that none is missed.
+func (s *statuses) expect(birth func() (pid int, err error)) (*Process, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	pid, err := birth()
+	if err != nil {
+		return nil, err
+	}
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("pidfd_open %d: %w", pid, err)
 	}
-	return s.watchFD(pid, fd)
+	return s.watch(pid, fd), nil
 }
 
-func (s *statuses) watchFD(pid, fd int) (*Process, error) {
+// watch waits for the end of a process with a non-blocking pidfd, which becomes its own.
+func (s *statuses) watch(pid, fd int) *Process {
 	p := &Process{PID: pid, pidfd: os.NewFile(uintptr(fd), fmt.Sprintf("process %d", pid)), done: make(chan struct{})}
-	s.mu.Lock()
 	s.expected[pid] = p
-	s.mu.Unlock()
 	go func() {
 		p.exit, p.err = s.await(p)
 		p.pidfd.Close()
 		close(p.done)
 	}()
-	return p, nil
+	return p
 }
 
 // await waits for the end of a process and for its record, which the keeper writes a moment later.

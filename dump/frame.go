@@ -129,9 +129,8 @@ func parseFrame(h unitHead, b []byte, number int, off int64, pageSize uint64) (*
 	count, size := binary.LittleEndian.Uint32(b[20:]), binary.LittleEndian.Uint32(b[24:])
 	f.Sum = binary.LittleEndian.Uint32(b[28:])
 	copy(f.Digest[:], b[32:])
-	b = b[frameHeadSize:]
 	switch {
-	case h.flags != 0 || f.Kind < Pages || f.Kind > Shared:
+	case h.flags != 0 || b[2]|b[3] != 0 || f.Kind < Pages || f.Kind > Shared:
 		return nil, nil, formatError(ErrUnsupported, off, "%s: %s with flags %#x is not supported", f, f.Kind, h.flags)
 	case f.Codec != Plain && f.Codec != Zstd:
 		return nil, nil, formatError(ErrUnsupported, off, "%s: %s is not supported", f, f.Codec)
@@ -139,13 +138,13 @@ func parseFrame(h unitHead, b []byte, number int, off int64, pageSize uint64) (*
 		return nil, nil, formatError(ErrUnsupported, off, "%s: sealed with key %d; sealed snapshots are not supported", f, seal)
 	case pack != 0:
 		return nil, nil, formatError(ErrUnsupported, off, "%s: stored in pack %d; snapshots with a parent are not supported", f, pack)
-	case ranges == 0 || ranges > maxRanges || len(b) != int(ranges)*rangeSize:
-		return nil, nil, corrupt(off, "%s: %d ranges in %d bytes", f, ranges, len(b))
+	case ranges == 0 || ranges > maxRanges || len(b) != frameHeadSize+int(ranges)*rangeSize:
+		return nil, nil, corrupt(off, "%s: %d ranges in %d bytes", f, ranges, len(b)-frameHeadSize)
 	case size > MaxFrame || uint64(count) > MaxFrame/pageSize:
 		return nil, nil, corrupt(off, "%s: %d pages in %d bytes are more than a frame may hold", f, count, size)
 	}
 	f.Count, f.Size = int(count), int(size)
-	extents, err := parseRanges(f, b, pageSize)
+	extents, err := parseRanges(f, b[frameHeadSize:], pageSize)
 	if err != nil {
 		return nil, nil, corrupt(off, "%s: %v", f, err)
 	}

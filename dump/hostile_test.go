@@ -145,10 +145,6 @@ func TestForged(t *testing.T) {
 	set32 := func(at int, v uint32) func([]byte) {
 		return func(b []byte) { binary.LittleEndian.PutUint32(b[at:], v) }
 	}
-	squeeze := func(n int) []byte {
-		e, _ := zstd.NewWriter(nil)
-		return e.EncodeAll(make([]byte, n), nil)
-	}
 	shared := func(frame, index int) []byte {
 		first := forgeFrame([][]byte{layout}, plain, page, one, nil)
 		return forge(layout, first, forgeFrame([][]byte{layout, first}, Frame{Kind: Shared}, nil,
@@ -232,9 +228,9 @@ func TestForged(t *testing.T) {
 		{"checksum", behind(Frame{Kind: Pages, Count: 1, Sum: 1}, page, one, nil), "frame 0 of MM 1: checksum mismatch"},
 		{"digest", behind(Frame{Kind: Pages, Count: 1, Digest: [32]byte{1}}, page, one, nil), "frame 0 of MM 1: digest mismatch"},
 		{"no zstd", behind(Frame{Kind: Pages, Count: 1, Codec: Zstd}, []byte("zzzzzzzzzzzz"), one, nil), "frame 0 of MM 1: invalid input"},
-		{"bomb", behind(Frame{Kind: Pages, Count: 1, Codec: Zstd}, squeeze(30<<20), one, nil), "frame 0 of MM 1: "},
-		{"too much", behind(Frame{Kind: Pages, Count: 1, Codec: Zstd}, squeeze(2*pageSize), one, nil), "decompressed to 8192 bytes, not 4096"},
-		{"too little", behind(Frame{Kind: Pages, Count: 1, Codec: Zstd}, squeeze(pageSize-1), one, nil), "decompressed to 4095 bytes, not 4096"},
+		{"bomb", behind(Frame{Kind: Pages, Count: 1, Codec: Zstd}, squeeze(make([]byte, 30<<20)), one, nil), "frame 0 of MM 1: "},
+		{"too much", behind(Frame{Kind: Pages, Count: 1, Codec: Zstd}, squeeze(make([]byte, 2*pageSize)), one, nil), "decompressed to 8192 bytes, not 4096"},
+		{"too little", behind(Frame{Kind: Pages, Count: 1, Codec: Zstd}, squeeze(make([]byte, pageSize-1)), one, nil), "decompressed to 4095 bytes, not 4096"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := readAll(test.file)
@@ -243,6 +239,15 @@ func TestForged(t *testing.T) {
 			}
 		})
 	}
+}
+
+// squeeze compresses b.
+func squeeze(b []byte) []byte {
+	e, err := zstd.NewWriter(nil)
+	if err != nil {
+		panic(err)
+	}
+	return e.EncodeAll(b, nil)
 }
 
 func patch(b []byte, at int, v byte) []byte {

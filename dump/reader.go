@@ -143,16 +143,16 @@ func (r *Reader) frame(h unitHead, payload []byte, at int64) (*PageFrame, error)
 		return nil, corrupt(at, "%v", err)
 	}
 	if f.Codec == Plain && f.Kind == Pages {
-		if err := r.s.padding(int64(pageSize), f.String()); err != nil {
+		if err := r.s.padding(int64(pageSize), f); err != nil {
 			return nil, err
 		}
 	}
 	f.Start = r.s.off
 	u := &PageFrame{Frame: f, Extents: extents}
 	if r.s.file != nil {
-		return u, r.s.skip(int64(f.Size), f.String())
+		return u, r.s.skip(int64(f.Size), f)
 	}
-	r.stored, err = r.s.load(r.stored, f.Size, f.String())
+	r.stored, err = r.s.load(r.stored, f.Size, f)
 	if err != nil {
 		return nil, err
 	}

@@ -34,11 +34,11 @@ func newFileScanner(r io.ReaderAt, size int64) *scanner {
 }
 
 // fill reads exactly len(b) bytes and hashes nothing.
-func (s *scanner) fill(b []byte, what string) error {
+func (s *scanner) fill(b []byte, what any) error {
 	n, err := io.ReadFull(s.r, b)
 	s.off += int64(n)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return formatError(ErrTruncated, s.off, "the snapshot ends within its %s", what)
+		return formatError(ErrTruncated, s.off, "the snapshot ends within its %v", what)
 	}
 	if err != nil {
 		return fmt.Errorf("read snapshot at offset %d: %w", s.off, err)
@@ -47,21 +47,21 @@ func (s *scanner) fill(b []byte, what string) error {
 }
 
 // read is fill, hashed.
-func (s *scanner) read(b []byte, what string) error {
+func (s *scanner) read(b []byte, what any) error {
 	err := s.fill(b, what)
 	s.sum.Write(b)
 	return err
 }
 
 // take reads n bytes into buf, hashed.
-func (s *scanner) take(buf []byte, n int, what string) ([]byte, error) {
+func (s *scanner) take(buf []byte, n int, what any) ([]byte, error) {
 	buf, err := s.load(buf, n, what)
 	s.sum.Write(buf)
 	return buf, err
 }
 
 // load reads n bytes into buf, which grows as they arrive.
-func (s *scanner) load(buf []byte, n int, what string) ([]byte, error) {
+func (s *scanner) load(buf []byte, n int, what any) ([]byte, error) {
 	buf = buf[:0]
 	for len(buf) < n {
 		step := min(n-len(buf), max(len(buf), chunk, cap(buf)-len(buf)))
@@ -75,22 +75,22 @@ func (s *scanner) load(buf []byte, n int, what string) ([]byte, error) {
 }
 
 // padding reads zeros up to a multiple of align.
-func (s *scanner) padding(align int64, what string) error {
+func (s *scanner) padding(align int64, what any) error {
 	at := s.off
 	pad := make([]byte, paddingAt(at, align))
 	if err := s.fill(pad, what); err != nil {
 		return err
 	}
 	if i := slices.IndexFunc(pad, func(c byte) bool { return c != 0 }); i >= 0 {
-		return corrupt(at+int64(i), "%s: padding is not zero", what)
+		return corrupt(at+int64(i), "%v: padding is not zero", what)
 	}
 	return nil
 }
 
 // skip passes over n bytes of a file.
-func (s *scanner) skip(n int64, what string) error {
+func (s *scanner) skip(n int64, what any) error {
 	if s.off+n > s.file.Size() {
-		return formatError(ErrTruncated, s.file.Size(), "the snapshot ends within its %s", what)
+		return formatError(ErrTruncated, s.file.Size(), "the snapshot ends within its %v", what)
 	}
 	s.off += n
 	if n <= int64(s.r.Buffered()) {

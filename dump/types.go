@@ -66,26 +66,32 @@ func TypeOf(m proto.Message) Type { return typeNumbers()[m.ProtoReflect().Descri
 // bytes in a file and a hundred in memory, so the limit on the payload's length alone is not enough.
 const maxFields = 1 << 20
 
+// maxDepth bounds how deep messages stand within each other.
+const maxDepth = 100
+
 // decode turns a payload into the message of its type. Failures are at off.
 func decode(k Key, payload []byte, off int64, v Version) (proto.Message, error) {
 	t, ok := messageTypes()[k.Type]
 	if !ok {
 		return nil, formatError(ErrUnsupported, off, "cannot read record type %d (written by format %s)", uint32(k.Type), v)
 	}
-	if n, err := countFields(payload, t.Descriptor()); err != nil {
+	if n, err := countFields(payload, t.Descriptor(), maxDepth); err != nil {
 		return nil, corrupt(off, "record %s: %v", k, err)
 	} else if n > maxFields {
 		return nil, corrupt(off, "record %s: more than %d fields", k, maxFields)
 	}
 	m := t.New().Interface()
-	if err := (proto.UnmarshalOptions{RecursionLimit: 100}).Unmarshal(payload, m); err != nil {
+	if err := (proto.UnmarshalOptions{RecursionLimit: maxDepth}).Unmarshal(payload, m); err != nil {
 		return nil, corrupt(off, "record %s: %v", k, err)
 	}
 	return m, nil
 }
 
 // countFields counts the length-delimited fields of a message and of those in it.
-func countFields(b []byte, d protoreflect.MessageDescriptor) (int, error) {
+func countFields(b []byte, d protoreflect.MessageDescriptor, depth int) (int, error) {
+	if depth == 0 {
+		return 0, fmt.Errorf("messages more than %d deep", maxDepth)
+	}
 	count := 0
 	for len(b) > 0 {
 		number, kind, n := protowire.ConsumeTag(b)
@@ -99,10 +105,9 @@ func countFields(b []byte, d protoreflect.MessageDescriptor) (int, error) {
 		}
 		if kind == protowire.BytesType {
 			count++
-			// No message of the schema holds itself, so that the depth is the schema's.
 			if f := d.Fields().ByNumber(number); f != nil && f.Message() != nil {
 				inner, _ := protowire.ConsumeBytes(b)
-				c, err := countFields(inner, f.Message())
+				c, err := countFields(inner, f.Message(), depth-1)
 				if err != nil {
 					return 0, err
 				}

@@ -65,7 +65,7 @@ func readUnit(s *scanner, buf []byte) (unitHead, []byte, error) {
 	if h.length > MaxPayload {
 		return h, buf, corrupt(at+16, "%s: %d bytes are more than %d", h, h.length, MaxPayload)
 	}
-	buf, err := s.take(buf, int(h.length), h.String())
+	buf, err := s.take(buf, int(h.length), h)
 	if err != nil {
 		return h, buf, err
 	}

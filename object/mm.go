@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -179,24 +178,15 @@ func (a *AddressSpace) refer(f *os.File, path string, files FileRefs) (*dump.Fil
 	return files.Refer(f, path)
 }
 
-// layout reads the borders of code, data, stack, arguments and environment: proc_pid_stat(5), fields 26 to 28 and 45 to 51.
+// layout reads the borders of code, data, stack, arguments and environment.
 func (a *AddressSpace) layout(mm *dump.Mm) error {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", a.Host))
+	s, err := ReadStat(a.Host)
 	if err != nil {
 		return err
 	}
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	for i, to := range map[int]*uint64{
-		26: &mm.StartCode, 27: &mm.EndCode, 28: &mm.StartStack, 45: &mm.StartData, 46: &mm.EndData, 47: &mm.StartBrk,
-		48: &mm.ArgStart, 49: &mm.ArgEnd, 50: &mm.EnvStart, 51: &mm.EnvEnd,
-	} {
-		if len(fields) < 49 {
-			return fmt.Errorf("process %d: stat has %d fields", a.Host, len(fields)+2)
-		}
-		if *to, err = strconv.ParseUint(fields[i-3], 10, 64); err != nil {
-			return fmt.Errorf("process %d: stat: %w", a.Host, err)
-		}
-	}
+	mm.StartCode, mm.EndCode, mm.StartData, mm.EndData = s.StartCode, s.EndCode, s.StartData, s.EndData
+	mm.StartBrk, mm.StartStack = s.StartBrk, s.StartStack
+	mm.ArgStart, mm.ArgEnd, mm.EnvStart, mm.EnvEnd = s.ArgStart, s.ArgEnd, s.EnvStart, s.EnvEnd
 	return nil
 }
 

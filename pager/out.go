@@ -1,6 +1,7 @@
 package pager
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +14,7 @@ import (
 )
 
 // Dump writes the pages in ranges of a stopped process to w, as pages of the Mm record id.
-func Dump(w *dump.Writer, id uint64, pid int, ranges []dump.Range) error {
+func Dump(ctx context.Context, w *dump.Writer, id uint64, pid int, ranges []dump.Range) error {
 	key := dump.Key{Type: dump.Type_TYPE_MM, ID: id}
 	var mem *os.File
 	defer func() {
@@ -22,6 +23,9 @@ func Dump(w *dump.Writer, id uint64, pid int, ranges []dump.Range) error {
 		}
 	}()
 	return w.WritePages(key, ranges, func(buf []byte, ranges []dump.Range) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		for _, r := range ranges {
 			part := buf[:r.Len()]
 			buf = buf[r.Len():]
@@ -44,13 +48,16 @@ func Dump(w *dump.Writer, id uint64, pid int, ranges []dump.Range) error {
 }
 
 // DumpFile writes the content of r, size bytes, as pages of the Memory record id. If r is a file, its holes are passed over.
-func DumpFile(w *dump.Writer, id uint64, r io.ReaderAt, size int64) error {
+func DumpFile(ctx context.Context, w *dump.Writer, id uint64, r io.ReaderAt, size int64) error {
 	ranges, err := dataRanges(r, size)
 	if err != nil {
 		return err
 	}
 	key := dump.Key{Type: dump.Type_TYPE_MEMORY, ID: id}
 	return w.WritePages(key, ranges, func(buf []byte, ranges []dump.Range) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		for _, rg := range ranges {
 			part := buf[:rg.Len()]
 			buf = buf[rg.Len():]

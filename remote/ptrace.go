@@ -124,6 +124,9 @@ func (th *Thread) resume(request int, sig unix.Signal) error {
 	return nil
 }
 
+// Continue lets a stopped thread run on, still traced.
+func (th *Thread) Continue() error { return th.resume(unix.PTRACE_CONT, 0) }
+
 // Detach lets the thread go on.
 func (th *Thread) Detach() error {
 	if !th.stopped {

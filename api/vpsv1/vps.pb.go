@@ -1609,6 +1609,7 @@ type ExecResponse struct {
 	//	*ExecResponse_Stdout
 	//	*ExecResponse_Stderr
 	//	*ExecResponse_Status
+	//	*ExecResponse_StdinTaken
 	Kind          isExecResponse_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1687,6 +1688,15 @@ func (x *ExecResponse) GetStatus() int32 {
 	return 0
 }
 
+func (x *ExecResponse) GetStdinTaken() int64 {
+	if x != nil {
+		if x, ok := x.Kind.(*ExecResponse_StdinTaken); ok {
+			return x.StdinTaken
+		}
+	}
+	return 0
+}
+
 type isExecResponse_Kind interface {
 	isExecResponse_Kind()
 }
@@ -1707,6 +1717,10 @@ type ExecResponse_Status struct {
 	Status int32 `protobuf:"varint,4,opt,name=status,proto3,oneof"` // 128 + signal if a signal ended the command
 }
 
+type ExecResponse_StdinTaken struct {
+	StdinTaken int64 `protobuf:"varint,5,opt,name=stdin_taken,json=stdinTaken,proto3,oneof"` // bytes of it so far; a client sends at most 256 KiB more, so that a signal gets through
+}
+
 func (*ExecResponse_Pid) isExecResponse_Kind() {}
 
 func (*ExecResponse_Stdout) isExecResponse_Kind() {}
@@ -1714,6 +1728,8 @@ func (*ExecResponse_Stdout) isExecResponse_Kind() {}
 func (*ExecResponse_Stderr) isExecResponse_Kind() {}
 
 func (*ExecResponse_Status) isExecResponse_Kind() {}
+
+func (*ExecResponse_StdinTaken) isExecResponse_Kind() {}
 
 // ExecFailure is the detail of an error: the command could not be run.
 type ExecFailure struct {
@@ -2388,12 +2404,14 @@ const file_api_vps_proto_rawDesc = "" +
 	"\x03tty\x18\x06 \x01(\bR\x03tty\x12&\n" +
 	"\x06window\x18\a \x01(\v2\x0e.vps.v1.WindowR\x06window\x12\x14\n" +
 	"\x05stdin\x18\b \x01(\bR\x05stdin\x12\x16\n" +
-	"\x06detach\x18\t \x01(\bR\x06detach\"x\n" +
+	"\x06detach\x18\t \x01(\bR\x06detach\"\x9b\x01\n" +
 	"\fExecResponse\x12\x12\n" +
 	"\x03pid\x18\x01 \x01(\x05H\x00R\x03pid\x12\x18\n" +
 	"\x06stdout\x18\x02 \x01(\fH\x00R\x06stdout\x12\x18\n" +
 	"\x06stderr\x18\x03 \x01(\fH\x00R\x06stderr\x12\x18\n" +
-	"\x06status\x18\x04 \x01(\x05H\x00R\x06statusB\x06\n" +
+	"\x06status\x18\x04 \x01(\x05H\x00R\x06status\x12!\n" +
+	"\vstdin_taken\x18\x05 \x01(\x03H\x00R\n" +
+	"stdinTakenB\x06\n" +
 	"\x04kind\"?\n" +
 	"\vExecFailure\x12\x18\n" +
 	"\acommand\x18\x01 \x01(\tR\acommand\x12\x16\n" +
@@ -2582,6 +2600,7 @@ func file_api_vps_proto_init() {
 		(*ExecResponse_Stdout)(nil),
 		(*ExecResponse_Stderr)(nil),
 		(*ExecResponse_Status)(nil),
+		(*ExecResponse_StdinTaken)(nil),
 	}
 	file_api_vps_proto_msgTypes[24].OneofWrappers = []any{
 		(*ConsoleRequest_Id)(nil),

@@ -21,6 +21,8 @@ type lab struct {
 	memory string // on tmpfs: snapshots, images, our VPS_HOME
 
 	vpsctl, runc, criu, runsc string // paths; empty: does not take part
+
+	instances []*instance // made so far
 }
 
 func newLab(ctx context.Context, ours string) (_ *lab, err error) {
@@ -62,8 +64,11 @@ func copyProgram(from, to string) error {
 	return os.WriteFile(to, b, 0o755)
 }
 
-// close ends the daemon and removes the folders.
+// close ends what of ours still runs and removes the folders.
 func (l *lab) close() error {
+	for _, i := range l.instances {
+		_ = i.remove() // nearly always removed already
+	}
 	var errs []error
 	for _, pid := range l.daemons() {
 		errs = append(errs, unix.Kill(pid, unix.SIGKILL))
@@ -94,6 +99,14 @@ func (l *lab) daemons() []int {
 func (l *lab) run(argv ...string) (time.Duration, error) {
 	_, d, err := l.output(argv...)
 	return d, err
+}
+
+// undo is run for what must happen even after an interrupt.
+func (l *lab) undo(argv ...string) error {
+	calm := *l
+	calm.ctx = context.WithoutCancel(l.ctx)
+	_, err := calm.run(argv...)
+	return err
 }
 
 // output is run with the command's standard output.

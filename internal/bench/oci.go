@@ -84,8 +84,7 @@ func (c *container) start() (time.Duration, error) {
 }
 
 func (c *container) remove() error {
-	_, err := c.run(c.command("delete", "--force", c.id)...)
-	return err
+	return c.undo(c.command("delete", "--force", c.id)...)
 }
 
 // makeRoot makes the root file system of all instances and containers: busybox, and the stamp program.

@@ -20,6 +20,7 @@ type instance struct {
 func (l *lab) instance(id, init string, opts ...testimage.Option) (*instance, error) {
 	i := &instance{lab: l, id: id, config: filepath.Join(l.disk, id+".conf"), root: filepath.Join(l.disk, "root-"+id),
 		file: filepath.Join(l.memory, id+".snapshot")}
+	l.instances = append(l.instances, i)
 	if err := makeRoot(l, i.root, opts...); err != nil {
 		return nil, err
 	}
@@ -35,11 +36,9 @@ func (i *instance) exec(argv ...string) (string, time.Duration, error) {
 
 // remove ends the instance and forgets it.
 func (i *instance) remove() error {
-	_, err := i.run(i.vpsctl, "kill", i.id, "KILL")
-	_, errWait := i.run(i.vpsctl, "wait", i.id)
-	_ = errWait // the status of a killed init
-	_, errRemove := i.run(i.vpsctl, "rm", i.id)
-	return errors.Join(err, errRemove)
+	err := i.undo(i.vpsctl, "kill", i.id, "KILL")
+	_ = i.undo(i.vpsctl, "wait", i.id) // passes on the status of the killed init
+	return errors.Join(err, i.undo(i.vpsctl, "rm", i.id))
 }
 
 // cycle dumps the instance, ends it, and restores it; the snapshot file is removed. check looks whether what

@@ -1,0 +1,216 @@
+package api
+
+import (
+	"strings"
+	"time"
+
+	"vps/api/vpsv1"
+	"vps/config"
+	"vps/instance"
+)
+
+// each converts a list.
+func each[A, B any](list []A, one func(A) B) []B {
+	out := make([]B, len(list))
+	for i, a := range list {
+		out[i] = one(a)
+	}
+	return out
+}
+
+// nanos is a time on the wire.
+func nanos(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func fromNanos(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n)
+}
+
+// text makes valid UTF-8 of what comes out of an instance.
+func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+func exitToWire(e *instance.ExitStatus) *vpsv1.ExitStatus {
+	if e == nil {
+		return nil
+	}
+	return &vpsv1.ExitStatus{Code: int32(e.Code), Signal: e.Signal, Reason: e.Reason, Time: nanos(e.Time)}
+}
+
+func exitFromWire(e *vpsv1.ExitStatus) *instance.ExitStatus {
+	if e == nil {
+		return nil
+	}
+	return &instance.ExitStatus{Code: int(e.Code), Signal: e.Signal, Reason: e.Reason, Time: fromNanos(e.Time)}
+}
+
+func infoToWire(i instance.Info) *vpsv1.Instance {
+	return &vpsv1.Instance{
+		Id:          i.ID,
+		State:       string(i.State),
+		Operation:   i.Operation,
+		Fsroot:      text(i.FSRoot),
+		Hostname:    text(i.Hostname),
+		Init:        text(i.Init),
+		Pid:         int32(i.PID),
+		FirstUid:    int64(i.FirstUID),
+		Created:     nanos(i.Created),
+		Started:     nanos(i.Started),
+		Processes:   int32(i.Processes),
+		Threads:     int32(i.Threads),
+		CpuNs:       i.CPUNanos,
+		MemoryBytes: i.MemoryBytes,
+		Runs:        int32(i.Runs),
+		Restores:    int32(i.Restores),
+		Restarts:    int32(i.Restarts),
+		ExitStatus:  exitToWire(i.ExitStatus),
+	}
+}
+
+func infoFromWire(i *vpsv1.Instance) instance.Info {
+	return instance.Info{
+		ID:          i.GetId(),
+		State:       instance.State(i.GetState()),
+		Operation:   i.GetOperation(),
+		FSRoot:      i.GetFsroot(),
+		Hostname:    i.GetHostname(),
+		Init:        i.GetInit(),
+		PID:         int(i.GetPid()),
+		FirstUID:    int(i.GetFirstUid()),
+		Created:     fromNanos(i.GetCreated()),
+		Started:     fromNanos(i.GetStarted()),
+		Processes:   int(i.GetProcesses()),
+		Threads:     int(i.GetThreads()),
+		CPUNanos:    i.GetCpuNs(),
+		MemoryBytes: i.GetMemoryBytes(),
+		Runs:        int(i.GetRuns()),
+		Restores:    int(i.GetRestores()),
+		Restarts:    int(i.GetRestarts()),
+		ExitStatus:  exitFromWire(i.GetExitStatus()),
+	}
+}
+
+func argsToWire(a instance.Arguments) *vpsv1.Arguments {
+	return &vpsv1.Arguments{
+		Networks: a.Networks, Allow: a.Allow, Deny: a.Deny, Nosys: a.Nosys,
+		Resources: each(a.Resources, func(r instance.Resource) *vpsv1.Resource {
+			return &vpsv1.Resource{
+				Name: r.Name, Flag: r.Flag, Current: r.Current, Soft: r.Soft, Hard: r.Hard,
+				SoftHits: r.SoftHits, HardHits: r.HardHits,
+			}
+		}),
+	}
+}
+
+func argsFromWire(a *vpsv1.Arguments) instance.Arguments {
+	return instance.Arguments{
+		Networks: a.Networks, Allow: a.Allow, Deny: a.Deny, Nosys: a.Nosys,
+		Resources: each(a.Resources, func(r *vpsv1.Resource) instance.Resource {
+			return instance.Resource{
+				Name: r.Name, Flag: r.Flag, Current: r.Current, Soft: r.Soft, Hard: r.Hard,
+				SoftHits: r.SoftHits, HardHits: r.HardHits,
+			}
+		}),
+	}
+}
+
+func processToWire(p instance.ProcessInfo) *vpsv1.Process {
+	return &vpsv1.Process{
+		Pid: int32(p.PID), Ppid: int32(p.PPID), HostPid: int32(p.HostPID), Uid: int64(p.UID), User: text(p.User),
+		State: p.State, Threads: int32(p.Threads), CpuNs: p.CPUNanos, RssBytes: p.RSSBytes, Command: text(p.Command),
+	}
+}
+
+func processFromWire(p *vpsv1.Process) instance.ProcessInfo {
+	return instance.ProcessInfo{
+		PID: int(p.Pid), PPID: int(p.Ppid), HostPID: int(p.HostPid), UID: int(p.Uid), User: p.User,
+		State: p.State, Threads: int(p.Threads), CPUNanos: p.CpuNs, RSSBytes: p.RssBytes, Command: p.Command,
+	}
+}
+
+func checkToWire(r instance.CheckReport) *vpsv1.CheckReport {
+	return &vpsv1.CheckReport{
+		Ok: r.OK, Bytes: r.Bytes, FrozenNs: r.Frozen.Nanoseconds(),
+		Blockers: each(r.Blockers, func(b instance.Blocker) *vpsv1.Blocker {
+			return &vpsv1.Blocker{Pid: int32(b.PID), Comm: text(b.Comm), Fd: int32(b.FD), Object: text(b.Object), Text: text(b.Text)}
+		}),
+	}
+}
+
+func checkFromWire(r *vpsv1.CheckReport) instance.CheckReport {
+	return instance.CheckReport{
+		OK: r.Ok, Bytes: r.Bytes, Frozen: time.Duration(r.FrozenNs),
+		Blockers: each(r.Blockers, func(b *vpsv1.Blocker) instance.Blocker {
+			return instance.Blocker{PID: int(b.Pid), Comm: b.Comm, FD: int(b.Fd), Object: b.Object, Text: b.Text}
+		}),
+	}
+}
+
+func eventToWire(e instance.Event) *vpsv1.Event {
+	return &vpsv1.Event{Time: nanos(e.Time), Id: e.ID, State: string(e.State), What: e.What, ExitStatus: exitToWire(e.ExitStatus)}
+}
+
+func eventFromWire(e *vpsv1.Event) instance.Event {
+	return instance.Event{
+		Time: fromNanos(e.Time), ID: e.Id, State: instance.State(e.State), What: e.What,
+		ExitStatus: exitFromWire(e.ExitStatus),
+	}
+}
+
+func progressToWire(p instance.Progress) *vpsv1.Progress {
+	return &vpsv1.Progress{Phase: p.Phase, Bytes: p.Bytes, Total: p.Total}
+}
+
+func progressFromWire(p *vpsv1.Progress) instance.Progress {
+	return instance.Progress{Phase: p.GetPhase(), Bytes: p.GetBytes(), Total: p.GetTotal()}
+}
+
+func execToWire(id string, s instance.ExecSpec) *vpsv1.ExecStart {
+	bytes := func(s string) []byte { return []byte(s) }
+	return &vpsv1.ExecStart{
+		Id: id, Args: each(s.Args, bytes), Env: each(s.Env, bytes), Dir: []byte(s.Dir), User: s.User,
+		Tty: s.TTY, Window: window(s.Rows, s.Cols), Stdin: s.Stdin, Detach: s.Detach,
+	}
+}
+
+func execFromWire(s *vpsv1.ExecStart) instance.ExecSpec {
+	str := func(b []byte) string { return string(b) }
+	rows, cols := size(s.GetWindow())
+	return instance.ExecSpec{
+		Args: each(s.GetArgs(), str), Env: each(s.GetEnv(), str), Dir: string(s.GetDir()), User: s.GetUser(),
+		TTY: s.GetTty(), Rows: rows, Cols: cols, Stdin: s.GetStdin(), Detach: s.GetDetach(),
+	}
+}
+
+func window(rows, cols uint16) *vpsv1.Window {
+	return &vpsv1.Window{Rows: uint32(rows), Cols: uint32(cols)}
+}
+
+func size(w *vpsv1.Window) (rows, cols uint16) { return uint16(w.GetRows()), uint16(w.GetCols()) }
+
+// configFromWire parses a configuration. None gives nil.
+func configFromWire(c *vpsv1.Configuration) (*config.Config, error) {
+	if c == nil {
+		return nil, nil
+	}
+	return config.Parse(c.Name, strings.NewReader(c.Text))
+}
+
+func configToWire(c *config.Config) *vpsv1.Configuration {
+	if c == nil {
+		return nil
+	}
+	return &vpsv1.Configuration{Name: "configuration", Text: c.Text()}
+}
+
+func reportFromWire(r *vpsv1.SnapshotReport) instance.SnapshotReport {
+	return instance.SnapshotReport{
+		Bytes: r.GetBytes(), Frozen: time.Duration(r.GetFrozenNs()), Total: time.Duration(r.GetTotalNs()), Records: int(r.GetRecords()),
+	}
+}

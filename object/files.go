@@ -1,0 +1,337 @@
+package object
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"vps/dump"
+	"vps/linux"
+)
+
+// ErrBusy is the class of refusals that are likely to be gone when the instance has run a moment longer.
+var ErrBusy = errors.New("busy")
+
+// Externals are the ends of an instance's objects that lie in our own hands.
+type Externals struct {
+	Console int             // index of the pty that is the console; -1: none
+	Pipes   map[uint64]bool // inode numbers of pipes between an exec session and us
+}
+
+// Descriptors dumps the tables of descriptors of an instance and what they are open on.
+//
+// While it works every task of the instance is stopped. It belongs to one goroutine.
+type Descriptors struct {
+	procs []Proc
+	root  string // /proc/PID/root of the instance's init
+	ext   Externals
+	sink  Sink
+	uids  idMap
+	gids  idMap
+
+	tables []fdTable // in kcmp's order
+	groups map[fileKey][]*openFile
+	files  []*openFile // by id - 1
+
+	objects  objectIDs // of pipes and memory
+	pipes    map[uint64]*pipeDump
+	sockets  map[uint64]*socketDump
+	ttys     map[uint32]*ttyDump
+	epolls   []*openFile
+	inflight []int // our copies of descriptors that lie in socket queues
+	self     int   // a pidfd of ours; -1: none yet
+}
+
+type fdTable struct {
+	id   uint64
+	host int
+}
+
+// openFile is an open file description.
+type openFile struct {
+	id     uint64
+	at     handle
+	link   string
+	record *dump.File
+}
+
+// fileKey is what two descriptors of one open file description have in common, and what is cheap to compare.
+type fileKey struct {
+	link  string
+	pos   uint64
+	flags uint32
+	mount int
+	ino   uint64
+}
+
+// NewDescriptors prepares a dump of the descriptors of processes, which are all those of the instance that are alive.
+// root is /proc/PID/root of the instance's init.
+func NewDescriptors(procs []Proc, root string, ext Externals, sink Sink) *Descriptors {
+	return &Descriptors{
+		procs: procs, root: root, ext: ext, sink: sink, self: -1,
+		groups:  make(map[fileKey][]*openFile),
+		objects: objectIDs{ids: make(map[inode]uint64)},
+		pipes:   make(map[uint64]*pipeDump),
+		sockets: make(map[uint64]*socketDump),
+		ttys:    make(map[uint32]*ttyDump),
+	}
+}
+
+// Probe finds what cannot be dumped in a process that may be running. Each error is a [*Refusal], or says why nothing can be known.
+func (d *Descriptors) Probe(p Proc) []error {
+	fds, err := descriptors(p.Host)
+	if err != nil {
+		return []error{fmt.Errorf("descriptors of pid %d: %w", p.PID, err)}
+	}
+	var refused []error
+	for _, fd := range fds {
+		err := probe(handle{&p, p.Host, p.PidFD, fd})
+		// A running process may have closed it by now, or have ended.
+		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EBADF) && !errors.Is(err, unix.ESRCH) {
+			refused = append(refused, err)
+		}
+	}
+	return refused
+}
+
+func probe(h handle) error {
+	link, err := os.Readlink(h.path("fd"))
+	if err != nil {
+		return err
+	}
+	info, err := h.info()
+	if err != nil {
+		return err
+	}
+	l, err := h.look(link, info)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	_, err = kindOf(l)
+	return err
+}
+
+// Dump writes the table of descriptors of a process and returns its id. Processes that share a table get the same one.
+func (d *Descriptors) Dump(p Proc) (uint64, error) {
+	place, err := d.findTable(p.Host)
+	if err != nil {
+		return 0, fmt.Errorf("descriptors of pid %d: %w", p.PID, err)
+	}
+	if place >= 0 {
+		return d.tables[place].id, nil
+	}
+	fds, err := descriptors(p.Host)
+	if err != nil {
+		return 0, fmt.Errorf("descriptors of pid %d: %w", p.PID, err)
+	}
+	slices.Sort(fds) // the kernel gives them so; a map of ours would too
+	table := &dump.FdTable{Id: uint64(len(d.tables) + 1)}
+	for _, fd := range fds {
+		f, cloexec, err := d.file(handle{&p, p.Host, p.PidFD, fd})
+		if err != nil {
+			return 0, describe(err, p.PID, fd)
+		}
+		table.Fds = append(table.Fds, &dump.Fd{Fd: uint32(fd), File: f.id, Cloexec: cloexec})
+	}
+	d.tables = slices.Insert(d.tables, -place-1, fdTable{table.Id, p.Host})
+	return table.Id, d.sink.Put(table.Id, table)
+}
+
+func describe(err error, pid, fd int) error {
+	if errors.Is(err, ErrUnsupported) {
+		return err
+	}
+	return fmt.Errorf("pid %d fd %d: %w", pid, fd, err)
+}
+
+// findTable returns the place of a process's table, or -place-1 where it belongs.
+func (d *Descriptors) findTable(host int) (int, error) {
+	return search(len(d.tables), func(i int) (int, error) {
+		return linux.Kcmp(d.tables[i].host, host, linux.KCMP_FILES, 0, 0)
+	})
+}
+
+// search is a binary search whose comparison may fail; it returns -place-1 if nothing compares as 0.
+func search(n int, compare func(int) (int, error)) (int, error) {
+	low, high := 0, n
+	for low < high {
+		mid := (low + high) / 2
+		order, err := compare(mid)
+		switch {
+		case err != nil:
+			return 0, err
+		case order == 0:
+			return mid, nil
+		case order < 0:
+			low = mid + 1
+		default:
+			high = mid
+		}
+	}
+	return -low - 1, nil
+}
+
+// file returns the open file description behind a descriptor, and whether the descriptor is close-on-exec.
+func (d *Descriptors) file(h handle) (*openFile, bool, error) {
+	link, err := os.Readlink(h.path("fd"))
+	if err != nil {
+		return nil, false, err
+	}
+	info, err := h.info()
+	if err != nil {
+		return nil, false, err
+	}
+	cloexec := info.flags&unix.O_CLOEXEC != 0
+	info.flags &^= unix.O_CLOEXEC
+	key := fileKey{link, info.pos, info.flags, info.mount, info.ino}
+	group := d.groups[key]
+	place, err := search(len(group), func(i int) (int, error) {
+		return linux.Kcmp(group[i].at.host, h.host, linux.KCMP_FILE, uint64(group[i].at.fd), uint64(h.fd))
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("compare %s: %w", link, err)
+	}
+	if place >= 0 {
+		return group[place], cloexec, nil
+	}
+	f := &openFile{id: uint64(len(d.files) + 1), at: h, link: link}
+	f.record = &dump.File{Id: f.id, Flags: info.flags, Pos: info.pos}
+	if err := d.describe(f, info); err != nil {
+		return nil, false, err
+	}
+	d.groups[key] = slices.Insert(group, -place-1, f)
+	d.files = append(d.files, f)
+	return f, cloexec, nil
+}
+
+// describe fills in the record of an open file description.
+func (d *Descriptors) describe(f *openFile, info fdinfo) error {
+	l, err := f.at.look(f.link, info)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	dump, err := kindOf(l)
+	if err != nil {
+		return err
+	}
+	if f.record.Locks, err = d.locks(l); err != nil {
+		return err
+	}
+	f.record.Owner = d.owner(l.fd)
+	return dump(d, f, l)
+}
+
+// owner is who gets the signals of an open file, nil for nobody.
+func (d *Descriptors) owner(fd int) *dump.Owner {
+	who, err := linux.FcntlGetOwnerEx(fd)
+	if err != nil || who.PID == 0 { // O_PATH has none
+		return nil
+	}
+	signal, err := unix.FcntlInt(uintptr(fd), unix.F_GETSIG, 0)
+	if err != nil {
+		return nil
+	}
+	pid := d.inside(int(who.PID))
+	if pid == 0 {
+		return nil
+	}
+	return &dump.Owner{Type: who.Type, Pid: uint32(pid), Signal: int32(signal)}
+}
+
+// Finish writes everything that the tables refer to. No descriptor is kept open after it, whether it fails or not.
+func (d *Descriptors) Finish(ctx context.Context) error {
+	defer d.close()
+	steps := []func() error{
+		d.finishSockets, // first: descriptors in their queues add files
+		d.finishEpolls,
+		d.finishPipes,
+		d.finishTtys,
+	}
+	for _, step := range steps {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	for _, f := range d.files {
+		if err := d.sink.Put(f.id, f.record); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Descriptors) close() {
+	for _, fd := range d.inflight {
+		unix.Close(fd)
+	}
+	d.inflight = nil
+	if d.self >= 0 {
+		unix.Close(d.self)
+		d.self = -1
+	}
+}
+
+// received returns the open file behind a descriptor that we found in a socket's queue, and which becomes ours.
+func (d *Descriptors) received(fd int) (*openFile, error) {
+	d.inflight = append(d.inflight, fd)
+	if d.self < 0 {
+		self, err := unix.PidfdOpen(os.Getpid(), 0)
+		if err != nil {
+			return nil, fmt.Errorf("pidfd_open: %w", err)
+		}
+		d.self = self
+	}
+	f, _, err := d.file(handle{nil, os.Getpid(), d.self, fd})
+	return f, err
+}
+
+// inode identifies a file of the host.
+type inode struct{ dev, ino uint64 }
+
+// objectIDs gives numbers to objects that have none of their own.
+type objectIDs struct{ ids map[inode]uint64 }
+
+// id returns the number of an inode, and whether it is new.
+func (o *objectIDs) id(st *unix.Stat_t) (id uint64, isNew bool) {
+	key := inode{st.Dev, st.Ino}
+	if id, ok := o.ids[key]; ok {
+		return id, false
+	}
+	id = uint64(len(o.ids) + 1)
+	o.ids[key] = id
+	return id, true
+}
+
+// idMaps reads the maps of the instance's user namespace, once.
+func (d *Descriptors) idMaps() error {
+	if d.uids != nil {
+		return nil
+	}
+	var err error
+	if d.uids, err = readIDMap(filepath.Join(filepath.Dir(d.root), "uid_map")); err != nil {
+		return err
+	}
+	d.gids, err = readIDMap(filepath.Join(filepath.Dir(d.root), "gid_map"))
+	return err
+}
+
+// sorted gives the values of a map by ascending key, so that two dumps of the same thing are the same.
+func sorted[K cmp.Ordered, V any](m map[K]V) []V {
+	values := make([]V, 0, len(m))
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		values = append(values, m[k])
+	}
+	return values
+}

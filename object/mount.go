@@ -1,0 +1,146 @@
+package object
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+
+	"vps/dump"
+	"vps/remote"
+)
+
+// Mounts is the mount namespace of an instance: the mounts that its manager makes at every start, and those that it
+// made for itself, which can be memory file systems.
+type Mounts struct {
+	root     string // /proc/PID/root
+	mounts   []*mountinfo.Info
+	standard []string
+}
+
+// ReadMounts reads the mounts of the process init, by its pid here. standard are the mount points of the manager.
+func ReadMounts(init int, standard []string) (*Mounts, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", init))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	list, err := mountinfo.GetMountsFromReader(f, nil)
+	if err != nil {
+		return nil, fmt.Errorf("mounts of process %d: %w", init, err)
+	}
+	return &Mounts{root: fmt.Sprintf("/proc/%d/root", init), mounts: list, standard: standard}, nil
+}
+
+// Probe returns the mounts that cannot be dumped.
+func (m *Mounts) Probe() []error {
+	var refusals []error
+	seen := make(map[string]bool)
+	for _, mnt := range m.mounts {
+		switch {
+		case m.isStandard(mnt) && !seen[mnt.Mountpoint]:
+		case mnt.FSType == "tmpfs" && mnt.Root == "/" && !seen[mnt.Mountpoint]:
+		default:
+			refusals = append(refusals, &Refusal{FD: -1, Object: fmt.Sprintf("mount %s (%s)", mnt.Mountpoint, mnt.FSType)})
+		}
+		seen[mnt.Mountpoint] = true
+	}
+	return refusals
+}
+
+func (m *Mounts) isStandard(mnt *mountinfo.Info) bool {
+	return slices.Contains(m.standard, mnt.Mountpoint)
+}
+
+// Dump writes the instance's own mounts, and the files of all its memory file systems.
+func (m *Mounts) Dump(ids IDMaps, sink Sink) error {
+	next := uint64(0)
+	for i, mnt := range m.mounts {
+		if mnt.FSType != "tmpfs" || mnt.Root != "/" {
+			continue
+		}
+		record := &dump.Mount{
+			Id: uint64(i + 1), Target: mnt.Mountpoint, Fstype: mnt.FSType, Source: mnt.Source, Root: mnt.Root,
+			Options: strings.Split(mnt.Options, ","), SuperOptions: strings.Split(mnt.VFSOptions, ","), Standard: m.isStandard(mnt),
+		}
+		if err := sink.Put(record.Id, record); err != nil {
+			return err
+		}
+		t := &tree{mount: record.Id, ids: ids, sink: sink, next: &next, links: make(map[uint64]uint64)}
+		if err := t.dump(m.root + mnt.Mountpoint); err != nil {
+			return fmt.Errorf("mount %s: %w", mnt.Mountpoint, err)
+		}
+	}
+	return nil
+}
+
+// superOptions are those of a tmpfs that mount(2) takes as data.
+var superOptions = []string{"size=", "mode=", "uid=", "gid=", "nr_inodes="}
+
+// mountFlags are mount(2)'s flags by their names in mountinfo.
+var mountFlags = map[string]uint64{
+	"ro": unix.MS_RDONLY, "nosuid": unix.MS_NOSUID, "nodev": unix.MS_NODEV, "noexec": unix.MS_NOEXEC,
+	"noatime": unix.MS_NOATIME, "nodiratime": unix.MS_NODIRATIME, "relatime": unix.MS_RELATIME,
+}
+
+// RestoreMounts makes the instance's own mounts again and fills its memory file systems.
+func RestoreMounts(s *remote.Script, m *Maker, set *Set, content Content) error {
+	ids := sortedIDs(set.Mounts)
+	for _, id := range ids {
+		mnt := set.Mounts[id]
+		if mnt.GetStandard() {
+			continue
+		}
+		if mnt.GetFstype() != "tmpfs" {
+			return fmt.Errorf("mount %s (%s): %w", mnt.GetTarget(), mnt.GetFstype(), ErrUnsupported)
+		}
+		flags := uint64(0)
+		for _, o := range mnt.GetOptions() {
+			flags |= mountFlags[o] &^ unix.MS_RDONLY // filled first
+		}
+		var data []string
+		for _, o := range mnt.GetSuperOptions() {
+			if slices.ContainsFunc(superOptions, func(p string) bool { return strings.HasPrefix(o, p) }) {
+				data = append(data, o)
+			}
+		}
+		b := s.Room(len(mnt.GetTarget()) + len(mnt.GetSource()) + 2048)
+		b.Call("mount "+mnt.GetTarget(), unix.SYS_MOUNT, b.String(mnt.GetSource()), b.String(mnt.GetTarget()), b.String("tmpfs"),
+			flags, b.String(strings.Join(data, ",")))
+	}
+	if err := s.Run(); err != nil {
+		return err
+	}
+	if err := restoreTree(s, m, set, content); err != nil {
+		return err
+	}
+	for _, id := range ids {
+		mnt := set.Mounts[id]
+		if mnt.GetStandard() || !slices.Contains(mnt.GetOptions(), "ro") {
+			continue
+		}
+		flags := uint64(0)
+		for _, o := range mnt.GetOptions() {
+			flags |= mountFlags[o]
+		}
+		b := s.Room(len(mnt.GetTarget()) + 1024)
+		b.Call("remount "+mnt.GetTarget(), unix.SYS_MOUNT, 0, b.String(mnt.GetTarget()), 0, flags|unix.MS_REMOUNT|unix.MS_BIND, 0)
+	}
+	return s.Run()
+}
+
+// MountPoints returns the mount points of a process, by its pid here.
+func MountPoints(pid int) ([]string, error) {
+	m, err := ReadMounts(pid, nil)
+	if err != nil {
+		return nil, err
+	}
+	var list []string
+	for _, mnt := range m.mounts {
+		list = append(list, mnt.Mountpoint)
+	}
+	return list, nil
+}

@@ -1,0 +1,105 @@
+package object
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// OpenProc finds a process of an instance by its pid here. level is the depth of the instance's pid namespace, see [ReadLevel];
+// a process below it is a [Refusal]. The caller closes what it gets.
+func OpenProc(pid, level int) (Proc, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return Proc{PidFD: -1}, fmt.Errorf("open process %d: %w", pid, err)
+	}
+	p := Proc{Host: pid, PidFD: fd}
+	s, err := ReadStatus(pid)
+	if err == nil {
+		err = s.CheckLevel(level)
+	}
+	if err != nil {
+		p.Close()
+		return Proc{PidFD: -1}, err
+	}
+	p.PID, _, _ = s.Inside()
+	p.Comm = s.Name
+	return p, nil
+}
+
+// Close closes the process's pidfd.
+func (p Proc) Close() {
+	if p.PidFD >= 0 {
+		unix.Close(p.PidFD)
+	}
+}
+
+// ReadLevel returns how many pid namespaces deep a process is, as seen from here.
+func ReadLevel(pid int) (int, error) {
+	s, err := ReadStatus(pid)
+	if err != nil {
+		return 0, err
+	}
+	return len(s.NSpid), nil
+}
+
+// Vanished tells whether an error means that a process, or a part of it, has ended while it was looked at.
+func Vanished(err error) bool {
+	return errors.Is(err, unix.ESRCH) || errors.Is(err, os.ErrNotExist)
+}
+
+// namespaces are the links of /proc/PID/ns (namespaces(7)).
+var namespaces = []string{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"}
+
+// ProbeNamespaces refuses a process that is in other namespaces than its instance's init, or has made some for its children.
+func ProbeNamespaces(p Proc, init int) error {
+	for _, name := range append(namespaces, "pid_for_children", "time_for_children") {
+		have, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", p.Host, name))
+		if errors.Is(err, os.ErrNotExist) && Alive(p.PidFD) {
+			continue // a namespace for children that nobody has entered yet, or none of this kind in this kernel
+		}
+		if err != nil {
+			return err
+		}
+		want, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", init, name))
+		if err != nil {
+			return err
+		}
+		if have != want {
+			return &Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "its own " + name + " namespace"}
+		}
+	}
+	return nil
+}
+
+// Alive tells whether the process of a pidfd has not ended.
+func Alive(pidfd int) bool { return unix.PidfdSendSignal(pidfd, 0, nil, 0) == nil }
+
+// ProbeProcess refuses kinds of processes that cannot be dumped.
+func ProbeProcess(p Proc) error {
+	s, err := ReadStatus(p.Host)
+	if err != nil {
+		return err
+	}
+	refuse := func(object string) error {
+		return &Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: object}
+	}
+	switch {
+	case s.TracerPID != 0:
+		return refuse("being traced")
+	case s.ThreadFeatures != "":
+		return refuse("a shadow stack")
+	case s.Seccomp == 1:
+		return refuse("seccomp strict mode")
+	}
+	tasks, err := Tasks(p.Host)
+	if err != nil {
+		return err
+	}
+	if s.State == 'Z' && len(tasks) > 1 {
+		return refuse("a process whose first thread has ended")
+	}
+	return nil
+}

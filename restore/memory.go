@@ -1,0 +1,109 @@
+package restore
+
+import (
+	"context"
+	"runtime"
+	"sort"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"vps/dump"
+	"vps/object"
+	"vps/pager"
+	"vps/remote"
+)
+
+// furnish gives each stub its memory, directories and descriptors. Processes are independent of each other here.
+func (r *restorer) furnish(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0) + 1)
+	for _, p := range r.procs {
+		g.Go(func() error {
+			if err := r.furnishProcess(ctx, p); err != nil {
+				return p.nameOf(r.set, err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func (r *restorer) furnishProcess(ctx context.Context, p *process) error {
+	mm := r.set.Mms[p.record.GetMm()]
+	s := p.page.Script(ctx, p.pidfd)
+	if err := object.MapMemory(s, r.Arena, mm, r); err != nil {
+		return err
+	}
+	if err := s.Run(); err != nil {
+		return err
+	}
+	if err := pager.Fill(ctx, r.snapshot, mm.GetId(), p.host, fileBacked(mm)); err != nil {
+		return err
+	}
+	object.ProtectMemory(s, mm)
+	exe, err := r.ref(mm.GetExe(), unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	object.DescribeMemory(s, mm, exe)
+	if err := r.place(s, p.record); err != nil {
+		return err
+	}
+	if err := s.Run(); err != nil {
+		return err
+	}
+	if p.vdso, err = findSyscall(p.host, mm); err != nil {
+		return err
+	}
+	return r.install(s, p)
+}
+
+// place puts the stub where its process stood: root and current directory.
+func (r *restorer) place(s *remote.Script, p *dump.Process) error {
+	const flags = unix.O_PATH | unix.O_DIRECTORY
+	root, err := r.ref(p.GetRoot(), flags)
+	if err != nil {
+		return err
+	}
+	cwd, err := r.ref(p.GetCwd(), flags)
+	if err != nil {
+		return err
+	}
+	b := s.Room(1024)
+	if p.GetRoot().GetPath() != "/" {
+		b.Call("enter root "+p.GetRoot().GetPath(), unix.SYS_FCHDIR, root)
+		b.Call("chroot", unix.SYS_CHROOT, b.String("."))
+	}
+	b.Call("chdir "+p.GetCwd().GetPath(), unix.SYS_FCHDIR, cwd)
+	return nil
+}
+
+// install gives the stub its own descriptors in place of all.
+func (r *restorer) install(s *remote.Script, p *process) error {
+	table := r.set.FdTables[p.record.GetFdTable()]
+	b := s.Room(r.files.InstallSize(table))
+	if err := r.files.Install(b, table); err != nil {
+		return err
+	}
+	return s.Run()
+}
+
+// fileBacked returns a function that tells whether a file's page lies below a private page at an address.
+func fileBacked(mm *dump.Mm) func(uint64) bool {
+	list := mm.GetMappings()
+	return func(address uint64) bool {
+		i := sort.Search(len(list), func(i int) bool { return list[i].GetEnd() > address })
+		return i < len(list) && list[i].GetStart() <= address && list[i].GetKind() != dump.Mapping_ANON
+	}
+}
+
+func findSyscall(pid int, mm *dump.Mm) (uint64, error) {
+	var start, end uint64
+	for _, m := range mm.GetMappings() {
+		if m.GetKind() == dump.Mapping_VDSO {
+			start, end = m.GetStart(), m.GetEnd()
+		}
+	}
+	return remote.FindSyscall(pid, start, end)
+}

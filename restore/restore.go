@@ -1,0 +1,163 @@
+// Package restore puts an instance together from the records of a snapshot. It begins where the start of an instance ends:
+// with a stub that is pid 1 in its finished namespaces; instead of executing init, that stub and its children become the
+// processes of the snapshot.
+//
+//	files    every open file description is made in the first stub's descriptor table
+//	births   every process, with its pid, session and group; each is a stub with a copy of that table
+//	memory   each stub maps its memory, which we fill; it takes its descriptors and drops the rest
+//	threads  born with their tids; each takes its credentials, timers, filters
+//	takeover a tracer gives each thread its registers, and the freezer keeps them until the instance is resumed
+//
+// Nothing of the instance runs before that. What has been made so far is the caller's to destroy after an error.
+package restore
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"vps/dump"
+	"vps/object"
+	"vps/remote"
+)
+
+// Group is the part of an instance's cgroup that a restore needs.
+type Group interface {
+	Procs() ([]int, error)
+	Freeze(ctx context.Context) error
+}
+
+// Target is where the instance is built.
+type Target struct {
+	Arena      *remote.Arena
+	Page       *remote.Page // slot of the stub that is pid 1
+	PidFD      int          // of that stub
+	PID        int          // its pid here
+	FirstSlot  int          // slots that the stubs may use, as many as [Slots] says
+	Socket     *os.File     // our end of a Unix socket whose other end is the stub's descriptor SocketFD
+	SocketFD   int
+	Group      Group
+	Console    *os.File          // master side of the console, nil if there is none
+	ConsoleTTY int               // its index
+	Filter     []unix.SockFilter // the manager's seccomp filter for every process, nil for none
+	Bound      uint64            // capabilities that the instance may have
+	Force      bool              // restore what is safe to skip
+	Warn       func(text string) // is told what was skipped
+}
+
+// Slots returns how many slots of an arena a restore takes: one for each thread.
+func Slots(set *object.Set) int { return len(set.Threads) + 2*len(set.Processes) }
+
+// restorer restores one instance.
+type restorer struct {
+	Target
+	snapshot *dump.Snapshot
+	set      *object.Set
+	content  object.Content
+	files    *object.Files
+	refs     map[refKey]int
+	limits   []uint64 // our own hard limits
+	procs    map[uint32]*process
+	nextSlot int
+}
+
+// process is a process that is being restored.
+type process struct {
+	record  *dump.Process
+	page    *remote.Page
+	host    int // pid here
+	pidfd   int
+	threads []*thread
+	vdso    uint64 // address of a syscall instruction
+}
+
+// thread is a thread that is being restored.
+type thread struct {
+	record *dump.Thread
+	page   *remote.Page
+	host   int
+	traced *remote.Thread
+}
+
+// Into builds the instance of a snapshot, whose records are set, in a target. Then every task is in the freezer, ready
+// to go on.
+func Into(ctx context.Context, t Target, s *dump.Snapshot, set *object.Set) error {
+	r := &restorer{
+		Target: t, snapshot: s, set: set, content: object.SnapshotContent{Snapshot: s, Set: set},
+		refs: make(map[refKey]int), procs: make(map[uint32]*process), nextSlot: t.FirstSlot,
+	}
+	defer r.close()
+	var err error
+	if r.limits, err = object.HardLimits(); err != nil {
+		return err
+	}
+	if err := r.check(); err != nil {
+		return err
+	}
+	for _, step := range []struct {
+		what string
+		do   func(context.Context) error
+	}{
+		{"files", r.makeFiles}, {"processes", r.bear}, {"memory", r.furnish}, {"threads", r.takeOver},
+	} {
+		if err := step.do(ctx); err != nil {
+			return fmt.Errorf("%s: %w", step.what, err)
+		}
+	}
+	return nil
+}
+
+// check refuses what this host cannot restore.
+func (r *restorer) check() error {
+	for _, mm := range r.set.Mms {
+		if err := object.CheckVDSO(mm); err != nil {
+			return err
+		}
+	}
+	for _, p := range r.set.Processes {
+		if err := object.CheckRlimits(p, r.limits); err != nil {
+			if !r.Force {
+				return err
+			}
+			r.Warn(err.Error())
+		}
+	}
+	return nil
+}
+
+func (r *restorer) close() {
+	for _, p := range r.procs {
+		if p.pidfd > 0 && p.record.GetPid() != 1 {
+			unix.Close(p.pidfd)
+		}
+	}
+}
+
+// slot takes the next free slot.
+func (r *restorer) slot() *remote.Page {
+	r.nextSlot++
+	return r.Arena.Page(r.nextSlot - 1)
+}
+
+// nameOf says which process an error is about.
+func (p *process) nameOf(set *object.Set, err error) error {
+	comm := ""
+	if t := set.Threads[uint64(p.record.GetPid())]; t != nil {
+		comm = t.GetComm()
+	}
+	return fmt.Errorf("pid %d (%s): %w", p.record.GetPid(), comm, err)
+}
+
+// filterBytes is a filter as struct sock_filter[], little endian.
+func filterBytes(filter []unix.SockFilter) []byte {
+	var program []byte
+	for _, f := range filter {
+		program = binary.LittleEndian.AppendUint16(program, f.Code)
+		program = append(program, f.Jt, f.Jf)
+		program = binary.LittleEndian.AppendUint32(program, f.K)
+	}
+	return program
+}

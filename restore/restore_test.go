@@ -1,0 +1,238 @@
+package restore_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"vps/account"
+	"vps/cell"
+	"vps/devfs"
+	"vps/dump"
+	"vps/internal/leak"
+	"vps/internal/testimage"
+	"vps/object"
+	"vps/priv"
+	"vps/remote"
+	"vps/restore"
+	"vps/snapshot"
+)
+
+func TestMain(m *testing.M) { leak.Main(m) }
+
+const firstUID = 1 << 21
+
+// site is where a test has an instance, one cell at a time.
+type site struct {
+	t       testing.TB
+	hosts   *account.Hierarchies
+	home    string
+	dir     string
+	root    string
+	devices []devfs.Node
+	rights  cell.Rights
+	group   *account.Group
+	cell    *cell.Cell
+	mounts  []string
+	runs    int
+}
+
+func newSite(t testing.TB, opts ...testimage.Option) *site {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	s := &site{t: t, home: fmt.Sprintf("restoretest%d", os.Getpid()), root: testimage.Build(t, opts...)}
+	s.dir = filepath.Dir(s.root)
+	var err error
+	if s.hosts, err = account.Open(); err != nil {
+		t.Fatal(err)
+	}
+	if s.devices, err = devfs.Default().Nodes(os.DirFS("/dev")); err != nil {
+		t.Fatal(err)
+	}
+	set, err := priv.New(nil, nil, nil, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	filter, err := set.Filter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.rights = cell.Rights{Capabilities: set.Capabilities(), Filter: filter}
+	t.Cleanup(func() {
+		s.end()
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := s.hosts.RemoveHome(ctx, s.home); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// build makes the cell of an instance, with an arena as a restore wants it.
+func (s *site) build(spec cell.Spec) {
+	s.t.Helper()
+	s.runs++
+	spec.Run = filepath.Join(s.dir, "run"+strconv.Itoa(s.runs))
+	if err := os.Mkdir(spec.Run, 0o711); err != nil {
+		s.t.Fatal(err)
+	}
+	var err error
+	if s.group, err = s.hosts.Create(s.home, "web", firstUID); err != nil {
+		s.t.Fatal(err)
+	}
+	spec.ID, spec.Hostname, spec.Root, spec.Console = "web", "web", s.root, true
+	spec.UserNS = []remote.IDMap{{Inside: 0, Host: firstUID, Size: 65536}}
+	spec.Group, spec.Devices = s.group, s.devices
+	spec.Host = func(pid int) error { return s.hosts.Keepers(s.home, pid) }
+	if s.cell, err = cell.Build(s.t.Context(), spec); err != nil {
+		s.t.Fatal(err)
+	}
+	if s.mounts, err = object.MountPoints(s.cell.Init.PID); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *site) start(args ...string) {
+	s.t.Helper()
+	s.build(cell.Spec{})
+	err := s.cell.ExecInit(s.t.Context(), cell.InitSpec{
+		Args: args, Env: []string{"PATH=/sbin:/bin:/usr/bin", "HOME=/root"}, Rights: s.rights,
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *site) end() {
+	if s.cell == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := s.cell.Destroy(ctx); err != nil {
+		s.t.Error(err)
+	}
+	if err := s.group.Remove(ctx); err != nil {
+		s.t.Error(err)
+	}
+	s.cell = nil
+}
+
+func (s *site) source() *snapshot.Source {
+	return &snapshot.Source{
+		Group: s.group, Init: s.cell.Init.PID, Info: &dump.Instance{Name: "web"}, Standard: s.mounts, Filters: 1,
+		Externals: object.Externals{ConsoleTTY: 0},
+	}
+}
+
+// snapshot writes a snapshot of the running instance and returns its path.
+func (s *site) snapshot() string {
+	s.t.Helper()
+	path := filepath.Join(s.dir, fmt.Sprintf("snapshot%d.vps", s.runs))
+	header, err := snapshot.Header("web")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	w, err := dump.Create(path, header, dump.Plain)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := snapshot.Take(s.t.Context(), s.source(), w.Writer, true); err != nil {
+		w.Abort()
+		s.t.Fatal(err)
+	}
+	if err := w.Commit(); err != nil {
+		s.t.Fatal(err)
+	}
+	return path
+}
+
+// restore builds the instance of a snapshot and resumes it.
+func (s *site) restore(path string) {
+	s.t.Helper()
+	file, err := dump.OpenFile(path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer file.Close()
+	set, err := object.LoadSet(file.Snapshot)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	spec := cell.Spec{Slots: 8 + restore.Slots(set), SlotSize: 256 << 10}
+	if spec.ArenaBase, err = object.FindHole(uint64(spec.Slots*spec.SlotSize)+4096, set.Mms); err != nil {
+		s.t.Fatal(err)
+	}
+	clocks := set.Instance.GetClocks()
+	spec.Monotonic, spec.Boottime = time.Duration(clocks.GetMonotonic()), time.Duration(clocks.GetBoottime())
+	s.build(spec)
+	first, _ := s.cell.FreeSlots()
+	err = restore.Into(s.t.Context(), restore.Target{
+		Arena: s.cell.Arena, Page: s.cell.Init.Page, PID: s.cell.Init.PID, PidFD: s.cell.Init.PidFD, FirstSlot: first,
+		Socket: s.cell.Socket, SocketFD: s.cell.SocketFD, Group: s.group, Console: s.cell.Console,
+		Filter: s.rights.Filter, Bound: s.rights.Capabilities, Warn: func(text string) { s.t.Log(text) },
+	}, file.Snapshot, set)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := s.group.Thaw(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// again takes a snapshot, ends the instance, and restores it.
+func (s *site) again() {
+	s.t.Helper()
+	path := s.snapshot()
+	s.end()
+	s.restore(path)
+}
+
+// read waits until a file of the instance holds something that fits, and returns it.
+func (s *site) read(name string, fits func(string) bool) string {
+	s.t.Helper()
+	var text string
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		data, err := os.ReadFile(filepath.Join(s.root, name))
+		if err == nil && fits(string(data)) {
+			return string(data)
+		}
+		text = string(data)
+	}
+	s.t.Fatalf("%s: still %q", name, text)
+	return ""
+}
+
+func lines(n int) func(string) bool {
+	return func(text string) bool { return strings.Count(text, "\n") >= n }
+}
+
+// consecutive checks that the lines are the numbers from 1 on.
+func consecutive(t testing.TB, text string) {
+	t.Helper()
+	for i, line := range strings.Split(strings.TrimSpace(text), "\n") {
+		if line != strconv.Itoa(i+1) {
+			t.Fatalf("line %d is %q", i+1, line)
+		}
+	}
+}
+
+func TestShellThatCounts(t *testing.T) {
+	s := newSite(t)
+	s.start("/bin/sh", "-c", "i=0; while :; do i=$((i+1)); echo $i >> /tmp/count; sleep 0.02; done")
+	for range 3 {
+		n := strings.Count(s.read("tmp/count", lines(1)), "\n")
+		s.read("tmp/count", lines(n+5))
+		s.again()
+		n = strings.Count(s.read("tmp/count", lines(1)), "\n")
+		consecutive(t, s.read("tmp/count", lines(n+10)))
+	}
+}

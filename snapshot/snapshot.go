@@ -1,0 +1,127 @@
+// Package snapshot takes an instance apart: it has the order in which everything is found, asked and written.
+//
+//	probe      walk everything while the instance runs; refuse now, by name
+//	hold       freeze, seize every task                            ─┐
+//	ask        each process says what only it can tell              │ frozen
+//	write      general info, mounts, processes, descriptors, pages  │
+//	let go     the instance goes on, or stays suspended            ─┘
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"vps/dump"
+	"vps/object"
+	"vps/suspend"
+)
+
+// Source is the instance of which a snapshot is taken.
+type Source struct {
+	Group suspend.Group
+	Init  int // the pid of its init, here
+	// Info is what only the manager knows; the rest of the record is filled in.
+	Info      *dump.Instance
+	Standard  []string // mount points that the manager makes at every start
+	Externals object.Externals
+	Restarts  *object.RestartReader // nil: the rest of an interrupted sleep is not known
+	// Filters is the number of seccomp filters that the manager has installed in every process.
+	Filters int
+}
+
+// Report is what a snapshot cost.
+type Report struct {
+	Processes, Threads int
+	Frozen             time.Duration // from the freeze until the instance was let go
+}
+
+// Take writes a snapshot of an instance to w, which the caller closes. suspended says in which state it is left; one that was
+// found suspended stays suspended, and so does whatever state it was found in if the snapshot fails.
+func Take(ctx context.Context, src *Source, w *dump.Writer, suspended bool) (Report, error) {
+	if err := errors.Join(Probe(src)...); err != nil {
+		return Report{}, err
+	}
+	var report Report
+	begin := time.Now()
+	err := suspend.Hold(ctx, src.Group, func() bool { return suspended }, func(in *suspend.Instance) error {
+		t := &taker{ctx: ctx, src: src, w: w, in: in}
+		defer t.close()
+		err := t.take()
+		report.Processes, report.Threads = len(t.procs), t.threads
+		return err
+	})
+	report.Frozen = time.Since(begin)
+	if err != nil {
+		return report, err
+	}
+	return report, nil
+}
+
+// Probe returns everything that stands in the way of a snapshot, as [object.Refusal] where it can be named. The instance
+// may run, and change meanwhile: what ends during the probe is passed over.
+func Probe(src *Source) []error {
+	pids, err := src.Group.Procs()
+	if err != nil {
+		return []error{err}
+	}
+	var refusals []error
+	mounts, err := object.ReadMounts(src.Init, src.Standard)
+	if err != nil {
+		return []error{err}
+	}
+	refusals = append(refusals, mounts.Probe()...)
+	level, err := object.ReadLevel(src.Init)
+	if err != nil {
+		return []error{err}
+	}
+	var procs []object.Proc
+	for _, pid := range pids {
+		p, err := object.OpenProc(pid, level)
+		if object.Vanished(err) {
+			continue
+		}
+		if err != nil {
+			refusals = append(refusals, err)
+			continue
+		}
+		defer p.Close()
+		procs = append(procs, p)
+	}
+	d := object.NewDescriptors(procs, src.Init, src.Externals, nil)
+	for _, p := range procs {
+		refusals = append(refusals, probeProcess(p, src.Init, d)...)
+	}
+	return refusals
+}
+
+func probeProcess(p object.Proc, init int, d *object.Descriptors) []error {
+	var refusals []error
+	add := func(err error) {
+		if err != nil && !object.Vanished(err) {
+			refusals = append(refusals, err)
+		}
+	}
+	add(object.ProbeNamespaces(p, init))
+	add(object.ProbeProcess(p))
+	as, err := object.ReadAddressSpace(p)
+	add(err)
+	if err == nil {
+		for _, r := range as.Probe() {
+			add(r)
+		}
+	}
+	for _, r := range d.Probe(p) {
+		add(r)
+	}
+	return refusals
+}
+
+// nameOf says which process an error is about.
+func nameOf(p object.Proc, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("pid %d (%s): %w", p.PID, p.Comm, err)
+}

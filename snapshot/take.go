@@ -1,0 +1,270 @@
+package snapshot
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"vps/dump"
+	"vps/object"
+	"vps/pager"
+	"vps/remote"
+	"vps/suspend"
+)
+
+// slotSize is that of a thread's slot: its questions, their answers, and a signal frame with all extended state.
+const slotSize = 64 << 10
+
+// taker takes one stopped instance apart.
+type taker struct {
+	ctx     context.Context
+	src     *Source
+	w       *dump.Writer
+	in      *suspend.Instance
+	ids     object.IDMaps
+	procs   []*process
+	inside  map[int]int // pids and tids from here to inside
+	files   *object.Descriptors
+	filters *object.Seccomps
+	threads int
+}
+
+// process is a process with what was asked of it.
+type process struct {
+	object.Proc
+	held   *suspend.Process
+	status *object.Status
+	memory *object.AddressSpace
+	record *dump.Process
+	mm     *dump.Mm
+	hand   *dump.SigHand
+	tasks  []*dump.Thread
+}
+
+// Put and Memory make a taker the sink of the objects.
+func (t *taker) Put(id uint64, m proto.Message) error { return t.w.Put(id, m) }
+
+// Memory writes the content of a Memory record.
+func (t *taker) Memory(id uint64, r io.ReaderAt, size int64) error {
+	return pager.DumpFile(t.ctx, t.w, id, r, size)
+}
+
+func (t *taker) close() {
+	for _, p := range t.procs {
+		p.Close()
+	}
+}
+
+func (t *taker) take() error {
+	var err error
+	if t.ids, err = object.ReadIDMaps(t.src.Init); err != nil {
+		return err
+	}
+	t.filters = object.NewSeccomps(t.src.Filters)
+	if err := t.find(); err != nil {
+		return err
+	}
+	for _, p := range t.procs {
+		if err := t.examine(p); err != nil {
+			return nameOf(p.Proc, err)
+		}
+	}
+	if err := t.write(); err != nil {
+		return err
+	}
+	return t.pages()
+}
+
+// find opens the processes and puts them in the order of their pids inside.
+func (t *taker) find() error {
+	level, err := object.ReadLevel(t.src.Init)
+	if err != nil {
+		return err
+	}
+	t.inside = make(map[int]int)
+	for _, held := range t.in.Processes {
+		p, err := object.OpenProc(held.Host, level)
+		if err != nil {
+			return err
+		}
+		t.procs = append(t.procs, &process{Proc: p, held: held})
+		t.inside[p.Host] = p.PID
+	}
+	slices.SortFunc(t.procs, func(a, b *process) int { return a.PID - b.PID })
+	var procs []object.Proc
+	for _, p := range t.procs {
+		if !p.held.Zombie {
+			procs = append(procs, p.Proc)
+		}
+	}
+	t.files = object.NewDescriptors(procs, t.src.Init, t.src.Externals, t)
+	return nil
+}
+
+// examine reads a process, and asks it.
+func (t *taker) examine(p *process) error {
+	var err error
+	if p.status, err = object.ReadStatus(p.Host); err != nil {
+		return err
+	}
+	if p.record, err = object.DumpProcess(p.status); err != nil {
+		return err
+	}
+	p.record.Ppid = uint32(t.inside[p.status.PPID])
+	p.record.ExternalParent = p.record.Ppid == 0 && p.PID != 1
+	if p.held.Zombie {
+		return nil
+	}
+	if err := t.places(p); err != nil {
+		return err
+	}
+	if p.memory, err = object.ReadAddressSpace(p.Proc); err != nil {
+		return err
+	}
+	id := uint64(p.PID)
+	p.record.Mm, p.record.SigHand = id, id
+	if p.mm, err = p.memory.Dump(id, t.files); err != nil {
+		return err
+	}
+	for _, th := range p.held.Threads {
+		record, err := t.thread(p, th)
+		if err != nil {
+			return fmt.Errorf("task %d: %w", th.TID, err)
+		}
+		p.tasks = append(p.tasks, record)
+		p.record.Threads = append(p.record.Threads, record.GetTid())
+	}
+	if p.record.Pending, err = p.held.Threads[0].Pending(true); err != nil {
+		return err
+	}
+	p.record.Timers, err = object.DumpTimers(p.Host, func(tid int) (int, error) { return t.inside[tid], nil })
+	if err != nil {
+		return err
+	}
+	return t.ask(p)
+}
+
+// places notes where the process stands: its directories, its controlling terminal.
+func (t *taker) places(p *process) error {
+	var err error
+	if p.record.Cwd, err = t.link(p, "cwd"); err != nil {
+		return err
+	}
+	if p.record.Root, err = t.link(p, "root"); err != nil {
+		return err
+	}
+	stat, err := object.ReadStat(p.Host)
+	if err != nil {
+		return err
+	}
+	p.record.Tty, err = object.ControllingTTY(stat.TTY)
+	return err
+}
+
+// link notes the file that a link of the process's /proc directory leads to.
+func (t *taker) link(p *process, name string) (*dump.FileRef, error) {
+	link := fmt.Sprintf("/proc/%d/%s", p.Host, name)
+	path, err := os.Readlink(link)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(link, unix.O_PATH, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	ref, err := t.files.Refer(f, path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return ref, nil
+}
+
+// thread reads what can be seen of a thread from outside.
+func (t *taker) thread(p *process, th *remote.Thread) (*dump.Thread, error) {
+	t.threads++
+	status, err := object.ReadStatus(th.TID)
+	if err != nil {
+		return nil, err
+	}
+	record, err := object.DumpThread(status, t.ids)
+	if err != nil {
+		return nil, err
+	}
+	t.inside[th.TID] = int(record.GetTid())
+	record.Pid = uint32(p.PID)
+	regs, err := th.Registers()
+	if err != nil {
+		return nil, err
+	}
+	if regs.Compat() {
+		return nil, &object.Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "a 32-bit task"}
+	}
+	record.Regs = regs.Record()
+	if record.Xstate, err = th.XState(); err != nil {
+		return nil, err
+	}
+	if record.Sigmask, err = th.SigMask(); err != nil {
+		return nil, err
+	}
+	if record.Pending, err = th.Pending(false); err != nil {
+		return nil, err
+	}
+	rseq, err := th.Rseq()
+	if err != nil {
+		return nil, err
+	}
+	if rseq.Address != 0 {
+		record.Rseq = &dump.Rseq{Address: rseq.Address, Size: rseq.Size, Signature: rseq.Signature, Flags: rseq.Flags}
+	}
+	programs, flags, err := th.Filters()
+	if err != nil {
+		return nil, err
+	}
+	filters := make([]object.SeccompFilter, len(programs))
+	for i := range programs {
+		filters[len(programs)-1-i] = object.SeccompFilter{Program: programs[i], Flags: flags[i]}
+	}
+	return record, t.filters.Add(record, filters)
+}
+
+// ask lets the process answer what only it can tell, in one batch for each of its threads.
+func (t *taker) ask(p *process) error {
+	start, end := p.memory.VDSO()
+	leader := p.held.Threads[0]
+	live, err := remote.Enter(leader, p.PidFD, start, end, len(p.held.Threads), slotSize)
+	if err != nil {
+		return err
+	}
+	var answers []func() error
+	jobs := make([]remote.Job, len(p.held.Threads))
+	for i, th := range p.held.Threads {
+		b := live.Arena.Page(i).Batch()
+		jobs[i] = remote.Job{Thread: th, Batch: b}
+		answer := object.AskThread(b)
+		answers = append(answers, func() error { return answer(p.tasks[i]) })
+	}
+	b := jobs[0].Batch
+	p.hand = &dump.SigHand{Id: uint64(p.PID)}
+	hand, mm, process := object.AskSigHand(b), object.AskMm(b), object.AskProcess(b)
+	answers = append(answers,
+		func() error { return hand(p.hand) },
+		func() error { return mm(p.mm) },
+		func() error { return process(p.record) },
+		object.AskTimers(b, p.record.GetTimers()))
+	err = live.Run(t.ctx, jobs)
+	for _, answer := range answers {
+		if err == nil {
+			err = answer()
+		}
+	}
+	if lerr := live.Leave(); err == nil {
+		err = lerr
+	}
+	return err
+}

@@ -1,0 +1,113 @@
+package snapshot
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"vps/dump"
+	"vps/object"
+	"vps/pager"
+)
+
+// write writes all records but those of pages.
+func (t *taker) write() error {
+	info := proto.CloneOf(t.src.Info)
+	if err := object.DumpInstance(info, t.src.Init); err != nil {
+		return err
+	}
+	info.Suspended = t.in.Suspended
+	info.SeccompBase = uint32(t.src.Filters)
+	if err := t.w.Put(1, info); err != nil {
+		return err
+	}
+	mounts, err := object.ReadMounts(t.src.Init, t.src.Standard)
+	if err != nil {
+		return err
+	}
+	if err := mounts.Dump(t.ids, t); err != nil {
+		return err
+	}
+	if err := t.restarts(); err != nil {
+		return err
+	}
+	for _, p := range t.procs {
+		if err := t.writeProcess(p); err != nil {
+			return nameOf(p.Proc, err)
+		}
+	}
+	for _, record := range t.filters.Records() {
+		if err := t.w.Put(record.GetId(), record); err != nil {
+			return err
+		}
+	}
+	return t.files.Finish(t.ctx)
+}
+
+func (t *taker) writeProcess(p *process) error {
+	if p.held.Zombie {
+		return t.w.Put(uint64(p.PID), p.record)
+	}
+	var err error
+	if p.record.FdTable, err = t.files.Dump(p.Proc); err != nil {
+		return err
+	}
+	if err := t.w.Put(uint64(p.PID), p.record); err != nil {
+		return err
+	}
+	for _, th := range p.tasks {
+		if err := t.w.Put(uint64(th.GetTid()), th); err != nil {
+			return err
+		}
+	}
+	if err := t.w.Put(p.hand.GetId(), p.hand); err != nil {
+		return err
+	}
+	return t.w.Put(p.mm.GetId(), p.mm)
+}
+
+// restarts adds what is left of interrupted calls with a time limit.
+func (t *taker) restarts() error {
+	var tids []int
+	threads := make(map[int]*dump.Thread)
+	for _, p := range t.procs {
+		for i, th := range p.held.Threads {
+			regs, err := th.Registers()
+			if err != nil {
+				return err
+			}
+			if restarts, block := regs.Restarts(); restarts && block {
+				tids = append(tids, th.TID)
+				threads[th.TID] = p.tasks[i]
+			}
+		}
+	}
+	if len(tids) == 0 {
+		return nil
+	}
+	rest, err := t.src.Restarts.Read(tids)
+	if err != nil {
+		return fmt.Errorf("interrupted calls: %w", err)
+	}
+	for tid, th := range threads {
+		th.Restart = rest[tid]
+	}
+	return nil
+}
+
+// pages writes the memory of all processes.
+func (t *taker) pages() error {
+	for _, p := range t.procs {
+		if p.held.Zombie {
+			continue
+		}
+		ranges, err := p.memory.Ranges()
+		if err != nil {
+			return err
+		}
+		if err := pager.Dump(t.ctx, t.w, p.mm.GetId(), p.Host, ranges); err != nil {
+			return nameOf(p.Proc, err)
+		}
+	}
+	return nil
+}
