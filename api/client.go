@@ -17,6 +17,8 @@ import (
 //
 // Errors have the daemon's whole text and are of the classes of package instance, or [ErrUnavailable].
 type Client struct {
+	Passive bool // start no daemon; set before the first call
+
 	home    Home
 	version string
 	daemon  atomic.Value // its version, a string, once it is known
@@ -33,7 +35,7 @@ func Dial(home Home, version string) *Client {
 	c.http = &http.Transport{
 		Protocols:          &http2,
 		DisableCompression: true,
-		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return reach(ctx, home) },
+		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return c.reach(ctx) },
 	}
 	c.rpc = vpsv1connect.NewHostClient(&http.Client{Transport: versionReader{c}}, "http://vpsd")
 	return c

@@ -108,5 +108,8 @@ func (c *Client) transportError(err error) error {
 	if start, ok := errors.AsType[*StartError](err); ok {
 		return start
 	}
+	if errors.Is(err, errNotRunning) {
+		return errNotRunning
+	}
 	return fmt.Errorf("%w: it went away during the call (instances go on; try again, and see %s): %w", ErrUnavailable, c.home.log(), err)
 }

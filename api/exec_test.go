@@ -6,7 +6,6 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"time"
 
 	"vps/api"
 	"vps/api/apitest"
@@ -101,12 +100,11 @@ func TestResize(t *testing.T) {
 
 func TestExecEndsWithItsClient(t *testing.T) {
 	c, _ := serve(t, apitest.New("web"))
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	x, err := c.Exec(ctx, "web", instance.ExecSpec{Args: sh("sleep 1000")})
+	ctx, cancel := context.WithCancel(t.Context())
+	x, err := c.Exec(ctx, "web", instance.ExecSpec{Args: sh("echo ready; sleep 1000")})
 	must(t, err)
 	defer x.Close()
-	if _, err := x.Copy(io.Discard, io.Discard); err != context.DeadlineExceeded {
+	if _, err := x.Copy(writer(func([]byte) { cancel() }), io.Discard); err != context.Canceled {
 		t.Errorf("%v", err)
 	}
 }

@@ -40,17 +40,24 @@ func (e *StartError) Error() string {
 // Unwrap returns ErrUnavailable.
 func (e *StartError) Unwrap() error { return ErrUnavailable }
 
+// errNotRunning is what a passive client gets if no daemon runs.
+var errNotRunning = fmt.Errorf("%w: it does not run", ErrUnavailable)
+
 // Ready tells the client that started this daemon that it listens.
 func Ready(f *os.File) error {
 	_, err := f.WriteString(readyWord)
 	return errors.Join(err, f.Close())
 }
 
-// reach gives a connection to a host's daemon, which it starts if there is none.
-func reach(ctx context.Context, home Home) (net.Conn, error) {
+// reach gives a connection to the host's daemon, which it starts if there is none.
+func (c *Client) reach(ctx context.Context) (net.Conn, error) {
+	home := c.home
 	conn, err := dialSocket(ctx, home.Run)
 	if !absent(err) {
 		return conn, err
+	}
+	if c.Passive {
+		return nil, errNotRunning
 	}
 	if err := os.MkdirAll(home.Run, 0o700); err != nil {
 		return nil, &StartError{home.log(), err.Error()}

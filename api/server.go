@@ -27,13 +27,13 @@ const grace = 2 * time.Second
 type Server struct {
 	Host    Backend
 	Version string
-	Log     *slog.Logger // gets one line per call: who, what, result
+	Log     *slog.Logger
 }
 
 // Serve answers on l, which [Listen] made, until ctx ends. It closes l. Calls that are under way then are cancelled.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
-	mux.Handle(vpsv1connect.NewHostHandler(handler{s}, connect.WithInterceptors(auditor{s.Log})))
+	mux.Handle(vpsv1connect.NewHostHandler(handler{s}, connect.WithInterceptors(interceptor{s.Log})))
 	var http2 http.Protocols
 	http2.SetUnencryptedHTTP2(true)
 	calls, cancel := context.WithCancel(ctx)

@@ -19,7 +19,6 @@ func (h handler) Console(ctx context.Context, stream *connect.BidiStream[vpsv1.C
 	if !ok {
 		return fmt.Errorf("console: %w: the first message has to be id", instance.ErrInvalid)
 	}
-	about(ctx, id.Id)
 	t, err := h.Host.Console(ctx, id.Id)
 	if err != nil {
 		return err

@@ -33,7 +33,6 @@ func (h handler) Exec(ctx context.Context, stream *connect.BidiStream[vpsv1.Exec
 	if start == nil {
 		return fmt.Errorf("exec: %w: the first message has to be start", instance.ErrInvalid)
 	}
-	about(ctx, start.Id)
 	session, err := h.Host.Exec(ctx, start.Id, execFromWire(start))
 	if err != nil {
 		return err

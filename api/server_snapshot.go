@@ -20,7 +20,6 @@ func (h handler) Snapshot(ctx context.Context, r *vpsv1.SnapshotRequest, out *co
 		return fmt.Errorf("snapshot %s: %w", r.Id, err)
 	}
 	defer release()
-	about(ctx, r.Id)
 	tell, end := report(func(p instance.Progress) error {
 		return out.Send(&vpsv1.SnapshotResponse{Kind: &vpsv1.SnapshotResponse_Progress{Progress: progressToWire(p)}})
 	})
@@ -40,7 +39,6 @@ func (h handler) Restore(ctx context.Context, r *vpsv1.RestoreRequest, out *conn
 		return fmt.Errorf("restore %s: %w", r.Id, err)
 	}
 	defer release()
-	about(ctx, r.Id)
 	cfg, err := configFromWire(r.Config)
 	if err != nil {
 		return err

@@ -181,6 +181,12 @@ func (s *Snapshot) jsonFrames() iter.Seq2[any, error] {
 func messageJSON(m proto.Message) (json.RawMessage, error) {
 	b, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
 	if err != nil {
+		// A name that is not UTF-8 is shown as it is stored.
+		if m, err = storable(m); err == nil {
+			b, err = protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
+		}
+	}
+	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", m.ProtoReflect().Descriptor().Name(), err)
 	}
 	var out bytes.Buffer

@@ -324,6 +324,55 @@ func (Memory_Kind) EnumDescriptor() ([]byte, []int) {
 	return file_dump_record_proto_rawDescGZIP(), []int{21, 0}
 }
 
+type Lock_Kind int32
+
+const (
+	Lock_FLOCK Lock_Kind = 0
+	Lock_POSIX Lock_Kind = 1
+	Lock_OFD   Lock_Kind = 2
+)
+
+// Enum value maps for Lock_Kind.
+var (
+	Lock_Kind_name = map[int32]string{
+		0: "FLOCK",
+		1: "POSIX",
+		2: "OFD",
+	}
+	Lock_Kind_value = map[string]int32{
+		"FLOCK": 0,
+		"POSIX": 1,
+		"OFD":   2,
+	}
+)
+
+func (x Lock_Kind) Enum() *Lock_Kind {
+	p := new(Lock_Kind)
+	*p = x
+	return p
+}
+
+func (x Lock_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Lock_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_dump_record_proto_enumTypes[5].Descriptor()
+}
+
+func (Lock_Kind) Type() protoreflect.EnumType {
+	return &file_dump_record_proto_enumTypes[5]
+}
+
+func (x Lock_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Lock_Kind.Descriptor instead.
+func (Lock_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{25, 0}
+}
+
 type UnixSocket_State int32
 
 const (
@@ -357,11 +406,11 @@ func (x UnixSocket_State) String() string {
 }
 
 func (UnixSocket_State) Descriptor() protoreflect.EnumDescriptor {
-	return file_dump_record_proto_enumTypes[5].Descriptor()
+	return file_dump_record_proto_enumTypes[6].Descriptor()
 }
 
 func (UnixSocket_State) Type() protoreflect.EnumType {
-	return &file_dump_record_proto_enumTypes[5]
+	return &file_dump_record_proto_enumTypes[6]
 }
 
 func (x UnixSocket_State) Number() protoreflect.EnumNumber {
@@ -370,7 +419,7 @@ func (x UnixSocket_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UnixSocket_State.Descriptor instead.
 func (UnixSocket_State) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{35, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{36, 0}
 }
 
 // Instance is the general information; its record id is 1.
@@ -2542,7 +2591,7 @@ type Mapping struct {
 	File          *FileRef               `protobuf:"bytes,6,opt,name=file,proto3" json:"file,omitempty"`      // FILE
 	Memory        uint64                 `protobuf:"varint,7,opt,name=memory,proto3" json:"memory,omitempty"` // MEMORY: shared anonymous memory, a memfd or a deleted file
 	Offset        uint64                 `protobuf:"varint,8,opt,name=offset,proto3" json:"offset,omitempty"`
-	VmFlags       []string               `protobuf:"bytes,9,rep,name=vm_flags,json=vmFlags,proto3" json:"vm_flags,omitempty"`      // as in the VmFlags line of smaps: gd, lo, hg, nh, dc, dd, wf, sr, rr ...
+	VmFlags       string                 `protobuf:"bytes,9,opt,name=vm_flags,json=vmFlags,proto3" json:"vm_flags,omitempty"`      // as in the VmFlags line of smaps: gd lo hg nh dc dd wf sr rr ...
 	Name          string                 `protobuf:"bytes,10,opt,name=name,proto3" json:"name,omitempty"`                          // PR_SET_VMA_ANON_NAME
 	MaxWrite      bool                   `protobuf:"varint,11,opt,name=max_write,json=maxWrite,proto3" json:"max_write,omitempty"` // may be made writable (VM_MAYWRITE)
 	unknownFields protoimpl.UnknownFields
@@ -2635,11 +2684,11 @@ func (x *Mapping) GetOffset() uint64 {
 	return 0
 }
 
-func (x *Mapping) GetVmFlags() []string {
+func (x *Mapping) GetVmFlags() string {
 	if x != nil {
 		return x.VmFlags
 	}
-	return nil
+	return ""
 }
 
 func (x *Mapping) GetName() string {
@@ -2986,6 +3035,7 @@ type File struct {
 	Flags uint32                 `protobuf:"varint,2,opt,name=flags,proto3" json:"flags,omitempty"` // O_, as F_GETFL gives them
 	Pos   uint64                 `protobuf:"varint,3,opt,name=pos,proto3" json:"pos,omitempty"`
 	Owner *Owner                 `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
+	Locks []*Lock                `protobuf:"bytes,5,rep,name=locks,proto3" json:"locks,omitempty"`
 	// Types that are valid to be assigned to Kind:
 	//
 	//	*File_Path
@@ -3057,6 +3107,13 @@ func (x *File) GetPos() uint64 {
 func (x *File) GetOwner() *Owner {
 	if x != nil {
 		return x.Owner
+	}
+	return nil
+}
+
+func (x *File) GetLocks() []*Lock {
+	if x != nil {
+		return x.Locks
 	}
 	return nil
 }
@@ -3222,6 +3279,83 @@ func (*File_Tty) isFile_Kind() {}
 
 func (*File_External) isFile_Kind() {}
 
+// Lock is a lock on a file: of the description (flock(2), open file description locks), or of a process (POSIX).
+type Lock struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          Lock_Kind              `protobuf:"varint,1,opt,name=kind,proto3,enum=vps.dump.Lock_Kind" json:"kind,omitempty"`
+	Write         bool                   `protobuf:"varint,2,opt,name=write,proto3" json:"write,omitempty"`
+	Start         int64                  `protobuf:"varint,3,opt,name=start,proto3" json:"start,omitempty"`
+	Len           int64                  `protobuf:"varint,4,opt,name=len,proto3" json:"len,omitempty"` // 0: to the end
+	Pid           uint32                 `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"` // POSIX: its owner
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Lock) Reset() {
+	*x = Lock{}
+	mi := &file_dump_record_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Lock) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Lock) ProtoMessage() {}
+
+func (x *Lock) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Lock.ProtoReflect.Descriptor instead.
+func (*Lock) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Lock) GetKind() Lock_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Lock_FLOCK
+}
+
+func (x *Lock) GetWrite() bool {
+	if x != nil {
+		return x.Write
+	}
+	return false
+}
+
+func (x *Lock) GetStart() int64 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *Lock) GetLen() int64 {
+	if x != nil {
+		return x.Len
+	}
+	return 0
+}
+
+func (x *Lock) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
 type Owner struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Type          int32                  `protobuf:"varint,1,opt,name=type,proto3" json:"type,omitempty"`
@@ -3235,7 +3369,7 @@ type Owner struct {
 
 func (x *Owner) Reset() {
 	*x = Owner{}
-	mi := &file_dump_record_proto_msgTypes[25]
+	mi := &file_dump_record_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3247,7 +3381,7 @@ func (x *Owner) String() string {
 func (*Owner) ProtoMessage() {}
 
 func (x *Owner) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[25]
+	mi := &file_dump_record_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3260,7 +3394,7 @@ func (x *Owner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Owner.ProtoReflect.Descriptor instead.
 func (*Owner) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{25}
+	return file_dump_record_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Owner) GetType() int32 {
@@ -3308,7 +3442,7 @@ type PipeEnd struct {
 
 func (x *PipeEnd) Reset() {
 	*x = PipeEnd{}
-	mi := &file_dump_record_proto_msgTypes[26]
+	mi := &file_dump_record_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3320,7 +3454,7 @@ func (x *PipeEnd) String() string {
 func (*PipeEnd) ProtoMessage() {}
 
 func (x *PipeEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[26]
+	mi := &file_dump_record_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3333,7 +3467,7 @@ func (x *PipeEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipeEnd.ProtoReflect.Descriptor instead.
 func (*PipeEnd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{26}
+	return file_dump_record_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PipeEnd) GetPipe() uint64 {
@@ -3360,7 +3494,7 @@ type EventFd struct {
 
 func (x *EventFd) Reset() {
 	*x = EventFd{}
-	mi := &file_dump_record_proto_msgTypes[27]
+	mi := &file_dump_record_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3372,7 +3506,7 @@ func (x *EventFd) String() string {
 func (*EventFd) ProtoMessage() {}
 
 func (x *EventFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[27]
+	mi := &file_dump_record_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3385,7 +3519,7 @@ func (x *EventFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventFd.ProtoReflect.Descriptor instead.
 func (*EventFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{27}
+	return file_dump_record_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *EventFd) GetCount() uint64 {
@@ -3415,7 +3549,7 @@ type TimerFd struct {
 
 func (x *TimerFd) Reset() {
 	*x = TimerFd{}
-	mi := &file_dump_record_proto_msgTypes[28]
+	mi := &file_dump_record_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3427,7 +3561,7 @@ func (x *TimerFd) String() string {
 func (*TimerFd) ProtoMessage() {}
 
 func (x *TimerFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[28]
+	mi := &file_dump_record_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3440,7 +3574,7 @@ func (x *TimerFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimerFd.ProtoReflect.Descriptor instead.
 func (*TimerFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{28}
+	return file_dump_record_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TimerFd) GetClock() int32 {
@@ -3487,7 +3621,7 @@ type SignalFd struct {
 
 func (x *SignalFd) Reset() {
 	*x = SignalFd{}
-	mi := &file_dump_record_proto_msgTypes[29]
+	mi := &file_dump_record_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3499,7 +3633,7 @@ func (x *SignalFd) String() string {
 func (*SignalFd) ProtoMessage() {}
 
 func (x *SignalFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[29]
+	mi := &file_dump_record_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3512,7 +3646,7 @@ func (x *SignalFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalFd.ProtoReflect.Descriptor instead.
 func (*SignalFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{29}
+	return file_dump_record_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SignalFd) GetMask() uint64 {
@@ -3531,7 +3665,7 @@ type Epoll struct {
 
 func (x *Epoll) Reset() {
 	*x = Epoll{}
-	mi := &file_dump_record_proto_msgTypes[30]
+	mi := &file_dump_record_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3543,7 +3677,7 @@ func (x *Epoll) String() string {
 func (*Epoll) ProtoMessage() {}
 
 func (x *Epoll) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[30]
+	mi := &file_dump_record_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3556,7 +3690,7 @@ func (x *Epoll) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoll.ProtoReflect.Descriptor instead.
 func (*Epoll) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{30}
+	return file_dump_record_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Epoll) GetItems() []*EpollItem {
@@ -3579,7 +3713,7 @@ type EpollItem struct {
 
 func (x *EpollItem) Reset() {
 	*x = EpollItem{}
-	mi := &file_dump_record_proto_msgTypes[31]
+	mi := &file_dump_record_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3591,7 +3725,7 @@ func (x *EpollItem) String() string {
 func (*EpollItem) ProtoMessage() {}
 
 func (x *EpollItem) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[31]
+	mi := &file_dump_record_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3604,7 +3738,7 @@ func (x *EpollItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpollItem.ProtoReflect.Descriptor instead.
 func (*EpollItem) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{31}
+	return file_dump_record_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *EpollItem) GetFd() uint32 {
@@ -3653,7 +3787,7 @@ type TtyEnd struct {
 
 func (x *TtyEnd) Reset() {
 	*x = TtyEnd{}
-	mi := &file_dump_record_proto_msgTypes[32]
+	mi := &file_dump_record_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3665,7 +3799,7 @@ func (x *TtyEnd) String() string {
 func (*TtyEnd) ProtoMessage() {}
 
 func (x *TtyEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[32]
+	mi := &file_dump_record_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3678,7 +3812,7 @@ func (x *TtyEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TtyEnd.ProtoReflect.Descriptor instead.
 func (*TtyEnd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{32}
+	return file_dump_record_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TtyEnd) GetTty() uint64 {
@@ -3703,19 +3837,21 @@ func (x *TtyEnd) GetPath() *FileRef {
 }
 
 // External is an end that lies outside of the instance; after a restore it is hung up, unless it is attached again.
+// pipe is a Pipe record with what the end can still read.
 type External struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	What          string                 `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`
 	Readable      bool                   `protobuf:"varint,2,opt,name=readable,proto3" json:"readable,omitempty"`
 	Writable      bool                   `protobuf:"varint,3,opt,name=writable,proto3" json:"writable,omitempty"`
 	Type          uint32                 `protobuf:"varint,4,opt,name=type,proto3" json:"type,omitempty"`
+	Pipe          uint64                 `protobuf:"varint,5,opt,name=pipe,proto3" json:"pipe,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *External) Reset() {
 	*x = External{}
-	mi := &file_dump_record_proto_msgTypes[33]
+	mi := &file_dump_record_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3727,7 +3863,7 @@ func (x *External) String() string {
 func (*External) ProtoMessage() {}
 
 func (x *External) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[33]
+	mi := &file_dump_record_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3740,7 +3876,7 @@ func (x *External) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use External.ProtoReflect.Descriptor instead.
 func (*External) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{33}
+	return file_dump_record_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *External) GetWhat() string {
@@ -3771,6 +3907,13 @@ func (x *External) GetType() uint32 {
 	return 0
 }
 
+func (x *External) GetPipe() uint64 {
+	if x != nil {
+		return x.Pipe
+	}
+	return 0
+}
+
 // Pipe is a pipe's or FIFO's buffer.
 type Pipe struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3787,7 +3930,7 @@ type Pipe struct {
 
 func (x *Pipe) Reset() {
 	*x = Pipe{}
-	mi := &file_dump_record_proto_msgTypes[34]
+	mi := &file_dump_record_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3799,7 +3942,7 @@ func (x *Pipe) String() string {
 func (*Pipe) ProtoMessage() {}
 
 func (x *Pipe) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[34]
+	mi := &file_dump_record_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3812,7 +3955,7 @@ func (x *Pipe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pipe.ProtoReflect.Descriptor instead.
 func (*Pipe) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{34}
+	return file_dump_record_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Pipe) GetId() uint64 {
@@ -3892,7 +4035,7 @@ type UnixSocket struct {
 
 func (x *UnixSocket) Reset() {
 	*x = UnixSocket{}
-	mi := &file_dump_record_proto_msgTypes[35]
+	mi := &file_dump_record_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3904,7 +4047,7 @@ func (x *UnixSocket) String() string {
 func (*UnixSocket) ProtoMessage() {}
 
 func (x *UnixSocket) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[35]
+	mi := &file_dump_record_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3917,7 +4060,7 @@ func (x *UnixSocket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnixSocket.ProtoReflect.Descriptor instead.
 func (*UnixSocket) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{35}
+	return file_dump_record_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *UnixSocket) GetId() uint64 {
@@ -4076,7 +4219,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_dump_record_proto_msgTypes[36]
+	mi := &file_dump_record_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4088,7 +4231,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[36]
+	mi := &file_dump_record_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4101,7 +4244,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{36}
+	return file_dump_record_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Message) GetData() []byte {
@@ -4171,7 +4314,7 @@ type SockOpt struct {
 
 func (x *SockOpt) Reset() {
 	*x = SockOpt{}
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4183,7 +4326,7 @@ func (x *SockOpt) String() string {
 func (*SockOpt) ProtoMessage() {}
 
 func (x *SockOpt) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4196,7 +4339,7 @@ func (x *SockOpt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOpt.ProtoReflect.Descriptor instead.
 func (*SockOpt) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{37}
+	return file_dump_record_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SockOpt) GetLevel() int32 {
@@ -4242,13 +4385,15 @@ type Tty struct {
 	Mode           uint32                 `protobuf:"varint,17,opt,name=mode,proto3" json:"mode,omitempty"`
 	Console        bool                   `protobuf:"varint,18,opt,name=console,proto3" json:"console,omitempty"`                                     // the master is the manager's
 	ExternalMaster bool                   `protobuf:"varint,19,opt,name=external_master,json=externalMaster,proto3" json:"external_master,omitempty"` // the master was an exec session's
+	Lines          [][]byte               `protobuf:"bytes,20,rep,name=lines,proto3" json:"lines,omitempty"`                                          // canonical mode: input as read(2) gives it; one that ends without a newline was ended by VEOF
+	SlaveClosed    bool                   `protobuf:"varint,21,opt,name=slave_closed,json=slaveClosed,proto3" json:"slave_closed,omitempty"`          // the slave has been open, and is not any more
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Tty) Reset() {
 	*x = Tty{}
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4260,7 +4405,7 @@ func (x *Tty) String() string {
 func (*Tty) ProtoMessage() {}
 
 func (x *Tty) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4273,7 +4418,7 @@ func (x *Tty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tty.ProtoReflect.Descriptor instead.
 func (*Tty) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{38}
+	return file_dump_record_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Tty) GetId() uint64 {
@@ -4409,6 +4554,20 @@ func (x *Tty) GetExternalMaster() bool {
 	return false
 }
 
+func (x *Tty) GetLines() [][]byte {
+	if x != nil {
+		return x.Lines
+	}
+	return nil
+}
+
+func (x *Tty) GetSlaveClosed() bool {
+	if x != nil {
+		return x.SlaveClosed
+	}
+	return false
+}
+
 type Termios struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Iflag         uint32                 `protobuf:"varint,1,opt,name=iflag,proto3" json:"iflag,omitempty"`
@@ -4425,7 +4584,7 @@ type Termios struct {
 
 func (x *Termios) Reset() {
 	*x = Termios{}
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4437,7 +4596,7 @@ func (x *Termios) String() string {
 func (*Termios) ProtoMessage() {}
 
 func (x *Termios) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4450,7 +4609,7 @@ func (x *Termios) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Termios.ProtoReflect.Descriptor instead.
 func (*Termios) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{39}
+	return file_dump_record_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Termios) GetIflag() uint32 {
@@ -4764,7 +4923,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x04file\x18\x06 \x01(\v2\x11.vps.dump.FileRefR\x04file\x12\x16\n" +
 	"\x06memory\x18\a \x01(\x04R\x06memory\x12\x16\n" +
 	"\x06offset\x18\b \x01(\x04R\x06offset\x12\x19\n" +
-	"\bvm_flags\x18\t \x03(\tR\avmFlags\x12\x12\n" +
+	"\bvm_flags\x18\t \x01(\tR\avmFlags\x12\x12\n" +
 	"\x04name\x18\n" +
 	" \x01(\tR\x04name\x12\x1b\n" +
 	"\tmax_write\x18\v \x01(\bR\bmaxWrite\"H\n" +
@@ -4806,12 +4965,13 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x02Fd\x12\x0e\n" +
 	"\x02fd\x18\x01 \x01(\rR\x02fd\x12\x12\n" +
 	"\x04file\x18\x02 \x01(\x04R\x04file\x12\x18\n" +
-	"\acloexec\x18\x03 \x01(\bR\acloexec\"\x8d\x04\n" +
+	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xb3\x04\n" +
 	"\x04File\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05flags\x18\x02 \x01(\rR\x05flags\x12\x10\n" +
 	"\x03pos\x18\x03 \x01(\x04R\x03pos\x12%\n" +
-	"\x05owner\x18\x04 \x01(\v2\x0f.vps.dump.OwnerR\x05owner\x12'\n" +
+	"\x05owner\x18\x04 \x01(\v2\x0f.vps.dump.OwnerR\x05owner\x12$\n" +
+	"\x05locks\x18\x05 \x03(\v2\x0e.vps.dump.LockR\x05locks\x12'\n" +
 	"\x04path\x18\n" +
 	" \x01(\v2\x11.vps.dump.FileRefH\x00R\x04path\x12'\n" +
 	"\x04pipe\x18\v \x01(\v2\x11.vps.dump.PipeEndH\x00R\x04pipe\x12-\n" +
@@ -4824,7 +4984,17 @@ const file_dump_record_proto_rawDesc = "" +
 	"unixSocket\x12$\n" +
 	"\x03tty\x18\x12 \x01(\v2\x10.vps.dump.TtyEndH\x00R\x03tty\x120\n" +
 	"\bexternal\x18\x13 \x01(\v2\x12.vps.dump.ExternalH\x00R\bexternalB\x06\n" +
-	"\x04kind\"k\n" +
+	"\x04kind\"\xa6\x01\n" +
+	"\x04Lock\x12'\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x13.vps.dump.Lock.KindR\x04kind\x12\x14\n" +
+	"\x05write\x18\x02 \x01(\bR\x05write\x12\x14\n" +
+	"\x05start\x18\x03 \x01(\x03R\x05start\x12\x10\n" +
+	"\x03len\x18\x04 \x01(\x03R\x03len\x12\x10\n" +
+	"\x03pid\x18\x05 \x01(\rR\x03pid\"%\n" +
+	"\x04Kind\x12\t\n" +
+	"\x05FLOCK\x10\x00\x12\t\n" +
+	"\x05POSIX\x10\x01\x12\a\n" +
+	"\x03OFD\x10\x02\"k\n" +
 	"\x05Owner\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\x05R\x04type\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x12\x16\n" +
@@ -4856,12 +5026,13 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x06TtyEnd\x12\x10\n" +
 	"\x03tty\x18\x01 \x01(\x04R\x03tty\x12\x16\n" +
 	"\x06master\x18\x02 \x01(\bR\x06master\x12%\n" +
-	"\x04path\x18\x03 \x01(\v2\x11.vps.dump.FileRefR\x04path\"j\n" +
+	"\x04path\x18\x03 \x01(\v2\x11.vps.dump.FileRefR\x04path\"~\n" +
 	"\bExternal\x12\x12\n" +
 	"\x04what\x18\x01 \x01(\tR\x04what\x12\x1a\n" +
 	"\breadable\x18\x02 \x01(\bR\breadable\x12\x1a\n" +
 	"\bwritable\x18\x03 \x01(\bR\bwritable\x12\x12\n" +
-	"\x04type\x18\x04 \x01(\rR\x04type\"\xab\x01\n" +
+	"\x04type\x18\x04 \x01(\rR\x04type\x12\x12\n" +
+	"\x04pipe\x18\x05 \x01(\x04R\x04pipe\"\xab\x01\n" +
 	"\x04Pipe\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1a\n" +
 	"\bcapacity\x18\x02 \x01(\x04R\bcapacity\x12\x18\n" +
@@ -4910,7 +5081,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\aSockOpt\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\x05R\x05level\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\x05R\x04name\x12\x14\n" +
-	"\x05value\x18\x03 \x01(\fR\x05value\"\xe1\x03\n" +
+	"\x05value\x18\x03 \x01(\fR\x05value\"\x9a\x04\n" +
 	"\x03Tty\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\rR\x05index\x12+\n" +
@@ -4933,7 +5104,9 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x03gid\x18\x10 \x01(\rR\x03gid\x12\x12\n" +
 	"\x04mode\x18\x11 \x01(\rR\x04mode\x12\x18\n" +
 	"\aconsole\x18\x12 \x01(\bR\aconsole\x12'\n" +
-	"\x0fexternal_master\x18\x13 \x01(\bR\x0eexternalMaster\"\xb5\x01\n" +
+	"\x0fexternal_master\x18\x13 \x01(\bR\x0eexternalMaster\x12\x14\n" +
+	"\x05lines\x18\x14 \x03(\fR\x05lines\x12!\n" +
+	"\fslave_closed\x18\x15 \x01(\bR\vslaveClosed\"\xb5\x01\n" +
 	"\aTermios\x12\x14\n" +
 	"\x05iflag\x18\x01 \x01(\rR\x05iflag\x12\x14\n" +
 	"\x05oflag\x18\x02 \x01(\rR\x05oflag\x12\x14\n" +
@@ -4976,105 +5149,109 @@ func file_dump_record_proto_rawDescGZIP() []byte {
 	return file_dump_record_proto_rawDescData
 }
 
-var file_dump_record_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_dump_record_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_dump_record_proto_goTypes = []any{
 	(Type)(0),             // 0: vps.dump.Type
 	(Process_State)(0),    // 1: vps.dump.Process.State
 	(Restart_Kind)(0),     // 2: vps.dump.Restart.Kind
 	(Mapping_Kind)(0),     // 3: vps.dump.Mapping.Kind
 	(Memory_Kind)(0),      // 4: vps.dump.Memory.Kind
-	(UnixSocket_State)(0), // 5: vps.dump.UnixSocket.State
-	(*Instance)(nil),      // 6: vps.dump.Instance
-	(*Clocks)(nil),        // 7: vps.dump.Clocks
-	(*Mount)(nil),         // 8: vps.dump.Mount
-	(*Inode)(nil),         // 9: vps.dump.Inode
-	(*Process)(nil),       // 10: vps.dump.Process
-	(*Rlimit)(nil),        // 11: vps.dump.Rlimit
-	(*Itimer)(nil),        // 12: vps.dump.Itimer
-	(*PosixTimer)(nil),    // 13: vps.dump.PosixTimer
-	(*Thread)(nil),        // 14: vps.dump.Thread
-	(*Restart)(nil),       // 15: vps.dump.Restart
-	(*Sched)(nil),         // 16: vps.dump.Sched
-	(*Registers)(nil),     // 17: vps.dump.Registers
-	(*AltStack)(nil),      // 18: vps.dump.AltStack
-	(*Rseq)(nil),          // 19: vps.dump.Rseq
-	(*Creds)(nil),         // 20: vps.dump.Creds
-	(*Seccomp)(nil),       // 21: vps.dump.Seccomp
-	(*SigHand)(nil),       // 22: vps.dump.SigHand
-	(*SigAction)(nil),     // 23: vps.dump.SigAction
-	(*Mm)(nil),            // 24: vps.dump.Mm
-	(*Mapping)(nil),       // 25: vps.dump.Mapping
-	(*FileRef)(nil),       // 26: vps.dump.FileRef
-	(*Memory)(nil),        // 27: vps.dump.Memory
-	(*FdTable)(nil),       // 28: vps.dump.FdTable
-	(*Fd)(nil),            // 29: vps.dump.Fd
-	(*File)(nil),          // 30: vps.dump.File
-	(*Owner)(nil),         // 31: vps.dump.Owner
-	(*PipeEnd)(nil),       // 32: vps.dump.PipeEnd
-	(*EventFd)(nil),       // 33: vps.dump.EventFd
-	(*TimerFd)(nil),       // 34: vps.dump.TimerFd
-	(*SignalFd)(nil),      // 35: vps.dump.SignalFd
-	(*Epoll)(nil),         // 36: vps.dump.Epoll
-	(*EpollItem)(nil),     // 37: vps.dump.EpollItem
-	(*TtyEnd)(nil),        // 38: vps.dump.TtyEnd
-	(*External)(nil),      // 39: vps.dump.External
-	(*Pipe)(nil),          // 40: vps.dump.Pipe
-	(*UnixSocket)(nil),    // 41: vps.dump.UnixSocket
-	(*Message)(nil),       // 42: vps.dump.Message
-	(*SockOpt)(nil),       // 43: vps.dump.SockOpt
-	(*Tty)(nil),           // 44: vps.dump.Tty
-	(*Termios)(nil),       // 45: vps.dump.Termios
-	nil,                   // 46: vps.dump.Instance.SysctlEntry
-	nil,                   // 47: vps.dump.Inode.XattrsEntry
+	(Lock_Kind)(0),        // 5: vps.dump.Lock.Kind
+	(UnixSocket_State)(0), // 6: vps.dump.UnixSocket.State
+	(*Instance)(nil),      // 7: vps.dump.Instance
+	(*Clocks)(nil),        // 8: vps.dump.Clocks
+	(*Mount)(nil),         // 9: vps.dump.Mount
+	(*Inode)(nil),         // 10: vps.dump.Inode
+	(*Process)(nil),       // 11: vps.dump.Process
+	(*Rlimit)(nil),        // 12: vps.dump.Rlimit
+	(*Itimer)(nil),        // 13: vps.dump.Itimer
+	(*PosixTimer)(nil),    // 14: vps.dump.PosixTimer
+	(*Thread)(nil),        // 15: vps.dump.Thread
+	(*Restart)(nil),       // 16: vps.dump.Restart
+	(*Sched)(nil),         // 17: vps.dump.Sched
+	(*Registers)(nil),     // 18: vps.dump.Registers
+	(*AltStack)(nil),      // 19: vps.dump.AltStack
+	(*Rseq)(nil),          // 20: vps.dump.Rseq
+	(*Creds)(nil),         // 21: vps.dump.Creds
+	(*Seccomp)(nil),       // 22: vps.dump.Seccomp
+	(*SigHand)(nil),       // 23: vps.dump.SigHand
+	(*SigAction)(nil),     // 24: vps.dump.SigAction
+	(*Mm)(nil),            // 25: vps.dump.Mm
+	(*Mapping)(nil),       // 26: vps.dump.Mapping
+	(*FileRef)(nil),       // 27: vps.dump.FileRef
+	(*Memory)(nil),        // 28: vps.dump.Memory
+	(*FdTable)(nil),       // 29: vps.dump.FdTable
+	(*Fd)(nil),            // 30: vps.dump.Fd
+	(*File)(nil),          // 31: vps.dump.File
+	(*Lock)(nil),          // 32: vps.dump.Lock
+	(*Owner)(nil),         // 33: vps.dump.Owner
+	(*PipeEnd)(nil),       // 34: vps.dump.PipeEnd
+	(*EventFd)(nil),       // 35: vps.dump.EventFd
+	(*TimerFd)(nil),       // 36: vps.dump.TimerFd
+	(*SignalFd)(nil),      // 37: vps.dump.SignalFd
+	(*Epoll)(nil),         // 38: vps.dump.Epoll
+	(*EpollItem)(nil),     // 39: vps.dump.EpollItem
+	(*TtyEnd)(nil),        // 40: vps.dump.TtyEnd
+	(*External)(nil),      // 41: vps.dump.External
+	(*Pipe)(nil),          // 42: vps.dump.Pipe
+	(*UnixSocket)(nil),    // 43: vps.dump.UnixSocket
+	(*Message)(nil),       // 44: vps.dump.Message
+	(*SockOpt)(nil),       // 45: vps.dump.SockOpt
+	(*Tty)(nil),           // 46: vps.dump.Tty
+	(*Termios)(nil),       // 47: vps.dump.Termios
+	nil,                   // 48: vps.dump.Instance.SysctlEntry
+	nil,                   // 49: vps.dump.Inode.XattrsEntry
 }
 var file_dump_record_proto_depIdxs = []int32{
-	7,  // 0: vps.dump.Instance.clocks:type_name -> vps.dump.Clocks
-	46, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
-	47, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
+	8,  // 0: vps.dump.Instance.clocks:type_name -> vps.dump.Clocks
+	48, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
+	49, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
 	1,  // 3: vps.dump.Process.state:type_name -> vps.dump.Process.State
-	26, // 4: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
-	26, // 5: vps.dump.Process.root:type_name -> vps.dump.FileRef
-	11, // 6: vps.dump.Process.rlimits:type_name -> vps.dump.Rlimit
-	12, // 7: vps.dump.Process.itimers:type_name -> vps.dump.Itimer
-	13, // 8: vps.dump.Process.timers:type_name -> vps.dump.PosixTimer
-	17, // 9: vps.dump.Thread.regs:type_name -> vps.dump.Registers
-	18, // 10: vps.dump.Thread.altstack:type_name -> vps.dump.AltStack
-	19, // 11: vps.dump.Thread.rseq:type_name -> vps.dump.Rseq
-	20, // 12: vps.dump.Thread.creds:type_name -> vps.dump.Creds
-	15, // 13: vps.dump.Thread.restart:type_name -> vps.dump.Restart
-	16, // 14: vps.dump.Thread.sched:type_name -> vps.dump.Sched
+	27, // 4: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
+	27, // 5: vps.dump.Process.root:type_name -> vps.dump.FileRef
+	12, // 6: vps.dump.Process.rlimits:type_name -> vps.dump.Rlimit
+	13, // 7: vps.dump.Process.itimers:type_name -> vps.dump.Itimer
+	14, // 8: vps.dump.Process.timers:type_name -> vps.dump.PosixTimer
+	18, // 9: vps.dump.Thread.regs:type_name -> vps.dump.Registers
+	19, // 10: vps.dump.Thread.altstack:type_name -> vps.dump.AltStack
+	20, // 11: vps.dump.Thread.rseq:type_name -> vps.dump.Rseq
+	21, // 12: vps.dump.Thread.creds:type_name -> vps.dump.Creds
+	16, // 13: vps.dump.Thread.restart:type_name -> vps.dump.Restart
+	17, // 14: vps.dump.Thread.sched:type_name -> vps.dump.Sched
 	2,  // 15: vps.dump.Restart.kind:type_name -> vps.dump.Restart.Kind
-	23, // 16: vps.dump.SigHand.actions:type_name -> vps.dump.SigAction
-	25, // 17: vps.dump.Mm.mappings:type_name -> vps.dump.Mapping
-	26, // 18: vps.dump.Mm.exe:type_name -> vps.dump.FileRef
+	24, // 16: vps.dump.SigHand.actions:type_name -> vps.dump.SigAction
+	26, // 17: vps.dump.Mm.mappings:type_name -> vps.dump.Mapping
+	27, // 18: vps.dump.Mm.exe:type_name -> vps.dump.FileRef
 	3,  // 19: vps.dump.Mapping.kind:type_name -> vps.dump.Mapping.Kind
-	26, // 20: vps.dump.Mapping.file:type_name -> vps.dump.FileRef
+	27, // 20: vps.dump.Mapping.file:type_name -> vps.dump.FileRef
 	4,  // 21: vps.dump.Memory.kind:type_name -> vps.dump.Memory.Kind
-	29, // 22: vps.dump.FdTable.fds:type_name -> vps.dump.Fd
-	31, // 23: vps.dump.File.owner:type_name -> vps.dump.Owner
-	26, // 24: vps.dump.File.path:type_name -> vps.dump.FileRef
-	32, // 25: vps.dump.File.pipe:type_name -> vps.dump.PipeEnd
-	33, // 26: vps.dump.File.eventfd:type_name -> vps.dump.EventFd
-	34, // 27: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
-	35, // 28: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
-	36, // 29: vps.dump.File.epoll:type_name -> vps.dump.Epoll
-	38, // 30: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
-	39, // 31: vps.dump.File.external:type_name -> vps.dump.External
-	26, // 32: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
-	37, // 33: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
-	26, // 34: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
-	26, // 35: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
-	5,  // 36: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
-	26, // 37: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
-	42, // 38: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
-	43, // 39: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
-	45, // 40: vps.dump.Tty.termios:type_name -> vps.dump.Termios
-	41, // [41:41] is the sub-list for method output_type
-	41, // [41:41] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	30, // 22: vps.dump.FdTable.fds:type_name -> vps.dump.Fd
+	33, // 23: vps.dump.File.owner:type_name -> vps.dump.Owner
+	32, // 24: vps.dump.File.locks:type_name -> vps.dump.Lock
+	27, // 25: vps.dump.File.path:type_name -> vps.dump.FileRef
+	34, // 26: vps.dump.File.pipe:type_name -> vps.dump.PipeEnd
+	35, // 27: vps.dump.File.eventfd:type_name -> vps.dump.EventFd
+	36, // 28: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
+	37, // 29: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
+	38, // 30: vps.dump.File.epoll:type_name -> vps.dump.Epoll
+	40, // 31: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
+	41, // 32: vps.dump.File.external:type_name -> vps.dump.External
+	5,  // 33: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
+	27, // 34: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
+	39, // 35: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
+	27, // 36: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
+	27, // 37: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
+	6,  // 38: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
+	27, // 39: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
+	44, // 40: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
+	45, // 41: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
+	47, // 42: vps.dump.Tty.termios:type_name -> vps.dump.Termios
+	43, // [43:43] is the sub-list for method output_type
+	43, // [43:43] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_dump_record_proto_init() }
@@ -5099,8 +5276,8 @@ func file_dump_record_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dump_record_proto_rawDesc), len(file_dump_record_proto_rawDesc)),
-			NumEnums:      6,
-			NumMessages:   42,
+			NumEnums:      7,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -81,7 +81,7 @@ func decode(k Key, payload []byte, off int64, v Version) (proto.Message, error) 
 		return nil, corrupt(off, "record %s: more than %d fields", k, maxFields)
 	}
 	m := t.New().Interface()
-	if err := (proto.UnmarshalOptions{RecursionLimit: maxDepth}).Unmarshal(payload, m); err != nil {
+	if err := unmarshal(payload, m); err != nil {
 		return nil, corrupt(off, "record %s: %v", k, err)
 	}
 	return m, nil

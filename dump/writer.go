@@ -174,7 +174,7 @@ func (w *Writer) Put(id uint64, m proto.Message) error {
 	if k.Type == Type_TYPE_UNSPECIFIED || id == 0 {
 		return fmt.Errorf("write record %d of %T: not a record: %w", id, m, ErrUnsupported)
 	}
-	b, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(make([]byte, unitHeadSize, 256), m)
+	b, err := marshal(make([]byte, unitHeadSize, 256), m)
 	if err != nil {
 		return fmt.Errorf("write record %s: %w", k, err)
 	}

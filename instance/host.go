@@ -146,10 +146,12 @@ type SnapshotOptions struct {
 
 // SnapshotReport is what a snapshot cost.
 type SnapshotReport struct {
-	Bytes   int64         `json:"bytes"`
-	Frozen  time.Duration `json:"frozen_ns"`
-	Total   time.Duration `json:"total_ns"`
-	Records int           `json:"records"`
+	Bytes     int64         `json:"bytes"`
+	Frozen    time.Duration `json:"frozen_ns"`
+	Total     time.Duration `json:"total_ns"`
+	Records   int           `json:"records"`
+	Processes int           `json:"processes"`
+	Threads   int           `json:"threads"`
 }
 
 // RestoreOptions say how a snapshot is restored.

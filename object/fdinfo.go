@@ -92,6 +92,15 @@ func (i *fdinfo) line(key string) string {
 	return ""
 }
 
+// hex parses a line with a hexadecimal number.
+func (i *fdinfo) hex(key string) (uint64, error) {
+	v, err := strconv.ParseUint(i.line(key), 16, 64)
+	if err != nil {
+		return 0, fmt.Errorf("fdinfo: %s: %w", key, err)
+	}
+	return v, nil
+}
+
 // look is an open file description seen through one descriptor, with a copy of it in our process.
 type look struct {
 	at   handle

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -21,8 +20,8 @@ var ErrBusy = errors.New("busy")
 
 // Externals are the ends of an instance's objects that lie in our own hands.
 type Externals struct {
-	Console int             // index of the pty that is the console; -1: none
-	Pipes   map[uint64]bool // inode numbers of pipes between an exec session and us
+	ConsoleTTY int             // index of the pty that is the console; -1: none
+	Pipes      map[uint64]bool // inode numbers of pipes between an exec session and us
 }
 
 // Descriptors dumps the tables of descriptors of an instance and what they are open on.
@@ -30,15 +29,15 @@ type Externals struct {
 // While it works every task of the instance is stopped. It belongs to one goroutine.
 type Descriptors struct {
 	procs []Proc
-	root  string // /proc/PID/root of the instance's init
+	init  int // pid of the instance's init, here
 	ext   Externals
 	sink  Sink
-	uids  idMap
-	gids  idMap
+	ids   IDMaps
 
-	tables []fdTable // in kcmp's order
-	groups map[fileKey][]*openFile
-	files  []*openFile // by id - 1
+	tables   []fdTable // in kcmp's order
+	groups   map[fileKey][]*openFile
+	files    []*openFile // by id - 1
+	byNumber map[descriptor]*openFile
 
 	objects  objectIDs // of pipes and memory
 	pipes    map[uint64]*pipeDump
@@ -53,6 +52,9 @@ type fdTable struct {
 	id   uint64
 	host int
 }
+
+// descriptor is a number in the table of a process.
+type descriptor struct{ host, fd int }
 
 // openFile is an open file description.
 type openFile struct {
@@ -72,11 +74,12 @@ type fileKey struct {
 }
 
 // NewDescriptors prepares a dump of the descriptors of processes, which are all those of the instance that are alive.
-// root is /proc/PID/root of the instance's init.
-func NewDescriptors(procs []Proc, root string, ext Externals, sink Sink) *Descriptors {
+// init is the pid of the instance's init, here.
+func NewDescriptors(procs []Proc, init int, ext Externals, sink Sink) *Descriptors {
 	return &Descriptors{
-		procs: procs, root: root, ext: ext, sink: sink, self: -1,
-		groups:  make(map[fileKey][]*openFile),
+		procs: procs, init: init, ext: ext, sink: sink, self: -1,
+		groups:   make(map[fileKey][]*openFile),
+		byNumber: make(map[descriptor]*openFile),
 		objects: objectIDs{ids: make(map[inode]uint64)},
 		pipes:   make(map[uint64]*pipeDump),
 		sockets: make(map[uint64]*socketDump),
@@ -132,13 +135,14 @@ func (d *Descriptors) Dump(p Proc) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("descriptors of pid %d: %w", p.PID, err)
 	}
-	slices.Sort(fds) // the kernel gives them so; a map of ours would too
+	slices.Sort(fds)
 	table := &dump.FdTable{Id: uint64(len(d.tables) + 1)}
 	for _, fd := range fds {
 		f, cloexec, err := d.file(handle{&p, p.Host, p.PidFD, fd})
 		if err != nil {
 			return 0, describe(err, p.PID, fd)
 		}
+		d.byNumber[descriptor{p.Host, fd}] = f
 		table.Fds = append(table.Fds, &dump.Fd{Fd: uint32(fd), File: f.id, Cloexec: cloexec})
 	}
 	d.tables = slices.Insert(d.tables, -place-1, fdTable{table.Id, p.Host})
@@ -314,17 +318,46 @@ func (o *objectIDs) id(st *unix.Stat_t) (id uint64, isNew bool) {
 	return id, true
 }
 
-// idMaps reads the maps of the instance's user namespace, once.
-func (d *Descriptors) idMaps() error {
-	if d.uids != nil {
-		return nil
+// owned translates the owner of an object to inside; who has no name there becomes root.
+func (d *Descriptors) owned(st *unix.Stat_t) (uid, gid uint32, err error) {
+	if d.ids.UIDs == nil {
+		if d.ids, err = ReadIDMaps(d.init); err != nil {
+			return 0, 0, err
+		}
 	}
-	var err error
-	if d.uids, err = readIDMap(filepath.Join(filepath.Dir(d.root), "uid_map")); err != nil {
-		return err
+	uid, uerr := d.ids.UID(st.Uid)
+	gid, gerr := d.ids.GID(st.Gid)
+	if uerr != nil || gerr != nil {
+		return 0, 0, nil
 	}
-	d.gids, err = readIDMap(filepath.Join(filepath.Dir(d.root), "gid_map"))
-	return err
+	return uid, gid, nil
+}
+
+// inside translates a pid from here to inside; 0: it is not of the instance, or not any more.
+func (d *Descriptors) inside(host int) int {
+	for _, p := range d.procs {
+		if p.Host == host {
+			return p.PID
+		}
+	}
+	if s, err := ReadStatus(host); err == nil { // a thread
+		pid, _, _ := s.Inside()
+		return pid
+	}
+	for _, p := range d.procs { // a group or session whose leader has ended
+		s, err := ReadStatus(p.Host)
+		if err != nil {
+			continue
+		}
+		_, group, session := s.Inside()
+		switch {
+		case len(s.NSpgid) > 0 && s.NSpgid[0] == host:
+			return group
+		case len(s.NSsid) > 0 && s.NSsid[0] == host:
+			return session
+		}
+	}
+	return 0
 }
 
 // sorted gives the values of a map by ascending key, so that two dumps of the same thing are the same.

@@ -116,11 +116,7 @@ func (a *AddressSpace) Dump(id uint64, files FileRefs) (*dump.Mm, error) {
 			Start: v.start, End: v.end, Prot: v.prot(), Shared: v.shared(), Kind: v.kind(), Offset: v.offset,
 			MaxWrite: v.has("mw"),
 		}
-		for _, f := range v.flags {
-			if slices.Contains(keptFlags, f) {
-				m.VmFlags = append(m.VmFlags, f)
-			}
-		}
+		m.VmFlags = strings.Join(slices.DeleteFunc(slices.Clone(v.flags), func(f string) bool { return !slices.Contains(keptFlags, f) }), " ")
 		for _, prefix := range []string{"[anon:", "[anon_shmem:"} {
 			if name, ok := strings.CutPrefix(v.name, prefix); ok {
 				m.Name = strings.TrimSuffix(name, "]")

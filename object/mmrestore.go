@@ -53,17 +53,17 @@ func MapMemory(s *remote.Script, a *remote.Arena, mm *dump.Mm, files Mappable) e
 			flags |= unix.MAP_PRIVATE
 			prot |= unix.PROT_READ | unix.PROT_WRITE
 		}
-		if slices.Contains(m.GetVmFlags(), "gd") {
-			flags |= unix.MAP_GROWSDOWN
-		}
-		if slices.Contains(m.GetVmFlags(), "nr") {
-			flags |= unix.MAP_NORESERVE
+		for _, flag := range strings.Fields(m.GetVmFlags()) {
+			flags |= mapFlags[flag]
 		}
 		s.Call(fmt.Sprintf("map %#x-%#x %s", m.GetStart(), m.GetEnd(), m.GetFile().GetPath()), unix.SYS_MMAP,
 			m.GetStart(), m.GetEnd()-m.GetStart(), prot, flags, fd, m.GetOffset())
 	}
 	return nil
 }
+
+// mapFlags gives the flag of mmap(2) that sets a flag of smaps.
+var mapFlags = map[string]int{"gd": unix.MAP_GROWSDOWN, "nr": unix.MAP_NORESERVE}
 
 // advice gives the madvise(2) call that sets a flag of smaps.
 var advice = map[string]int{
@@ -82,7 +82,7 @@ func ProtectMemory(s *remote.Script, mm *dump.Mm) {
 		if !m.GetShared() && m.GetProt()&(unix.PROT_READ|unix.PROT_WRITE) != unix.PROT_READ|unix.PROT_WRITE {
 			s.Call(fmt.Sprintf("protect %#x", m.GetStart()), unix.SYS_MPROTECT, m.GetStart(), size, m.GetProt())
 		}
-		for _, flag := range m.GetVmFlags() {
+		for _, flag := range strings.Fields(m.GetVmFlags()) {
 			if a, ok := advice[flag]; ok {
 				s.Call("madvise "+flag, unix.SYS_MADVISE, m.GetStart(), size, a)
 			}

@@ -50,11 +50,11 @@ const (
 
 // NewPlan makes the plan for records out of a hostile file. Threads' ids are kept free.
 func NewPlan(records map[uint64]*dump.Process) (*Plan, error) {
-	t, err := newTree(records)
+	t, err := newLineage(records)
 	if err != nil {
 		return nil, err
 	}
-	p := &planner{tree: t, used: make(map[int]bool), free: 1, dying: make(map[[2]int]*process)}
+	p := &planner{tree: t, used: make(map[int]bool), free: 1, leads: make(map[int]bool), dying: make(map[[2]int]*process)}
 	if err := p.reserve(records); err != nil {
 		return nil, err
 	}
@@ -68,11 +68,7 @@ func NewPlan(records map[uint64]*dump.Process) (*Plan, error) {
 		return nil, err
 	}
 	stages := []Stage{p.births()}
-	moves, err := p.moves()
-	if err != nil {
-		return nil, err
-	}
-	stages = append(stages, moves...)
+	stages = append(stages, p.moves()...)
 	stages = append(stages, p.deaths()...)
 	plan := &Plan{Stages: slices.DeleteFunc(stages, func(s Stage) bool { return len(s) == 0 })}
 	for _, pid := range p.tree.pids() {
@@ -85,9 +81,10 @@ func NewPlan(records map[uint64]*dump.Process) (*Plan, error) {
 
 // planner decides who makes whom.
 type planner struct {
-	tree  tree
+	tree  lineage
 	used  map[int]bool // numbers that no further helper may have
 	free  int
+	leads map[int]bool        // who makes a process group without leading a session
 	dying map[[2]int]*process // helpers that leave orphans, by session and heir
 }
 
@@ -132,8 +129,6 @@ func (p *planner) sessions() error {
 			parent.late = append(parent.late, pid)
 		case parent.leader() && parent.birth == c.birth:
 			parent.early = append(parent.early, pid)
-		case pid == 1:
-			return fmt.Errorf("pid 1: born in session %d", c.birth)
 		case c.birth != 0 && p.tree[c.birth] == nil:
 			orphans[c.birth] = append(orphans[c.birth], c)
 			continue
@@ -175,8 +170,11 @@ func (p *planner) birth(c *process, span map[int][2]int) error {
 		if want < 0 || want == c.sid {
 			continue
 		}
-		// A session that lies altogether below is younger than the process: the child was inherited.
-		if leader := p.tree[want]; want != 0 && leader != nil && p.tree.above(c.pid, want) {
+		// Who comes from outside is born in session 0, and a session that lies altogether below is younger than
+		// the process: then the child was inherited.
+		if c.ppid == 0 && want != 0 {
+			continue
+		} else if leader := p.tree[want]; want != 0 && leader != nil && p.tree.above(c.pid, want) {
 			continue
 		} else if leader == nil && span[want][0] > c.in && span[want][1] < c.out {
 			continue
@@ -234,17 +232,30 @@ func (p *planner) dyingHelper(leader *process, heir int) *process {
 	if h := p.dying[key]; h != nil {
 		return h
 	}
-	for p.free++; p.used[p.free]; p.free++ {
-	}
-	h := &process{pid: p.free, ppid: leader.pid, pgid: leader.pid, sid: leader.pid, birth: leader.pid, helper: true, reaper: heir}
-	p.tree[h.pid] = h
+	h := p.helper(p.freePID(), leader, leader.pid)
+	h.reaper = heir
 	p.dying[key] = h
-	leader.late = append(leader.late, h.pid)
 	return h
 }
 
-// groups makes a helper for each process group whose leader is dead.
+// helper adds a helper that a session's leader makes.
+func (p *planner) helper(pid int, leader *process, group int) *process {
+	h := &process{pid: pid, ppid: leader.pid, pgid: group, sid: leader.pid, birth: leader.pid, helper: true}
+	p.tree[pid] = h
+	leader.late = append(leader.late, pid)
+	return h
+}
+
+func (p *planner) freePID() int {
+	for p.free++; p.used[p.free]; p.free++ {
+	}
+	return p.free
+}
+
+// groups makes a helper for each process group whose leader is dead. A leader that is in another group at last leaves
+// its own; so that no group is empty before all have come, one whose members all come that way gets a helper too.
 func (p *planner) groups() error {
+	stays := make(map[int]bool) // groups with a member that does not leave another one
 	for _, pid := range p.tree.pids() {
 		c := p.tree[pid]
 		if c.pgid == 0 {
@@ -256,16 +267,33 @@ func (p *planner) groups() error {
 			if leader == nil {
 				return fmt.Errorf("pid %d: session %d has no beginning", pid, c.sid)
 			}
-			g = &process{pid: c.pgid, ppid: c.sid, pgid: c.pgid, sid: c.sid, birth: c.sid, helper: true}
-			p.tree[g.pid] = g
-			leader.late = append(leader.late, g.pid)
+			g = p.helper(c.pgid, leader, c.pgid)
+			stays[c.pgid] = true
 		}
 		if g.sid != c.sid {
 			return fmt.Errorf("pid %d: in session %d, but in process group %d of session %d", pid, c.sid, g.pid, g.sid)
 		}
+		p.leads[c.pgid] = !g.leader()
+	}
+	for _, c := range p.tree {
+		stays[c.pgid] = stays[c.pgid] || !p.leaves(c)
+	}
+	for _, pid := range p.tree.pids() {
+		c := p.tree[pid]
+		if !p.leaves(c) || c.pgid != 0 && stays[c.pgid] {
+			continue
+		}
+		if c.pgid == 0 || p.tree[c.sid] == nil {
+			return fmt.Errorf("pid %d: no way into process group %d of session %d", pid, c.pgid, c.sid)
+		}
+		p.helper(p.freePID(), p.tree[c.sid], c.pgid)
+		stays[c.pgid] = true
 	}
 	return nil
 }
+
+// leaves tells whether a process makes a group for others and is in another one itself.
+func (p *planner) leaves(c *process) bool { return p.leads[c.pid] && c.pgid != c.pid }
 
 // reachable checks that everybody is made by somebody who is made.
 func (p *planner) reachable() error {

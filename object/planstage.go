@@ -1,7 +1,6 @@
 package object
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 )
@@ -31,35 +30,21 @@ func (p *planner) births() Stage {
 
 // moves are the stages that bring everybody into his process group: the groups are made, then joined, then left by
 // those of their leaders who are elsewhere at last.
-func (p *planner) moves() ([]Stage, error) {
+func (p *planner) moves() []Stage {
 	lead, join, leave := make(Stage), make(Stage), make(Stage)
-	leads := make(map[int]bool)
-	for _, c := range p.tree {
-		if g := p.tree[c.pgid]; c.pgid != 0 && !g.leader() {
-			leads[c.pgid] = true
-		}
-	}
-	stays := make(map[int]bool) // groups with a member that does not leave
 	for _, pid := range p.tree.pids() {
 		c := p.tree[pid]
-		if leads[pid] {
+		if p.leads[pid] {
 			lead.add(pid, LeadGroup, 0)
 		}
 		switch {
-		case leads[pid] && c.pgid != pid:
+		case p.leaves(c):
 			leave.add(pid, JoinGroup, c.pgid)
-			continue
 		case c.pgid != pid && c.pgid != c.sid:
 			join.add(pid, JoinGroup, c.pgid)
 		}
-		stays[c.pgid] = true
 	}
-	for pid, steps := range leave {
-		if group := steps[0].PID; group == 0 || !stays[group] {
-			return nil, fmt.Errorf("pid %d: no way into process group %d", pid, group)
-		}
-	}
-	return []Stage{lead, join, leave}, nil
+	return []Stage{lead, join, leave}
 }
 
 // deaths are the stages in which helpers leave their children to their heirs, one heir after the other, then

@@ -10,7 +10,6 @@ import (
 
 const (
 	maxProcesses = 1_000_000
-	maxPID       = 1 << 22 // PID_MAX_LIMIT, include/linux/threads.h
 )
 
 // process is a process as the plan sees it: a recorded one, a helper, or 0, which is what makes processes from
@@ -35,15 +34,15 @@ type process struct {
 
 func (p *process) leader() bool { return p.pid != 0 && p.sid == p.pid }
 
-// tree is the processes of a restore, by pid.
-type tree map[int]*process
+// lineage is the processes of a restore, by pid.
+type lineage map[int]*process
 
-// newTree checks the records: a tree with process 1, and sessions and groups as the kernel could have made them.
-func newTree(records map[uint64]*dump.Process) (tree, error) {
+// newLineage checks the records: a tree with process 1, and sessions and groups as the kernel could have made them.
+func newLineage(records map[uint64]*dump.Process) (lineage, error) {
 	if len(records) > maxProcesses {
 		return nil, fmt.Errorf("%d processes are more than %d", len(records), maxProcesses)
 	}
-	t := tree{0: {birth: 0, born: true}}
+	t := lineage{0: {birth: 0, born: true}}
 	for _, id := range slices.Sorted(maps.Keys(records)) {
 		r := records[id]
 		if id != uint64(r.GetPid()) || id < 1 || id >= maxPID {
@@ -60,8 +59,8 @@ func newTree(records map[uint64]*dump.Process) (tree, error) {
 			return nil, fmt.Errorf("pid %d: a zombie with wait status %#x", id, r.GetWaitStatus())
 		}
 	}
-	if init := t[1]; init == nil || init.ppid != 0 || init.zombie {
-		return nil, fmt.Errorf("no process 1 that is alive, with parent 0")
+	if init := t[1]; init == nil || init.ppid != 0 || init.zombie || init.sid > 1 {
+		return nil, fmt.Errorf("no process 1 that is alive, with parent 0, in session 0 or 1")
 	}
 	for _, pid := range t.pids() {
 		p := t[pid]
@@ -74,12 +73,12 @@ func newTree(records map[uint64]*dump.Process) (tree, error) {
 }
 
 // pids returns all pids but 0, ascending.
-func (t tree) pids() []int {
+func (t lineage) pids() []int {
 	pids := slices.Sorted(maps.Keys(t))
 	return pids[1:]
 }
 
-func (t tree) check(p *process) error {
+func (t lineage) check(p *process) error {
 	parent := t[p.ppid]
 	switch {
 	case parent == nil:
@@ -101,7 +100,7 @@ func (t tree) check(p *process) error {
 }
 
 // walk numbers the processes so that descendants are known, and finds those that do not descend from 0.
-func (t tree) walk() error {
+func (t lineage) walk() error {
 	count, path := 0, []int{0}
 	next := make(map[int]int) // child to visit
 	for len(path) > 0 {
@@ -131,7 +130,7 @@ func (t tree) walk() error {
 }
 
 // above tells whether a is a recorded ancestor of b, and not b itself.
-func (t tree) above(a, b int) bool { return t[a].in < t[b].in && t[b].in < t[a].out }
+func (t lineage) above(a, b int) bool { return t[a].in < t[b].in && t[b].in < t[a].out }
 
 // deadly tells whether a process can end with a wait status (wait(2)): an exit, or a signal whose default action ends
 // it (signal(7)).

@@ -36,7 +36,7 @@ type Target struct {
 	Page       *remote.Page // slot of the stub that is pid 1
 	PidFD      int          // of that stub
 	PID        int          // its pid here
-	FirstSlot  int          // slots that the stubs may use, as many as [Slots] says
+	FirstSlot  int          // slots that the stubs may use, as many as its [Plan] says
 	Socket     *os.File     // our end of a Unix socket whose other end is the stub's descriptor SocketFD
 	SocketFD   int
 	Group      Group
@@ -48,14 +48,40 @@ type Target struct {
 	Warn       func(text string) // is told what was skipped
 }
 
-// Slots returns how many slots of an arena a restore takes: one for each thread.
-func Slots(set *object.Set) int { return len(set.Threads) + 2*len(set.Processes) }
+// Plan is a restore that has been thought through: what it needs is known, nothing has been made.
+type Plan struct {
+	Slots    int // slots that its stubs take: one for each process, helper and further thread
+	births   *object.Plan
+	snapshot *dump.Snapshot
+	set      *object.Set
+}
+
+// Prepare plans the restore of a snapshot, whose records are set.
+func Prepare(s *dump.Snapshot, set *object.Set) (*Plan, error) {
+	for _, p := range set.Processes {
+		if p.GetPpid() == 0 && p.GetPid() != 1 {
+			p.Ppid = 1 // an exec session's, whose other end is gone: init inherits it
+		}
+	}
+	births, err := object.NewPlan(set.Processes)
+	if err != nil {
+		return nil, err
+	}
+	return &Plan{
+		Slots:  len(set.Threads) + len(set.Processes) + len(births.Helpers),
+		births: births, snapshot: s, set: set,
+	}, nil
+}
+
+// ArenaBase returns an address for an arena of size bytes that is free in all processes.
+func (p *Plan) ArenaBase(size uint64) (uint64, error) { return object.FindHole(size, p.set.Mms) }
 
 // restorer restores one instance.
 type restorer struct {
 	Target
 	snapshot *dump.Snapshot
 	set      *object.Set
+	plan     *object.Plan
 	content  object.Content
 	files    *object.Files
 	refs     map[refKey]int
@@ -82,12 +108,12 @@ type thread struct {
 	traced *remote.Thread
 }
 
-// Into builds the instance of a snapshot, whose records are set, in a target. Then every task is in the freezer, ready
-// to go on.
-func Into(ctx context.Context, t Target, s *dump.Snapshot, set *object.Set) error {
+// Into builds the instance in a target. Then every task is in the freezer, ready to go on.
+func (p *Plan) Into(ctx context.Context, t Target) error {
 	r := &restorer{
-		Target: t, snapshot: s, set: set, content: object.SnapshotContent{Snapshot: s, Set: set},
-		refs: make(map[refKey]int), procs: make(map[uint32]*process), nextSlot: t.FirstSlot,
+		Target: t, snapshot: p.snapshot, set: p.set, plan: p.births,
+		content: object.SnapshotContent{Snapshot: p.snapshot, Set: p.set},
+		refs:    make(map[refKey]int), procs: make(map[uint32]*process), nextSlot: t.FirstSlot,
 	}
 	defer r.close()
 	var err error

@@ -129,7 +129,7 @@ func (s *site) end() {
 func (s *site) source() *snapshot.Source {
 	return &snapshot.Source{
 		Group: s.group, Init: s.cell.Init.PID, Info: &dump.Instance{Name: "web"}, Standard: s.mounts, Filters: 1,
-		Externals: object.Externals{ConsoleTTY: 0},
+		Externals: object.Externals{Console: 0},
 	}
 }
 
@@ -167,19 +167,23 @@ func (s *site) restore(path string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	spec := cell.Spec{Slots: 8 + restore.Slots(set), SlotSize: 256 << 10}
-	if spec.ArenaBase, err = object.FindHole(uint64(spec.Slots*spec.SlotSize)+4096, set.Mms); err != nil {
+	plan, err := restore.Prepare(file.Snapshot, set)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	spec := cell.Spec{Slots: 8 + plan.Slots, SlotSize: 256 << 10}
+	if spec.ArenaBase, err = plan.ArenaBase(uint64(spec.Slots*spec.SlotSize) + 4096); err != nil {
 		s.t.Fatal(err)
 	}
 	clocks := set.Instance.GetClocks()
 	spec.Monotonic, spec.Boottime = time.Duration(clocks.GetMonotonic()), time.Duration(clocks.GetBoottime())
 	s.build(spec)
 	first, _ := s.cell.FreeSlots()
-	err = restore.Into(s.t.Context(), restore.Target{
+	err = plan.Into(s.t.Context(), restore.Target{
 		Arena: s.cell.Arena, Page: s.cell.Init.Page, PID: s.cell.Init.PID, PidFD: s.cell.Init.PidFD, FirstSlot: first,
 		Socket: s.cell.Socket, SocketFD: s.cell.SocketFD, Group: s.group, Console: s.cell.Console,
 		Filter: s.rights.Filter, Bound: s.rights.Capabilities, Warn: func(text string) { s.t.Log(text) },
-	}, file.Snapshot, set)
+	})
 	if err != nil {
 		s.t.Fatal(err)
 	}

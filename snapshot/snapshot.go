@@ -89,7 +89,7 @@ func Probe(src *Source) []error {
 		defer p.Close()
 		procs = append(procs, p)
 	}
-	d := object.NewDescriptors(procs, src.Init, src.Externals, nil)
+	d := object.NewDescriptors(procs, fmt.Sprintf("/proc/%d/root", src.Init), src.Externals, nil)
 	for _, p := range procs {
 		refusals = append(refusals, probeProcess(p, src.Init, d)...)
 	}
@@ -124,4 +124,40 @@ func nameOf(p object.Proc, err error) error {
 		return nil
 	}
 	return fmt.Errorf("pid %d (%s): %w", p.PID, p.Comm, err)
+}
+
+// Estimate tells how large a snapshot taken now would be, and for about how long the instance would be frozen.
+func Estimate(src *Source) (bytes int64, frozen time.Duration, err error) {
+	pids, err := src.Group.Procs()
+	if err != nil {
+		return 0, 0, err
+	}
+	level, err := object.ReadLevel(src.Init)
+	if err != nil {
+		return 0, 0, err
+	}
+	const perProcess, perThread = 32 << 10, 4 << 10
+	for _, pid := range pids {
+		p, err := object.OpenProc(pid, level)
+		if err != nil {
+			continue // it has ended, or a probe names it
+		}
+		defer p.Close()
+		as, err := object.ReadAddressSpace(p)
+		if err != nil {
+			continue
+		}
+		ranges, err := as.Ranges()
+		if err != nil {
+			return 0, 0, err
+		}
+		for _, r := range ranges {
+			bytes += int64(r.Len())
+		}
+		tasks, _ := object.Tasks(pid)
+		bytes += perProcess + int64(len(tasks))*perThread
+		frozen += time.Millisecond + time.Duration(len(tasks))*100*time.Microsecond
+	}
+	const bytesPerSecond = 1.5e9
+	return bytes, frozen + time.Duration(float64(bytes)/bytesPerSecond*1e9), nil
 }

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"vps/api"
+	"vps/instance"
+)
+
+// app is one run of vpsctl.
+type app struct {
+	home   string // VPS_HOME or --home
+	json   bool
+	parsed bool // the command line is right: errors are not about usage any more
+
+	stdin, stdout, stderr *os.File
+
+	client *api.Client // nil until it is needed
+}
+
+// root is the command vpsctl with all its verbs.
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "vpsctl",
+		Short: "Manage virtual private systems",
+		Long: "vpsctl manages virtual private systems: instances of Linux with processes, network, mounts, users\n" +
+			"and limits of their own on the kernel of one host. See vpsctl(8).",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRun: func(*cobra.Command, []string) {
+			a.parsed = true
+		},
+	}
+	root.PersistentFlags().StringVar(&a.home, "home", os.Getenv("VPS_HOME"), "the host's `directory`, with etc, state and run in it (default $VPS_HOME)")
+	root.CompletionOptions.HiddenDefaultCmd = true
+	groups := []struct {
+		title string
+		verbs []*cobra.Command
+	}{
+		{"Instances:", []*cobra.Command{a.startCmd(), a.stopCmd(), a.restartCmd(), a.killCmd(), a.waitCmd(), a.rmCmd()}},
+		{"Looking at them:", []*cobra.Command{a.listCmd(), a.showCmd(), a.argshowCmd(), a.psCmd(), a.eventsCmd(), a.logsCmd()}},
+		{"Working in them:", []*cobra.Command{a.execCmd(), a.execinCmd(), a.execwtCmd(), a.shellCmd(), a.consoleCmd()}},
+		{"Suspending and saving:", []*cobra.Command{
+			a.suspendCmd(), a.resumeCmd(), a.abortCmd(), a.snapshotCmd(), a.snapshotsCmd(), a.restoreCmd(), a.showdumpCmd()}},
+		{"The host:", []*cobra.Command{a.checkCmd(), a.configCmd(), a.versionCmd()}},
+	}
+	for _, g := range groups {
+		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
+		for _, verb := range g.verbs {
+			verb.GroupID = g.title
+			verb.DisableFlagsInUseLine = true
+			root.AddCommand(verb)
+		}
+	}
+	root.AddCommand(daemonCmd())
+	root.SetHelpCommandGroupID(groups[len(groups)-1].title)
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	return root
+}
+
+// dial returns the client.
+func (a *app) dial() (*api.Client, error) {
+	if a.client == nil {
+		home, err := api.HomeAt(a.home)
+		if err != nil {
+			return nil, err
+		}
+		a.client = api.Dial(home, version)
+	}
+	return a.client, nil
+}
+
+func (a *app) close() {
+	if a.client != nil {
+		a.client.Close()
+	}
+}
+
+// warn tells if the daemon is not of this version.
+func (a *app) warn() {
+	if a.client == nil {
+		return
+	}
+	if daemon := a.client.Mismatch(); daemon != "" {
+		fmt.Fprintf(a.stderr, "vpsctl: the daemon is of version %s, this is %s: restart vpsd (instances go on)\n", daemon, version)
+	}
+}
+
+// signalError is the cause of a context that a signal ended.
+type signalError syscall.Signal
+
+func (e signalError) Error() string { return "interrupted" }
+
+// context ends when vpsctl is asked to. A second signal has its usual effect.
+func (a *app) context(cmd *cobra.Command) context.Context {
+	ctx, cancel := context.WithCancelCause(cmd.Context())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		cancel(signalError((<-signals).(syscall.Signal)))
+		signal.Stop(signals)
+	}()
+	return ctx
+}
+
+// fail says what was tried with which instance. Nothing is said twice.
+func fail(ctx context.Context, verb, id string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if cause, ok := errors.AsType[signalError](context.Cause(ctx)); ok && errors.Is(err, context.Canceled) {
+		err = cause
+	}
+	prefix := verb + " " + id + ": "
+	return &verbError{text: prefix + strings.TrimPrefix(err.Error(), prefix), err: err}
+}
+
+// verbError is an error of one verb, about one instance.
+type verbError struct {
+	text string
+	err  error
+}
+
+func (e *verbError) Error() string { return e.text }
+func (e *verbError) Unwrap() error { return e.err }
+
+// exitStatus is the status that an error ends vpsctl with.
+func (a *app) exitStatus(verb string, err error) int {
+	if s, ok := errors.AsType[signalError](err); ok {
+		return exitSignal + int(s)
+	}
+	switch verb {
+	case "exec", "execin", "execwt", "shell": // as container tools have it
+		if e, ok := errors.AsType[*instance.ExecError](err); ok {
+			return e.Status
+		}
+		return exitExec
+	}
+	if !a.parsed {
+		return exitUsage
+	}
+	return exitFailed
+}

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"github.com/spf13/cobra"
+
+	"vps/instance"
+)
+
+// schema is the version of the JSON documents. It changes when something in them changes its meaning or goes.
+const schema = 1
+
+// jsonFlag gives a verb --json.
+func (a *app) jsonFlag(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().BoolVar(&a.json, "json", false, "print a JSON document")
+	return cmd
+}
+
+// document prints a JSON document: the schema's version, and one thing by its name.
+func (a *app) document(name string, value any) error {
+	return a.encode(map[string]any{"schema": schema, name: value}, "  ")
+}
+
+func (a *app) encode(value any, indent string) error {
+	e := json.NewEncoder(a.stdout)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", indent)
+	return e.Encode(value)
+}
+
+// table prints rows of cells, which are separated by tabs.
+func (a *app) table(head string, rows []string) error {
+	w := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, head)
+	for _, row := range rows {
+		fmt.Fprintln(w, row)
+	}
+	return w.Flush()
+}
+
+// fields prints names and values below each other.
+func fields(out io.Writer, pairs ...string) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			fmt.Fprintf(w, "%s:\t%s\n", pairs[i], pairs[i+1])
+		}
+	}
+	return w.Flush()
+}
+
+// printable is text that comes out of an instance, without what would play with the reader's terminal.
+func printable(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
+// size is a number of bytes for people.
+func size(n uint64) string {
+	const units = "KMGTPE"
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, unit := float64(n)/1024, 0
+	for value >= 1024 && unit < len(units)-1 {
+		value, unit = value/1024, unit+1
+	}
+	return fmt.Sprintf("%.1f %ciB", value, units[unit])
+}
+
+// since is the time from t to now for people, in its two largest units.
+func since(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	d := max(time.Since(t), 0)
+	switch day := 24 * time.Hour; {
+	case d >= day:
+		return fmt.Sprintf("%dd%dh", d/day, d%day/time.Hour)
+	case d >= time.Hour:
+		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
+	case d >= time.Minute:
+		return fmt.Sprintf("%dm%ds", d/time.Minute, d%time.Minute/time.Second)
+	}
+	return fmt.Sprintf("%ds", d/time.Second)
+}
+
+// stamp is a time for people.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.Local().Format("2006-01-02 15:04:05")
+}
+
+// cpu is processor time for people.
+func cpu(ns uint64) string {
+	return time.Duration(ns).Round(10 * time.Millisecond).String()
+}
+
+// exit is how an instance ended, for people.
+func exit(s *instance.ExitStatus) string {
+	if s == nil {
+		return ""
+	}
+	how := fmt.Sprintf("status %d", s.Code)
+	if s.Signal != "" {
+		how = s.Signal
+	}
+	return fmt.Sprintf("%s (%s)", how, s.Reason)
+}

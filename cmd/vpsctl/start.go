@@ -1,0 +1,96 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"vps/config"
+	"vps/instance"
+)
+
+func (a *app) startCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "start ID [CONFIG]",
+		Short: "Start an instance",
+		Long: "start runs instance ID: its init becomes pid 1 of a system of its own. Its configuration is the file CONFIG,\n" +
+			"else etc/vps_ID.conf of the host, else the one that it had last; see vps.conf(5).\n" +
+			"A start that fails undoes everything.",
+		Example:           "  vpsctl start web\n  vpsctl start web ./web.conf",
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: a.complete(1, instance.Dead, instance.Created),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, id := a.context(cmd), args[0]
+			c, err := a.dial()
+			if err != nil {
+				return err
+			}
+			var cfg *config.Config
+			if len(args) == 2 {
+				if cfg, err = loadConfig(id, args[1]); err != nil {
+					return err
+				}
+			}
+			return fail(ctx, "start", id, c.Start(ctx, id, cfg))
+		},
+	}
+}
+
+// loadConfig reads a configuration for an instance, whose name overrides the one in the file.
+func loadConfig(id, path string) (*config.Config, error) {
+	cfg, err := config.Load(path)
+	if err != nil {
+		return nil, configError(err)
+	}
+	cfg.Name = id
+	return cfg, configError(cfg.Validate())
+}
+
+// configError gives every fault a line of its own.
+func configError(err error) error {
+	faults := config.Errors(err)
+	if len(faults) == 0 {
+		return err
+	}
+	errs := make([]error, len(faults))
+	for n, f := range faults {
+		errs[n] = f
+	}
+	return joined(errs)
+}
+
+func (a *app) suspendCmd() *cobra.Command {
+	return a.simple(&targets{verb: "suspend", states: []instance.State{instance.Running}}, &cobra.Command{
+		Use:   "suspend ID...",
+		Short: "Stop all tasks of an instance",
+		Long: "suspend stops every task of the instances where it is, until resume lets them go on. A suspended instance\n" +
+			"depends on nothing: the daemon may end meanwhile.",
+		Example: "  vpsctl suspend web\n  vpsctl suspend --all",
+	}, client.Suspend)
+}
+
+func (a *app) resumeCmd() *cobra.Command {
+	return a.simple(&targets{verb: "resume", states: []instance.State{instance.Suspended}}, &cobra.Command{
+		Use:     "resume ID...",
+		Short:   "Let a suspended instance go on",
+		Long:    "resume lets instances go on that were suspended, or restored.",
+		Example: "  vpsctl resume web\n  vpsctl resume --all",
+	}, client.Resume)
+}
+
+func (a *app) abortCmd() *cobra.Command {
+	return a.simple(&targets{verb: "abort", states: []instance.State{instance.Suspended}}, &cobra.Command{
+		Use:   "abort ID...",
+		Short: "End a suspended instance at once",
+		Long: "abort ends instances that are suspended, without letting them run again: nobody inside or outside is told.\n" +
+			"It is the end of an instance that goes on elsewhere, or of a restore that was not wanted.",
+		Example: "  vpsctl abort web",
+	}, client.Abort)
+}
+
+func (a *app) rmCmd() *cobra.Command {
+	return a.simple(&targets{verb: "rm", states: []instance.State{instance.Dead}}, &cobra.Command{
+		Use:     "rm ID...",
+		Short:   "Forget a dead instance",
+		Long:    "rm forgets instances that are dead: how they ended, and what their consoles showed. Their files stay.",
+		Example: "  vpsctl rm web\n  vpsctl rm --all",
+	}, client.Remove)
+}

@@ -1,0 +1,152 @@
+package instance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"vps/cell"
+	"vps/config"
+	"vps/dump"
+	"vps/object"
+	"vps/restore"
+	"vps/snapshot"
+)
+
+// Restore builds an instance from a snapshot, which is read from r: a file is read where it lies, anything else is stored first. The
+// instance is then suspended, unless opt says otherwise. A restore that fails leaves nothing behind.
+func (h *Host) Restore(ctx context.Context, id string, r io.Reader, opt RestoreOptions, progress func(Progress)) error {
+	err := h.restore(ctx, id, r, opt, progress)
+	if err != nil {
+		err = fmt.Errorf("restore %s: %w", id, err)
+	}
+	return h.audit(ctx, "restore", id, err)
+}
+
+func (h *Host) restore(ctx context.Context, id string, r io.Reader, opt RestoreOptions, progress func(Progress)) error {
+	if err := config.ValidName(id); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	s, closeFile, err := h.openSnapshot(r)
+	if err != nil {
+		return err
+	}
+	defer closeFile()
+	here, err := snapshot.Header(id)
+	if err != nil {
+		return err
+	}
+	if err := s.Header().CheckHost(here); err != nil {
+		return err
+	}
+	set, err := object.LoadSet(s)
+	if err != nil {
+		return err
+	}
+	plan, err := restore.Prepare(s, set)
+	if err != nil {
+		return err
+	}
+	i, err := h.add(id)
+	if err != nil {
+		return err
+	}
+	done, err := i.begin("restore", "", Dead)
+	if err != nil {
+		return err
+	}
+	defer done()
+	i.cancelRetry()
+	cfg, err := h.restoredConfig(i, set.Instance, opt.Config)
+	if err != nil {
+		if i.rec.State == "" {
+			h.drop(i)
+		}
+		return err
+	}
+	return i.restore(ctx, cfg, plan, set.Instance, opt)
+}
+
+// openSnapshot opens the snapshot that a reader gives.
+func (h *Host) openSnapshot(r io.Reader) (*dump.Snapshot, func() error, error) {
+	if f, ok := r.(*os.File); ok {
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+			s, err := dump.Open(f, info.Size())
+			return s, func() error { return nil }, err
+		}
+	}
+	s, err := dump.Spool(r, h.dirs.state)
+	if err != nil {
+		return nil, nil, err
+	}
+	return s.Snapshot, s.Close, nil
+}
+
+// restoredConfig chooses the configuration of a restored instance: the one given, else its file, else the one that it had here
+// last, else what the snapshot says, with default rights only.
+func (h *Host) restoredConfig(i *instance, info *dump.Instance, given *config.Config) (*config.Config, error) {
+	cfg, err := h.configure(i, given)
+	if err == nil || given != nil || !errors.Is(err, ErrNotFound) {
+		return cfg, err
+	}
+	own, perr := config.Parse("the snapshot's configuration", strings.NewReader(info.GetConfig()))
+	if perr != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, perr)
+	}
+	safe, dropped := own.DefaultRights()
+	safe.Name = i.id
+	if err := safe.Validate(); err != nil {
+		return nil, fmt.Errorf("%w; the snapshot's own cannot be used without %s: give one with --config", err, strings.Join(dropped, ", "))
+	}
+	return safe, nil
+}
+
+// restore builds the cell and what is in it. The caller's operation has the instance.
+func (i *instance) restore(ctx context.Context, cfg *config.Config, plan *restore.Plan, info *dump.Instance, opt RestoreOptions) error {
+	b := birth{state: Restoring, what: "restore", adjust: func(spec *cell.Spec) error {
+		spec.Slots, spec.SlotSize = cell.DefaultSlots+plan.Slots, cell.DefaultSlotSize
+		var err error
+		spec.ArenaBase, err = plan.ArenaBase(uint64(spec.Slots*spec.SlotSize) + 4096)
+		spec.Hostname = info.GetHostname()
+		spec.Monotonic, spec.Boottime = time.Duration(info.GetClocks().GetMonotonic()), time.Duration(info.GetClocks().GetBoottime())
+		return err
+	}}
+	if err := i.create(ctx, cfg, b); err != nil {
+		return err
+	}
+	err := i.into(ctx, plan, opt)
+	if err == nil && opt.Resume {
+		err = i.group.Thaw(ctx)
+	}
+	if err != nil {
+		return errors.Join(err, i.abandon(context.WithoutCancel(ctx)))
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.rec.Started = time.Now()
+	i.rec.Restores++
+	if !opt.Resume {
+		i.rec.Suspended = time.Now()
+		return i.setLocked(Suspended, "restore")
+	}
+	return i.setLocked(Running, "restore")
+}
+
+func (i *instance) into(ctx context.Context, plan *restore.Plan, opt RestoreOptions) error {
+	r, err := rights(i.cfg)
+	if err != nil {
+		return err
+	}
+	c := i.cell
+	first, _ := c.FreeSlots()
+	return plan.Into(ctx, restore.Target{
+		Arena: c.Arena, Page: c.Init.Page, PID: c.Init.PID, PidFD: c.Init.PidFD, FirstSlot: first,
+		Socket: c.Socket, SocketFD: c.SocketFD, Group: i.group, Console: c.Console,
+		Filter: r.Filter, Bound: r.Capabilities, Force: opt.Force,
+		Warn: func(text string) { i.host.log.Warn("restore", "instance", i.id, "skipped", text) },
+	})
+}

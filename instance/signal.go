@@ -1,0 +1,72 @@
+package instance
+
+import (
+	"bufio"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// sigRTMIN is the first real-time signal that glibc leaves to programs, signal(7).
+const sigRTMIN = 34
+
+// powerOffSignals are the signals on which an init, known by its program's name, powers off:
+// systemd(1) SIGNALS; busybox init/init.c; init(8) of sysvinit and openrc-init(8) run what is configured for a power failure;
+// s6-linux-init; runit(8).
+var powerOffSignals = map[string]syscall.Signal{
+	"systemd":       sigRTMIN + 3,
+	"busybox":       unix.SIGUSR2,
+	"init":          unix.SIGPWR,
+	"openrc-init":   unix.SIGPWR,
+	"s6-svscan":     unix.SIGUSR2,
+	"s6-linux-init": unix.SIGUSR2,
+	"runit":         unix.SIGCONT,
+}
+
+// powerOffSignal is that of the program that the process runs, SIGTERM for one that is not known.
+func powerOffSignal(pid int) syscall.Signal {
+	exe, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "exe"))
+	if err != nil {
+		return unix.SIGTERM
+	}
+	name := filepath.Base(strings.TrimSuffix(exe, " (deleted)"))
+	if name == "busybox" && !isInit(pid) {
+		return unix.SIGTERM
+	}
+	if sig, ok := powerOffSignals[name]; ok {
+		return sig
+	}
+	return unix.SIGTERM
+}
+
+// isInit tells busybox' init from its other programs.
+func isInit(pid int) bool {
+	comm, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "comm"))
+	name := strings.TrimSpace(string(comm))
+	return err == nil && (name == "init" || name == "linuxrc")
+}
+
+// expects tells whether a process handles a signal, or has it blocked, as who takes signals by signalfd(2) does. The kernel
+// drops all others that are sent to a pid 1.
+func expects(pid int, sig syscall.Signal) bool {
+	f, err := os.Open(filepath.Join("/proc", strconv.Itoa(pid), "status"))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		name, value, _ := strings.Cut(s.Text(), ":")
+		if name != "SigCgt" && name != "SigBlk" {
+			continue
+		}
+		mask, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+		if err == nil && mask&(1<<(sig-1)) != 0 {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,298 @@
+package instance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"vps/account"
+	"vps/cell"
+	"vps/config"
+	"vps/object"
+)
+
+// Create makes an instance up to its init, which waits before its execve. cfg is as for [Host.Start].
+func (h *Host) Create(ctx context.Context, id string, cfg *config.Config) error {
+	return h.audit(ctx, "create", id, h.start(ctx, "create", id, cfg, false))
+}
+
+// Start runs an instance: one that was created, or one made from cfg; nil: from its file in DIR/etc, else from the
+// configuration that it had last. A start that fails leaves nothing behind.
+func (h *Host) Start(ctx context.Context, id string, cfg *config.Config) error {
+	return h.audit(ctx, "start", id, h.start(ctx, "start", id, cfg, true))
+}
+
+func (h *Host) start(ctx context.Context, verb, id string, cfg *config.Config, run bool) error {
+	states := []State{"", Dead}
+	if run {
+		states = append(states, Created)
+	}
+	i, done, err := h.claim(verb, id, states...)
+	if err != nil {
+		return err
+	}
+	defer done()
+	i.cancelRetry()
+	if i.rec.State != Created {
+		cfg, err = h.configure(i, cfg)
+		if err == nil {
+			err = i.create(ctx, cfg, starting)
+		}
+	}
+	if err == nil && run {
+		err = i.run(ctx, "start")
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", verb, id, err)
+	}
+	return nil
+}
+
+// configure finds the configuration to start from.
+func (h *Host) configure(i *instance, cfg *config.Config) (*config.Config, error) {
+	if cfg == nil {
+		var err error
+		cfg, err = config.Load(h.ConfigPath(i.id))
+		if errors.Is(err, fs.ErrNotExist) && i.rec.State != "" {
+			cfg, err = i.cfg, nil
+		}
+		if err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil, fmt.Errorf("%w, and no configuration %s", ErrNotFound, h.ConfigPath(i.id))
+			}
+			return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
+	}
+	own := *cfg
+	own.Name = i.id
+	if err := own.Validate(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return &own, nil
+}
+
+// birth is how an instance comes to be: by a start, or by a restore, which wants more of its cell.
+type birth struct {
+	state  State // meanwhile
+	what   string
+	adjust func(*cell.Spec) error // nil: nothing
+}
+
+var starting = birth{state: Creating, what: "create"}
+
+// unclaim drops an instance that does not exist yet.
+func (i *instance) unclaim() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.rec.State == "" {
+		i.host.drop(i)
+	}
+}
+
+// create builds the instance's cell. On an error everything is as before: not there, or dead with its last record.
+// The caller's operation has the instance.
+func (i *instance) create(ctx context.Context, cfg *config.Config, b birth) (err error) {
+	before, oldCfg := i.rec, i.cfg
+	i.mu.Lock()
+	i.cfg = cfg
+	i.alive()
+	i.mu.Unlock()
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, i.undo(context.WithoutCancel(ctx), before, oldCfg))
+		}
+	}()
+	if err := i.register(b); err != nil {
+		return err
+	}
+	return i.build(ctx, b)
+}
+
+// undo gives the instance back the state that it had before a create that failed.
+func (i *instance) undo(ctx context.Context, before record, cfg *config.Config) error {
+	err := i.clean(ctx)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	defer i.ended()
+	if before.State == "" {
+		return errors.Join(err, i.forget())
+	}
+	if i.rec.OwnRange && !before.OwnRange {
+		err = errors.Join(err, i.host.ids.release(i.rec.FirstUID, i.host.recordPath(i.id)))
+	}
+	i.rec, i.cfg = before, cfg
+	return errors.Join(err, i.setLocked(before.State, "undo"))
+}
+
+// register writes the record of an instance that is being created, with its id range.
+func (i *instance) register(b birth) error {
+	save := func(first int, own bool) error {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.rec.FirstUID, i.rec.OwnRange = first, own
+		i.rec.Created, i.rec.Exit, i.rec.Cell = time.Now(), nil, nil
+		return i.setLocked(b.state, b.what)
+	}
+	path := i.host.recordPath(i.id)
+	if ns := i.cfg.UserNS; ns.Host || ns.First != 0 {
+		if i.rec.OwnRange {
+			if err := i.host.ids.release(i.rec.FirstUID, path); err != nil {
+				return err
+			}
+		}
+		return save(int(ns.First), false)
+	}
+	if i.rec.OwnRange {
+		return save(i.rec.FirstUID, true)
+	}
+	return i.host.ids.take(path, func(first int) error { return save(first, true) })
+}
+
+// build makes what the record says: the control group, the root's mount and the cell.
+func (i *instance) build(ctx context.Context, b birth) error {
+	if err := os.MkdirAll(i.host.runDir(i.id), 0o711); err != nil {
+		return err
+	}
+	if i.cfg.RootMount != "" {
+		i.mu.Lock()
+		i.rec.Mounted = true
+		err := i.save()
+		i.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		if err := i.command(ctx, "ROOT_MOUNT", i.cfg.RootMount); err != nil {
+			return err
+		}
+	}
+	if info, err := os.Stat(i.cfg.Root); err != nil {
+		return fmt.Errorf("FSROOT: %w", err)
+	} else if !info.IsDir() {
+		return fmt.Errorf("FSROOT %s is not a directory", i.cfg.Root)
+	}
+	if _, err := rights(i.cfg); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	group, err := i.host.tree.Create(i.host.key, i.id, uint32(i.rec.FirstUID))
+	if err != nil {
+		return err
+	}
+	i.mu.Lock()
+	i.group = group
+	i.mu.Unlock()
+	if err := i.limit(); err != nil {
+		return err
+	}
+	spec, err := i.spec()
+	if err != nil {
+		return err
+	}
+	if b.adjust != nil {
+		if err := b.adjust(&spec); err != nil {
+			return err
+		}
+	}
+	c, err := cell.Build(ctx, spec)
+	if err != nil {
+		return err
+	}
+	if i.rec.Mounts, err = object.MountPoints(c.Init.PID); err != nil {
+		return errors.Join(err, c.Destroy(context.WithoutCancel(ctx)))
+	}
+	if b.state == Creating {
+		b.state = Created
+	}
+	return i.adopt(c, b.state, b.what)
+}
+
+// adopt makes a cell the instance's own and lets its end be waited for.
+func (i *instance) adopt(c *cell.Cell, state State, what string) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	st := c.State()
+	i.cell, i.rec.Cell, i.over = c, &st, make(chan struct{})
+	over := i.over
+	i.host.tasks.Go(func() { i.supervise(c, over) })
+	return i.setLocked(state, what)
+}
+
+// run turns the parked init into the program. On an error the cell is gone, and with it an instance that never ran.
+func (i *instance) run(ctx context.Context, what string) error {
+	spec, err := i.initSpec()
+	if err == nil {
+		err = i.cell.ExecInit(ctx, spec)
+	}
+	if err != nil {
+		return errors.Join(err, i.abandon(context.WithoutCancel(ctx)))
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.rec.State != Created {
+		return nil // its init has ended already
+	}
+	i.rec.Started = time.Now()
+	i.rec.Runs++
+	return i.setLocked(Running, what)
+}
+
+// abandon ends an instance whose init could not be run.
+func (i *instance) abandon(ctx context.Context) error {
+	i.mu.Lock()
+	runs, over := i.rec.Runs+i.rec.Restores, i.over
+	i.ending = "failed"
+	i.idle.Broadcast()
+	err := i.cell.Process().Signal(9)
+	i.mu.Unlock()
+	if err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, os.ErrClosed) && !gone(err) {
+		return err
+	}
+	<-over
+	if runs > 0 {
+		return nil
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.forget()
+}
+
+// clean removes what processes of the instance leave behind, and kills those that are there. It may be called for anything half made.
+func (i *instance) clean(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, cleanTimeout)
+	defer cancel()
+	i.mu.Lock()
+	c, group := i.cell, i.group
+	i.cell, i.group = nil, nil
+	i.mu.Unlock()
+	var errs []error
+	if c != nil {
+		errs = append(errs, c.Destroy(ctx))
+	}
+	if group != nil {
+		errs = append(errs, endGroup(ctx, group))
+	}
+	if i.rec.Mounted {
+		errs = append(errs, i.command(ctx, "ROOT_UNMOUNT", i.cfg.RootUnmount))
+		i.mu.Lock()
+		i.rec.Mounted = false
+		i.mu.Unlock()
+	}
+	return errors.Join(errs...)
+}
+
+// cleanTimeout is how long killed processes may take to end.
+const cleanTimeout = 30 * time.Second
+
+func endGroup(ctx context.Context, g *account.Group) error {
+	if empty, err := g.Empty(); err == nil && !empty {
+		if err := g.Kill(); err != nil {
+			return err
+		}
+		if err := g.WaitEmpty(ctx); err != nil {
+			return err
+		}
+	}
+	return g.Remove(ctx)
+}

@@ -1,0 +1,156 @@
+package object
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"vps/dump"
+	"vps/remote"
+)
+
+// ErrChanged is the class of errors about files that are not what they were at the time of the snapshot.
+var ErrChanged = errors.New("changed since the snapshot")
+
+// Refer notes a file by its path in the instance, which leads to what f is open on. f may be open with O_PATH.
+func (d *Descriptors) Refer(f *os.File, path string) (*dump.FileRef, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, fmt.Errorf("fstat %s: %w", path, err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil {
+		return nil, fmt.Errorf("fstatfs %s: %w", path, err)
+	}
+	ref, why, err := d.refer(path, &st, fs.Type)
+	if err != nil {
+		return nil, err
+	}
+	if why != "" {
+		return nil, &Refusal{FD: -1, Object: path, Why: why}
+	}
+	return ref, nil
+}
+
+// refer makes the reference to a file, or tells why its path cannot be one.
+func (d *Descriptors) refer(path string, st *unix.Stat_t, fs int64) (ref *dump.FileRef, why string, err error) {
+	if !strings.HasPrefix(path, "/") {
+		return nil, "lies outside of the instance", nil
+	}
+	// The path is the kernel's and leads through no links, but for its own end.
+	var found unix.Stat_t
+	err = unix.Lstat(fmt.Sprintf("/proc/%d/root%s", d.init, path), &found)
+	switch {
+	case err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR):
+		return nil, "", fmt.Errorf("lstat %s: %w", path, err)
+	case err != nil:
+		return nil, "no longer there under this name", nil
+	case found.Dev != st.Dev || found.Ino != st.Ino:
+		return nil, "another file has this name now", nil
+	}
+	ref = &dump.FileRef{Path: path, Ino: st.Ino, Mode: st.Mode}
+	if st.Mode&unix.S_IFMT == unix.S_IFREG && !generated(fs) {
+		ref.Size, ref.Mtime = uint64(st.Size), st.Mtim.Nano()
+	}
+	return ref, "", nil
+}
+
+// generated tells whether the files of a file system have no lasting content: size and times say nothing.
+func generated(fs int64) bool {
+	switch fs {
+	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEVPTS_SUPER_MAGIC,
+		unix.TRACEFS_MAGIC, unix.DEBUGFS_MAGIC, unix.SECURITYFS_MAGIC, unix.BPF_FS_MAGIC:
+		return true
+	}
+	return false
+}
+
+func (d *Descriptors) dumpPath(f *openFile, l *look) error {
+	ref, why, err := d.refer(l.link, &l.st, l.fs)
+	if err != nil {
+		return err
+	}
+	if why != "" {
+		return l.at.refusal("file "+l.link, why)
+	}
+	ref.Writable = l.info.flags&unix.O_ACCMODE != unix.O_RDONLY
+	f.record.Kind = &dump.File_Path{Path: ref}
+	return nil
+}
+
+// openFlags are the flags of open(2) that bring an open file description back without making or changing a file.
+func openFlags(flags uint32) uint32 {
+	const tmpfile = unix.O_TMPFILE &^ unix.O_DIRECTORY
+	if flags&unix.O_PATH != 0 {
+		return flags&(unix.O_PATH|unix.O_DIRECTORY) | unix.O_NOFOLLOW
+	}
+	if flags&tmpfile != 0 {
+		flags &^= unix.O_TMPFILE
+	}
+	return flags&^(unix.O_CREAT|unix.O_EXCL|unix.O_TRUNC|unix.O_ASYNC) | unix.O_NOCTTY
+}
+
+// restorePath opens a file by its path.
+func (r *Files) restorePath(s *remote.Script, file *dump.File, ref *dump.FileRef) error {
+	fd := r.fds[file.GetId()]
+	if err := checkPath(ref.GetPath()); err != nil {
+		return err
+	}
+	r.open(s, ref.GetPath(), openFlags(file.GetFlags()), fd)
+	if file.GetPos() != 0 && file.GetFlags()&unix.O_PATH == 0 {
+		s.Call("seek in "+ref.GetPath(), unix.SYS_LSEEK, fd, file.GetPos(), unix.SEEK_SET)
+	}
+	exact := file.GetFlags()&unix.O_ACCMODE == unix.O_RDONLY && file.GetFlags()&unix.O_PATH == 0
+	r.checks = append(r.checks, func() error { return r.check(fd, ref, exact) })
+	return nil
+}
+
+// check tells whether the maker's descriptor is open on the file that ref means; exact: with the same content.
+func (r *Files) check(fd int, ref *dump.FileRef, exact bool) error {
+	f, err := r.m.Take(fd)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return fmt.Errorf("fstat %s: %w", ref.GetPath(), err)
+	}
+	if st.Mode&unix.S_IFMT != ref.GetMode()&unix.S_IFMT {
+		return fmt.Errorf("file %s is of another kind: %w", ref.GetPath(), ErrChanged)
+	}
+	if !exact || r.opt.Force || ref.GetMtime() == 0 {
+		return nil
+	}
+	if uint64(st.Size) != ref.GetSize() || st.Mtim.Nano() != ref.GetMtime() {
+		return fmt.Errorf("file %s %w", ref.GetPath(), ErrChanged)
+	}
+	return nil
+}
+
+// OpenPath opens a file in the maker and returns its descriptor there, which goes when [Files.Install] runs. The file must
+// be what it was at the time of the snapshot, unless it is opened with O_PATH or the restore is forced: else [ErrChanged].
+func (r *Files) OpenPath(ctx context.Context, ref *dump.FileRef, flags int) (int, error) {
+	if err := checkPath(ref.GetPath()); err != nil {
+		return -1, err
+	}
+	s := r.m.Page.Script(ctx, r.m.PidFD)
+	fd := r.stage()
+	r.open(s, ref.GetPath(), uint32(flags), fd)
+	if err := s.Run(); err != nil {
+		return -1, err
+	}
+	return fd, r.check(fd, ref, flags&unix.O_PATH == 0)
+}
+
+// checkPath refuses what no path of the kernel's can be.
+func checkPath(path string) error {
+	if !strings.HasPrefix(path, "/") || len(path) >= unix.PathMax || strings.IndexByte(path, 0) >= 0 {
+		return fmt.Errorf("file path %.100q is not valid", path)
+	}
+	return nil
+}

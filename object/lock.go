@@ -1,0 +1,93 @@
+package object
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"vps/dump"
+	"vps/remote"
+)
+
+// locks reads the locks of an open file (proc_locks(5)), which its fdinfo shows as
+//
+//	1: POSIX  ADVISORY  WRITE 359 08:01:11691 0 EOF
+func (d *Descriptors) locks(l *look) ([]*dump.Lock, error) {
+	var locks []*dump.Lock
+	for _, line := range l.info.lines {
+		if line.key != "lock" {
+			continue
+		}
+		lock, err := d.lock(line.value)
+		if err != nil {
+			return nil, fmt.Errorf("lock %q on %s: %w", line.value, l.link, err)
+		}
+		locks = append(locks, lock)
+	}
+	return locks, nil
+}
+
+func (d *Descriptors) lock(line string) (*dump.Lock, error) {
+	f := strings.Fields(line)
+	if len(f) != 8 {
+		return nil, fmt.Errorf("%d fields", len(f))
+	}
+	lock := &dump.Lock{Write: f[3] == "WRITE"}
+	switch f[1] {
+	case "FLOCK":
+		return lock, nil
+	case "POSIX":
+		lock.Kind = dump.Lock_POSIX
+		pid, err := strconv.Atoi(f[4])
+		if err != nil {
+			return nil, err
+		}
+		lock.Pid = uint32(d.inside(pid))
+	case "OFDLCK":
+		lock.Kind = dump.Lock_OFD
+	default:
+		return nil, fmt.Errorf("%s: %w", f[1], ErrUnsupported)
+	}
+	var err error
+	if lock.Start, err = strconv.ParseInt(f[6], 10, 64); err != nil {
+		return nil, err
+	}
+	if f[7] == "EOF" {
+		return lock, nil
+	}
+	end, err := strconv.ParseInt(f[7], 10, 64)
+	lock.Len = end - lock.Start + 1
+	return lock, err
+}
+
+// restoreLocks takes the locks of an open file that belong to it, not to a process.
+func restoreLocks(s *remote.Script, fd int, locks []*dump.Lock) {
+	for _, lock := range locks {
+		b := s.Room(256)
+		switch lock.GetKind() {
+		case dump.Lock_FLOCK:
+			how := unix.LOCK_SH
+			if lock.GetWrite() {
+				how = unix.LOCK_EX
+			}
+			b.Call("flock", unix.SYS_FLOCK, fd, how|unix.LOCK_NB)
+		case dump.Lock_OFD:
+			b.Call("take file lock", unix.SYS_FCNTL, fd, unix.F_OFD_SETLK, flock(b, lock))
+		}
+	}
+}
+
+// takeLock lets a process take its own lock.
+func takeLock(b *remote.Batch, fd int, lock *dump.Lock) {
+	b.Call("take file lock", unix.SYS_FCNTL, fd, unix.F_SETLK, flock(b, lock))
+}
+
+func flock(b *remote.Batch, lock *dump.Lock) remote.Address {
+	kind := int16(unix.F_RDLCK)
+	if lock.GetWrite() {
+		kind = unix.F_WRLCK
+	}
+	return place(b, &unix.Flock_t{Type: kind, Start: lock.GetStart(), Len: lock.GetLen()})
+}
