@@ -97,9 +97,9 @@ func (i *instance) source() (*snapshot.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	ext := object.Externals{Console: -1, Pipes: pipes}
+	ext := object.Externals{ConsoleTTY: -1, Pipes: pipes}
 	if i.cfg.Console {
-		ext.Console = 0
+		ext.ConsoleTTY = 0
 	}
 	restarts, err := i.host.restarts()
 	if err != nil {

@@ -151,10 +151,10 @@ func closeAll(files []*os.File) {
 }
 
 // terminal reads a terminal's master side, which answers EIO at the end, tty_ioctl(4).
-type terminal struct{ *os.File }
+type terminal struct{ master *os.File }
 
 func (t terminal) Read(p []byte) (int, error) {
-	n, err := t.File.Read(p)
+	n, err := t.master.Read(p)
 	if errors.Is(err, unix.EIO) {
 		err = io.EOF
 	}

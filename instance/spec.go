@@ -47,7 +47,7 @@ func (i *instance) spec() (cell.Spec, error) {
 		s.Mounts = append(s.Mounts, cell.Mount{Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly, Size: m.Size})
 	}
 	for _, c := range cfg.Sysctls {
-		s.Sysctl = append(s.Sysctl, cell.Sysctl{Path: c.Path(), Value: c.Value})
+		s.Sysctl = append(s.Sysctl, cell.Sysctl{Path: filepath.Join("/proc/sys", c.Path()), Value: c.Value})
 	}
 	if len(cfg.DNS) > 0 {
 		var text strings.Builder

@@ -204,7 +204,7 @@ func (d *Descriptors) file(h handle) (*openFile, bool, error) {
 		return nil, false, fmt.Errorf("compare %s: %w", link, err)
 	}
 	if place >= 0 {
-		return group[place], cloexec, nil
+		return group[place], cloexec, d.addLocks(group[place], &info)
 	}
 	f := &openFile{id: uint64(len(d.files) + 1), at: h, link: link}
 	f.record = &dump.File{Id: f.id, Flags: info.flags, Pos: info.pos}
@@ -227,7 +227,7 @@ func (d *Descriptors) describe(f *openFile, info fdinfo) error {
 	if err != nil {
 		return err
 	}
-	if f.record.Locks, err = d.locks(l); err != nil {
+	if err := d.addLocks(f, &info); err != nil {
 		return err
 	}
 	f.record.Owner = d.owner(l.fd)

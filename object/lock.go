@@ -2,31 +2,37 @@ package object
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 
 	"vps/dump"
 	"vps/remote"
 )
 
-// locks reads the locks of an open file (proc_locks(5)), which its fdinfo shows as
+// addLocks notes the locks that fdinfo shows (proc_locks(5)):
 //
 //	1: POSIX  ADVISORY  WRITE 359 08:01:11691 0 EOF
-func (d *Descriptors) locks(l *look) ([]*dump.Lock, error) {
-	var locks []*dump.Lock
-	for _, line := range l.info.lines {
+//
+// Those of a process show at its own descriptors only; the others at every descriptor of the open file.
+func (d *Descriptors) addLocks(f *openFile, info *fdinfo) error {
+	for _, line := range info.lines {
 		if line.key != "lock" {
 			continue
 		}
 		lock, err := d.lock(line.value)
 		if err != nil {
-			return nil, fmt.Errorf("lock %q on %s: %w", line.value, l.link, err)
+			return fmt.Errorf("lock %q on %s: %w", line.value, f.link, err)
 		}
-		locks = append(locks, lock)
+		same := func(l *dump.Lock) bool { return proto.Equal(l, lock) }
+		if !slices.ContainsFunc(f.record.Locks, same) {
+			f.record.Locks = append(f.record.Locks, lock)
+		}
 	}
-	return locks, nil
+	return nil
 }
 
 func (d *Descriptors) lock(line string) (*dump.Lock, error) {
@@ -79,9 +85,24 @@ func restoreLocks(s *remote.Script, fd int, locks []*dump.Lock) {
 	}
 }
 
-// takeLock lets a process take its own lock.
-func takeLock(b *remote.Batch, fd int, lock *dump.Lock) {
-	b.Call("take file lock", unix.SYS_FCNTL, fd, unix.F_SETLK, flock(b, lock))
+// takeLocks lets a process take its own locks. It has its final descriptors: closing any that is open on a file would
+// drop its locks there (fcntl(2)).
+func (r *Files) takeLocks(s *remote.Script, pid uint32, table *dump.FdTable) {
+	for _, l := range r.locks[pid] {
+		for _, fd := range table.GetFds() {
+			if fd.GetFile() == l.file {
+				b := s.Room(256)
+				b.Call("take file lock", unix.SYS_FCNTL, fd.GetFd(), unix.F_SETLK, flock(b, l.lock))
+				break
+			}
+		}
+	}
+}
+
+// lockedFile is a lock that belongs to a process.
+type lockedFile struct {
+	file uint64
+	lock *dump.Lock
 }
 
 func flock(b *remote.Batch, lock *dump.Lock) remote.Address {

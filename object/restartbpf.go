@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -14,7 +14,7 @@ import (
 )
 
 // restartWords is how many words of a restart block are read behind its function: all of its union.
-const restartWords = 6
+const restartWords = 5
 
 // restartLayout is where the running kernel keeps what the reader needs, in bytes; those of the block's fields count from
 // the word behind its function.
@@ -64,32 +64,36 @@ func (r *RestartReader) Close() error { return errors.Join(r.iter.Close(), r.pro
 type restartBlock struct {
 	tid      int
 	function string // that goes on with it
-	data     [8 * restartWords]byte
+	data     []byte // little endian
 }
 
-// blocks calls f for every thread that can be seen from here.
-func (r *RestartReader) blocks(f func(restartBlock)) error {
+// blocks calls visit for every thread that can be seen from here.
+func (r *RestartReader) blocks(visit func(restartBlock)) error {
 	text, err := r.iter.Open()
 	if err != nil {
 		return fmt.Errorf("read restart blocks: %w", err)
 	}
 	defer text.Close()
-	in := bufio.NewReaderSize(text, 64<<10)
-	for {
-		var b restartBlock
-		var w [restartWords]uint64
-		_, err := fmt.Fscanf(in, "%d %s %x %x %x %x %x %x\n", &b.tid, &b.function, &w[0], &w[1], &w[2], &w[3], &w[4], &w[5])
-		if err == io.EOF {
-			return nil
+	lines := bufio.NewScanner(text)
+	for lines.Scan() {
+		f := strings.Fields(lines.Text())
+		if len(f) != 2+restartWords {
+			return fmt.Errorf("read restart blocks: line %q", lines.Text())
 		}
-		if err != nil {
-			return fmt.Errorf("read restart blocks: %w", err)
+		p := fieldParser{}
+		b := restartBlock{tid: p.int(f[0]), function: f[1]}
+		for _, word := range f[2:] {
+			b.data = binary.LittleEndian.AppendUint64(b.data, p.uint(word, 16))
 		}
-		for i, v := range w {
-			binary.LittleEndian.PutUint64(b.data[8*i:], v)
+		if p.err != nil {
+			return fmt.Errorf("read restart blocks: %w", p.err)
 		}
-		f(b)
+		visit(b)
 	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("read restart blocks: %w", err)
+	}
+	return nil
 }
 
 // program writes a line for every task: its tid as the reader sees it, the name of the function and the words behind.
@@ -101,7 +105,7 @@ func (l *restartLayout) program() asm.Instructions {
 		pointer, level   = -136, -144
 		format           = -192
 	)
-	text := "%d %ps %llx %llx %llx %llx %llx %llx\n\x00"
+	text := "%d %ps" + strings.Repeat(" %llx", restartWords) + "\n\x00"
 	for len(text)%8 != 0 {
 		text += "\x00"
 	}
@@ -116,8 +120,9 @@ func (l *restartLayout) program() asm.Instructions {
 		asm.LoadMem(asm.R8, asm.R1, ctxMeta, asm.DWord),
 		asm.LoadMem(asm.R8, asm.R8, metaSeq, asm.DWord),
 	}
+	p = append(p, asm.Mov.Imm(asm.R1, 0))
 	for at := format; at < 0; at += 8 {
-		p = append(p, asm.StoreImm(asm.RFP, int16(at), 0, asm.DWord))
+		p = append(p, asm.StoreMem(asm.RFP, int16(at), asm.R1, asm.DWord))
 	}
 	// The depth of our own pid namespace says which of a task's numbers is the one that we know.
 	p = append(p, asm.FnGetCurrentTask.Call(), asm.Mov.Reg(asm.R3, asm.R0), asm.Add.Imm(asm.R3, l.threadPID))
@@ -159,8 +164,13 @@ func readRestartLayout() (restartLayout, error) {
 		threadPID: f.offset("task_struct", "thread_pid"),
 		level:     f.offset("pid", "level"), numbers: f.offset("pid", "numbers"), number: f.offset("upid", "nr"),
 		clock: field("nanosleep", "clockid"), rmtp: field("nanosleep", "rmtp"), expires: field("nanosleep", "expires"),
-		hasTimeout: field("poll", "has_timeout"), sec: field("poll", "tv_sec"), nsec: field("poll", "tv_nsec"),
-		futexTime: field("futex", "time"),
+		hasTimeout: field("poll", "has_timeout"),
+		futexTime:  field("futex", "time"),
+	}
+	if f.has("restart_block", "poll", "end_time") { // newer kernels
+		l.sec, l.nsec = field("poll", "end_time", "tv_sec"), field("poll", "end_time", "tv_nsec")
+	} else {
+		l.sec, l.nsec = field("poll", "tv_sec"), field("poll", "tv_nsec")
 	}
 	l.numberSize = f.size("upid")
 	for _, at := range []int32{l.clock, l.rmtp, l.expires, l.hasTimeout, l.sec, l.nsec, l.futexTime} {
@@ -189,6 +199,13 @@ func (f *fieldFinder) structure(name string) *btf.Struct {
 }
 
 func (f *fieldFinder) size(name string) int32 { return int32(f.structure(name).Size) }
+
+// has tells whether a structure has a field of a field.
+func (f *fieldFinder) has(name string, path ...string) bool {
+	probe := fieldFinder{spec: f.spec}
+	probe.offset(name, path...)
+	return probe.err == nil
+}
 
 // offset returns where a field of a field of a structure lies, in bytes.
 func (f *fieldFinder) offset(name string, path ...string) int32 {

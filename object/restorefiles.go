@@ -44,11 +44,6 @@ type Files struct {
 	masters  map[uint64]*os.File // of ttys whose master was outside
 }
 
-type lockedFile struct {
-	file uint64
-	lock *dump.Lock
-}
-
 // maxDescriptor bounds the numbers in a snapshot: fs.nr_open's default (proc_sys_fs(5)).
 const maxDescriptor = 1 << 20
 
@@ -297,9 +292,6 @@ func (r *Files) Install(s *remote.Script, pid uint32, table *dump.FdTable) error
 		r.install(s.Room(128), fd)
 	}
 	r.watchAgain(s, table)
-	for _, l := range r.locks[pid] {
-		takeLock(s.Room(256), r.fds[l.file], l.lock)
-	}
 	next := 0
 	for _, fd := range table.GetFds() {
 		if number := int(fd.GetFd()); number > next {
@@ -308,6 +300,7 @@ func (r *Files) Install(s *remote.Script, pid uint32, table *dump.FdTable) error
 		next = int(fd.GetFd()) + 1
 	}
 	s.Call("close_range", unix.SYS_CLOSE_RANGE, next, ^uint32(0), 0)
+	r.takeLocks(s, pid, table)
 	return nil
 }
 

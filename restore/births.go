@@ -41,7 +41,8 @@ func (r *restorer) bear(ctx context.Context) error {
 // stage lets all processes of a stage take their steps, and waits for those who survive it.
 func (r *restorer) stage(ctx context.Context, stage object.Stage, pages map[int]*remote.Page) error {
 	batches := make(map[int]*remote.Batch)
-	order := slices.Sorted(maps.Keys(stage))
+	// Process 1, the only child of 0, has been born already.
+	order := slices.DeleteFunc(slices.Sorted(maps.Keys(stage)), func(pid int) bool { return pid == 0 })
 	for _, pid := range order {
 		b := pages[pid].Batch()
 		for _, step := range stage[pid] {

@@ -20,13 +20,8 @@ type refKey struct {
 // makeFiles makes mounts, open file descriptions, and opens what the processes map, in the first stub.
 func (r *restorer) makeFiles(ctx context.Context) error {
 	m := &object.Maker{Page: r.Page, PidFD: r.PidFD, Socket: r.Socket, SocketFD: r.SocketFD}
-	var nofile unix.Rlimit
-	if err := unix.Prlimit(r.PID, unix.RLIMIT_NOFILE, nil, &nofile); err != nil {
-		return fmt.Errorf("get RLIMIT_NOFILE: %w", err)
-	}
 	err := m.Run(ctx, func(b *remote.Batch) {
 		object.BlockSignals(b)
-		b.Call("raise RLIMIT_NOFILE", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, b.Words(nofile.Max, nofile.Max), 0)
 		b.Call("clear umask", unix.SYS_UMASK, 0)
 	})
 	if err != nil {

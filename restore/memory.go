@@ -16,6 +16,16 @@ import (
 
 // furnish gives each stub its memory, directories and descriptors. Processes are independent of each other here.
 func (r *restorer) furnish(ctx context.Context) error {
+	if err := r.files.SetOwners(ctx); err != nil {
+		return err
+	}
+	if err := r.furnishAll(ctx); err != nil {
+		return err
+	}
+	return r.files.Finish()
+}
+
+func (r *restorer) furnishAll(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0) + 1)
 	for _, p := range r.procs {
@@ -81,9 +91,7 @@ func (r *restorer) place(s *remote.Script, p *dump.Process) error {
 
 // install gives the stub its own descriptors in place of all.
 func (r *restorer) install(s *remote.Script, p *process) error {
-	table := r.set.FdTables[p.record.GetFdTable()]
-	b := s.Room(r.files.InstallSize(table))
-	if err := r.files.Install(b, table); err != nil {
+	if err := r.files.Install(s, p.record.GetPid(), r.set.FdTables[p.record.GetFdTable()]); err != nil {
 		return err
 	}
 	return s.Run()

@@ -155,6 +155,9 @@ func (r *restorer) check() error {
 }
 
 func (r *restorer) close() {
+	if r.files != nil {
+		r.files.Close()
+	}
 	for _, p := range r.procs {
 		if p.pidfd > 0 && p.record.GetPid() != 1 {
 			unix.Close(p.pidfd)

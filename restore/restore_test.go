@@ -129,7 +129,6 @@ func (s *site) end() {
 func (s *site) source() *snapshot.Source {
 	return &snapshot.Source{
 		Group: s.group, Init: s.cell.Init.PID, Info: &dump.Instance{Name: "web"}, Standard: s.mounts, Filters: 1,
-		Externals: object.Externals{Console: 0},
 	}
 }
 

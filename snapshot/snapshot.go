@@ -89,7 +89,7 @@ func Probe(src *Source) []error {
 		defer p.Close()
 		procs = append(procs, p)
 	}
-	d := object.NewDescriptors(procs, fmt.Sprintf("/proc/%d/root", src.Init), src.Externals, nil)
+	d := object.NewDescriptors(procs, src.Init, src.Externals, nil)
 	for _, p := range procs {
 		refusals = append(refusals, probeProcess(p, src.Init, d)...)
 	}

@@ -102,7 +102,7 @@ func (t *taker) find() error {
 			procs = append(procs, p.Proc)
 		}
 	}
-	t.files = object.NewDescriptors(procs, fmt.Sprintf("/proc/%d/root", t.src.Init), t.src.Externals, t)
+	t.files = object.NewDescriptors(procs, t.src.Init, t.src.Externals, t)
 	return nil
 }
 

@@ -35,9 +35,6 @@ func (a *app) root() *cobra.Command {
 			"and limits of their own on the kernel of one host. See vpsctl(8).",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		PersistentPreRun: func(*cobra.Command, []string) {
-			a.parsed = true
-		},
 	}
 	root.PersistentFlags().StringVar(&a.home, "home", os.Getenv("VPS_HOME"), "the host's `directory`, with etc, state and run in it (default $VPS_HOME)")
 	root.CompletionOptions.HiddenDefaultCmd = true
@@ -62,10 +59,24 @@ func (a *app) root() *cobra.Command {
 	}
 	root.AddCommand(daemonCmd())
 	root.SetHelpCommandGroupID(groups[len(groups)-1].title)
+	a.notice(root)
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	return root
+}
+
+// notice has it noted when a verb is about to run: the command line is right then.
+func (a *app) notice(cmd *cobra.Command) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			a.parsed = true
+			return run(cmd, args)
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		a.notice(sub)
+	}
 }
 
 // dial returns the client.

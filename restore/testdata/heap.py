@@ -7,6 +7,8 @@ SIZE = 1 << 20
 
 
 def test():
+    libc.mallopt(-2, 32 << 20)  # M_TOP_PAD: malloc takes enough beforehand to leave the break alone from now on
+    libc.malloc(100 << 10), libc.malloc(100 << 10), libc.malloc(100 << 10)
     start = libc.sbrk(SIZE)
     ctypes.memset(start, 0x5A, SIZE)
     end = libc.sbrk(0)

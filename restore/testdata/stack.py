@@ -29,16 +29,16 @@ def test():
     def other():
         down.set()
         go()
-    t = thread(dive, 4000, other)
+    t = thread(dive, 1200, other)
     down.wait()
     depth = []
     def first():
         depth.append(size())
         wait()
-    dive(4000, first)
+    dive(1200, first)
     join_thread(t)
-    dive(9000, lambda: depth.append(size()))
-    check(depth[1] > depth[0] > 500, f"stack of {depth} kB")
+    dive(2500, lambda: depth.append(size()))
+    check(depth[1] > depth[0] > 400, f"stack of {depth} kB")
 
 
 main(test)

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"vps/config"
+)
+
+func (a *app) configCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Check configuration files",
+		Long:  "config has to do with configuration files of instances, vps.conf(5).",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.configCheckCmd(), a.configKeysCmd())
+	return cmd
+}
+
+// fault is a [config.Error] as a JSON document has it.
+type fault struct {
+	File    string `json:"file"`
+	Line    int    `json:"line,omitempty"`
+	Key     string `json:"key,omitempty"`
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+func (a *app) configCheckCmd() *cobra.Command {
+	return a.jsonFlag(&cobra.Command{
+		Use:     "check FILE",
+		Short:   "Tell what is wrong with a configuration file",
+		Long:    "check reads a configuration file and prints what is wrong with it, by file and line.",
+		Example: "  vpsctl config check /etc/vps/vps_web.conf",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, err := config.Load(args[0])
+			if err == nil {
+				err = c.Validate()
+			}
+			if a.json {
+				faults := []fault{}
+				for _, e := range config.Errors(err) {
+					faults = append(faults, fault{e.File, e.Line, e.Key, e.Msg, e.Hint})
+				}
+				if err != nil && len(faults) == 0 { // it cannot be read
+					return err
+				}
+				if e := a.document("errors", faults); e != nil || err == nil {
+					return e
+				}
+				return statusError(exitFailed)
+			}
+			if err != nil {
+				return configError(err)
+			}
+			_, err = fmt.Fprintf(a.stdout, "%s: ok\n", args[0])
+			return err
+		},
+	})
+}
+
+func (a *app) configKeysCmd() *cobra.Command {
+	return a.jsonFlag(&cobra.Command{
+		Use:     "keys",
+		Short:   "List the keys of configuration files",
+		Long:    "keys lists what may be set in a configuration file.",
+		Example: "  vpsctl config keys",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if a.json {
+				return a.document("keys", config.Keys())
+			}
+			var rows []string
+			for _, k := range config.Keys() {
+				rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s", k.Name, k.Value, k.Default, k.Doc))
+			}
+			return a.table("KEY\tVALUE\tDEFAULT\tMEANING", rows)
+		},
+	})
+}

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"vps/api"
+	"vps/instance"
+)
+
+func (a *app) snapshotCmd() *cobra.Command {
+	var stop, suspend bool
+	cmd := a.jsonFlag(&cobra.Command{
+		Use:   "snapshot ID [FILE|-]",
+		Short: "Write an instance into a file",
+		Long: "snapshot writes what an instance is into FILE, to standard output if that is -, or into a dated file in the\n" +
+			"host's store. The file appears when it is whole. The instance goes on, or stays suspended if it was.",
+		Example:           "  vpsctl snapshot web\n  vpsctl snapshot web --stop web.vps\n  vpsctl snapshot web - | ssh other vpsctl restore web - --resume",
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: a.complete(1, instance.Running, instance.Suspended),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, id := a.context(cmd), args[0]
+			c, err := a.dial()
+			if err != nil {
+				return err
+			}
+			file, err := a.snapshotFile(id, args[1:])
+			if err != nil {
+				return fail(ctx, "snapshot", id, err)
+			}
+			report, err := a.snapshot(ctx, c, id, file, stop || suspend)
+			if err == nil && stop {
+				// Not before the file is safe: until then the instance can still go on.
+				err = c.Abort(ctx, id)
+			}
+			if err != nil {
+				return fail(ctx, "snapshot", id, err)
+			}
+			return a.printReport(file.path, report)
+		},
+	})
+	cmd.Flags().BoolVar(&stop, "stop", false, "end the instance when the file is safe")
+	cmd.Flags().BoolVar(&suspend, "suspend", false, "leave the instance suspended")
+	cmd.MarkFlagsMutuallyExclusive("stop", "suspend")
+	return cmd
+}
+
+// snapshotFile opens what a snapshot is to be written to.
+func (a *app) snapshotFile(id string, args []string) (*newFile, error) {
+	switch {
+	case len(args) == 0:
+		home, err := api.HomeAt(a.home)
+		if err != nil {
+			return nil, err
+		}
+		path, err := storePath(home, id)
+		if err != nil {
+			return nil, err
+		}
+		return createFile(path)
+	case args[0] == "-":
+		if isTerminal(a.stdout) {
+			return nil, errors.New("a snapshot is nothing for a terminal: give a FILE, or lead it into a pipe")
+		}
+		return &newFile{File: a.stdout}, nil
+	case isSpecial(args[0]):
+		f, err := os.OpenFile(args[0], os.O_WRONLY, 0)
+		return &newFile{File: f}, err
+	}
+	return createFile(args[0])
+}
+
+// snapshot writes a snapshot and makes the file appear.
+func (a *app) snapshot(ctx context.Context, c client, id string, file *newFile, suspend bool) (report instance.SnapshotReport, err error) {
+	defer func() { err = errors.Join(err, file.discard()) }()
+	p := a.progress("snapshot", id)
+	report, err = c.Snapshot(ctx, id, file.File, instance.SnapshotOptions{Suspend: suspend}, p.show)
+	p.end()
+	if err == nil && file.path != "" {
+		err = file.commit()
+	}
+	return report, err
+}
+
+// printReport tells what a snapshot cost; not where the snapshot itself is the output.
+func (a *app) printReport(path string, r instance.SnapshotReport) error {
+	switch {
+	case path == "":
+		return nil
+	case a.json:
+		return a.document("snapshot", struct {
+			File string `json:"file"`
+			instance.SnapshotReport
+		}{path, r})
+	}
+	_, err := fmt.Fprintf(a.stdout, "%s: %s, frozen for %s of %s\n", path, size(uint64(r.Bytes)),
+		r.Frozen.Round(100*time.Microsecond), r.Total.Round(100*time.Microsecond))
+	return err
+}
+
+func (a *app) restoreCmd() *cobra.Command {
+	var opt instance.RestoreOptions
+	var configFile string
+	cmd := &cobra.Command{
+		Use:   "restore ID [FILE|-]",
+		Short: "Make an instance of a snapshot",
+		Long: "restore makes instance ID of the snapshot in FILE, from standard input if that is -, or of its newest one in\n" +
+			"the host's store. It is suspended then, unless it is to be resumed. Its configuration is the file that --config\n" +
+			"names, else etc/vps_ID.conf of the host, else the copy in the snapshot with no more than default rights.",
+		Example:           "  vpsctl restore web\n  vpsctl restore web --resume web.vps\n  vpsctl restore copy --config copy.conf web.vps",
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: a.complete(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, id := a.context(cmd), args[0]
+			c, err := a.dial()
+			if err != nil {
+				return err
+			}
+			if configFile != "" {
+				if opt.Config, err = loadConfig(id, configFile); err != nil {
+					return err
+				}
+			}
+			f, err := a.restoreFile(id, args[1:])
+			if err != nil {
+				return fail(ctx, "restore", id, err)
+			}
+			defer f.Close()
+			p := a.progress("restore", id)
+			err = c.Restore(ctx, id, f, opt, p.show)
+			p.end()
+			return fail(ctx, "restore", id, err)
+		},
+	}
+	cmd.Flags().BoolVar(&opt.Resume, "resume", false, "let the instance run")
+	cmd.Flags().BoolVar(&opt.Force, "force", false, "skip the checks that are safe to skip")
+	cmd.Flags().StringVar(&configFile, "config", "", "configuration `FILE`, vps.conf(5)")
+	return cmd
+}
+
+// restoreFile opens what a snapshot is to be read from.
+func (a *app) restoreFile(id string, args []string) (*os.File, error) {
+	switch {
+	case len(args) == 0:
+		home, err := api.HomeAt(a.home)
+		if err != nil {
+			return nil, err
+		}
+		path, err := latest(home, id)
+		if err != nil {
+			return nil, err
+		}
+		return os.Open(path)
+	case args[0] == "-":
+		if isTerminal(a.stdin) {
+			return nil, errors.New("a snapshot does not come from a terminal: give a FILE, or a pipe")
+		}
+		return a.stdin, nil
+	}
+	return os.Open(args[0])
+}

@@ -1,0 +1,389 @@
+package object
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"vps/dump"
+)
+
+// socketDump is a Unix socket of which a descriptor has been found.
+type socketDump struct {
+	file   *openFile
+	record *dump.UnixSocket
+	diag   *unixDiag
+	queued bool // its queue has been read
+}
+
+var socketFamilies = map[int]string{
+	unix.AF_INET: "IPv4 socket", unix.AF_INET6: "IPv6 socket", unix.AF_NETLINK: "netlink socket", unix.AF_PACKET: "packet socket",
+	unix.AF_VSOCK: "vsock socket", unix.AF_ALG: "crypto socket", unix.AF_XDP: "XDP socket", unix.AF_BLUETOOTH: "Bluetooth socket",
+}
+
+// refuseSocket refuses sockets that are not Unix sockets.
+func refuseSocket(l *look) error {
+	family, err := unix.GetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return fmt.Errorf("family of %s: %w", l.link, err)
+	}
+	if family == unix.AF_UNIX {
+		return nil
+	}
+	name, ok := socketFamilies[family]
+	if !ok {
+		name = fmt.Sprintf("socket of family %d", family)
+	}
+	if family == unix.AF_INET || family == unix.AF_INET6 {
+		protocol, err := unix.GetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+		if err != nil {
+			return fmt.Errorf("protocol of %s: %w", l.link, err)
+		}
+		switch protocol {
+		case unix.IPPROTO_TCP:
+			name = "TCP socket"
+		case unix.IPPROTO_UDP:
+			name = "UDP socket"
+		}
+	}
+	return l.at.refusal(name, "")
+}
+
+func (d *Descriptors) dumpSocket(f *openFile, l *look) error {
+	kind, err := unix.GetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil {
+		return fmt.Errorf("type of %s: %w", l.link, err)
+	}
+	s := &socketDump{file: f, record: &dump.UnixSocket{Id: l.st.Ino, Type: uint32(kind), Mode: l.st.Mode & 0o7777}}
+	if s.record.Uid, s.record.Gid, err = d.owned(&l.st); err != nil {
+		return err
+	}
+	if s.record.Options, err = socketOptions(l.fd, kind); err != nil {
+		return fmt.Errorf("options of %s: %w", l.link, err)
+	}
+	if peer, err := unix.GetsockoptUcred(l.fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil && peer.Pid != 0 {
+		s.record.PeerPid = uint32(d.inside(int(peer.Pid)))
+		if s.record.PeerUid, s.record.PeerGid, err = d.owned(&unix.Stat_t{Uid: peer.Uid, Gid: peer.Gid}); err != nil {
+			return err
+		}
+	}
+	d.sockets[l.st.Ino] = s
+	f.record.Kind = &dump.File_UnixSocket{UnixSocket: s.record.Id}
+	return nil
+}
+
+// finishSockets finds out how the sockets hang together, and reads their queues.
+func (d *Descriptors) finishSockets() error {
+	if len(d.sockets) == 0 {
+		return nil
+	}
+	var all []*unixDiag
+	err := inNamespace(d.init, "net", unix.CLONE_NEWNET, func() (err error) {
+		all, err = readUnixDiag()
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("list Unix sockets: %w", err)
+	}
+	byInode := make(map[uint64]*unixDiag)
+	waiting := make(map[string]uint32) // bytes in connections that nobody has accepted, by the listener's name
+	for _, diag := range all {
+		if diag.ino != 0 {
+			byInode[diag.ino] = diag
+		} else {
+			waiting[string(diag.name)] += diag.received
+		}
+	}
+	for more := true; more; { // queues hold descriptors of further sockets
+		more = false
+		for _, s := range sorted(d.sockets) {
+			if s.queued {
+				continue
+			}
+			more, s.queued = true, true
+			if s.diag = byInode[s.record.Id]; s.diag == nil {
+				return s.file.at.refusal(s.file.link, "it is of another network namespace")
+			}
+			if err := d.finishSocket(s); err != nil {
+				return fmt.Errorf("%s: %w", s.file.link, err)
+			}
+		}
+	}
+	pending := make(map[uint64]bool)
+	for _, s := range d.sockets {
+		if s.record.State != dump.UnixSocket_LISTENING {
+			continue
+		}
+		if n := waiting[string(s.diag.name)]; n != 0 && len(s.diag.pending) > 0 {
+			return fmt.Errorf("%w: %w", ErrBusy, s.file.at.refusal(s.file.link, fmt.Sprintf("a connection that is not accepted yet carries %d bytes", n)))
+		}
+		for _, ino := range s.diag.pending {
+			if d.sockets[ino] == nil {
+				ino = 0 // gone, or not of the instance
+			}
+			pending[ino] = true
+			s.record.Pending = append(s.record.Pending, ino)
+		}
+	}
+	for _, s := range sorted(d.sockets) {
+		d.findPeer(s, pending)
+		if err := d.sink.Put(s.record.Id, s.record); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// findPeer notes what a socket is connected to.
+func (d *Descriptors) findPeer(s *socketDump, pending map[uint64]bool) {
+	if s.record.State != dump.UnixSocket_CONNECTED {
+		return
+	}
+	switch peer := s.diag.peer; {
+	case d.sockets[peer] != nil:
+		s.record.Peer = peer
+	case peer != 0:
+		s.record.ExternalPeer = true
+	case !pending[s.record.Id]:
+		s.record.PeerClosed = true
+	}
+}
+
+// finishSocket fills in what the kernel tells of a socket, and its queue.
+func (d *Descriptors) finishSocket(s *socketDump) error {
+	u := s.record
+	u.Name = s.diag.name
+	u.Shutdown = uint32(s.diag.shutdown)
+	switch {
+	case s.diag.state == stateListen:
+		u.State = dump.UnixSocket_LISTENING
+		u.Backlog = s.diag.sent // of a listener this is its backlog
+	case s.diag.connected:
+		u.State = dump.UnixSocket_CONNECTED
+	}
+	if len(u.Name) > 0 && u.Name[0] != 0 {
+		if err := d.findSocketFile(s); err != nil {
+			return err
+		}
+	}
+	if u.State == dump.UnixSocket_LISTENING || u.Type == unix.SOCK_STREAM && u.State == dump.UnixSocket_UNCONNECTED {
+		return nil
+	}
+	fd, err := s.file.at.copy()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return d.readQueue(u, fd)
+}
+
+// findSocketFile finds the file that a socket is bound to. Its name may be relative to any directory, and chrooted.
+func (d *Descriptors) findSocketFile(s *socketDump) error {
+	name := string(s.record.Name)
+	places := []string{"root"}
+	if !strings.HasPrefix(name, "/") {
+		places = []string{"cwd"}
+	}
+	procs := d.procs
+	if p := s.file.at.proc; p != nil { // most probably it was this one
+		procs = append([]Proc{*p}, procs...)
+	}
+	for _, p := range procs {
+		for _, place := range places {
+			link := fmt.Sprintf("/proc/%d/%s", p.Host, place)
+			dir, err := os.Readlink(link)
+			if err != nil {
+				continue
+			}
+			var st unix.Stat_t
+			if unix.Lstat(link+"/"+name, &st) != nil || uint32(st.Ino) != s.diag.fileIno || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+				continue
+			}
+			ref, why, err := d.refer(path.Join(dir, name), &st, 0)
+			if err != nil {
+				return err
+			}
+			if why != "" {
+				continue
+			}
+			s.record.Path = ref
+			s.record.Uid, s.record.Gid, err = d.owned(&st)
+			s.record.Mode = st.Mode & 0o7777
+			return err
+		}
+	}
+	s.record.BoundDeleted = true
+	return nil
+}
+
+// sockOption is a socket option that is restored when it is not what a new socket has.
+type sockOption struct {
+	name, set int // number for getting and for setting
+	size      int
+	halve     bool // the kernel doubles what is set (socket(7))
+}
+
+// restorableOptions is in the order of setting.
+var restorableOptions = []sockOption{
+	{unix.SO_SNDBUF, unix.SO_SNDBUFFORCE, 4, true},
+	{unix.SO_RCVBUF, unix.SO_RCVBUFFORCE, 4, true},
+	{unix.SO_PASSCRED, unix.SO_PASSCRED, 4, false},
+	{unix.SO_PASSSEC, unix.SO_PASSSEC, 4, false},
+	{unix.SO_PASSPIDFD, unix.SO_PASSPIDFD, 4, false},
+	{unix.SO_PASSRIGHTS, unix.SO_PASSRIGHTS, 4, false},
+	{unix.SO_RCVTIMEO, unix.SO_RCVTIMEO, 16, false},
+	{unix.SO_SNDTIMEO, unix.SO_SNDTIMEO, 16, false},
+	{unix.SO_RCVLOWAT, unix.SO_RCVLOWAT, 4, false},
+	{unix.SO_PEEK_OFF, unix.SO_PEEK_OFF, 4, false},
+	{unix.SO_KEEPALIVE, unix.SO_KEEPALIVE, 4, false},
+	{unix.SO_PRIORITY, unix.SO_PRIORITY, 4, false},
+	{unix.SO_LINGER, unix.SO_LINGER, 8, false},
+	{unix.SO_TIMESTAMP, unix.SO_TIMESTAMP, 4, false},
+	{unix.SO_TIMESTAMPNS, unix.SO_TIMESTAMPNS, 4, false},
+}
+
+// socketOptions reads the options that a socket has been given.
+func socketOptions(fd, kind int) ([]*dump.SockOpt, error) {
+	fresh, err := unix.Socket(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	defer unix.Close(fresh)
+	var options []*dump.SockOpt
+	for _, o := range restorableOptions {
+		value, err := getOption(fd, o)
+		if err != nil {
+			continue // this kernel does not have it
+		}
+		usual, err := getOption(fresh, o)
+		if err != nil || value == usual {
+			continue
+		}
+		options = append(options, &dump.SockOpt{Level: unix.SOL_SOCKET, Name: int32(o.name), Value: []byte(value)})
+	}
+	return options, nil
+}
+
+func getOption(fd int, o sockOption) (string, error) {
+	value := make([]byte, o.size)
+	length := uint32(o.size)
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, uintptr(o.name),
+		uintptr(unsafe.Pointer(&value[0])), uintptr(unsafe.Pointer(&length)), 0)
+	if errno != 0 {
+		return "", errno
+	}
+	return string(value[:length]), nil
+}
+
+// readQueue reads what a socket has received and nobody has read, and leaves it there.
+func (d *Descriptors) readQueue(u *dump.UnixSocket, fd int) error {
+	old, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEEK_OFF)
+	if err != nil {
+		return fmt.Errorf("SO_PEEK_OFF: %w", err)
+	}
+	// With an offset, each peek goes on where the last one ended.
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEEK_OFF, 0); err != nil {
+		return fmt.Errorf("SO_PEEK_OFF: %w", err)
+	}
+	defer unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEEK_OFF, old)
+	buf := make([]byte, 256<<10)
+	offset := 0
+	for {
+		m, size, err := d.peek(fd, buf)
+		switch {
+		case err == unix.EAGAIN || err == unix.EINVAL: // EINVAL: not connected
+			return nil
+		case err == unix.ECONNRESET:
+			continue // an error that was due; it is told once
+		case err != nil:
+			return fmt.Errorf("peek at byte %d: %w", offset, err)
+		case size > len(buf): // a message with boundaries
+			buf = make([]byte, size)
+			if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEEK_OFF, offset); err != nil {
+				return fmt.Errorf("SO_PEEK_OFF: %w", err)
+			}
+			continue
+		case size == 0 && u.Type == unix.SOCK_STREAM, m == nil:
+			return nil // the end
+		}
+		offset += size
+		if size == 0 && u.Shutdown&1 != 0 && u.Type == unix.SOCK_SEQPACKET {
+			return nil // the end looks like an empty message
+		}
+		u.Queue = append(u.Queue, m)
+	}
+}
+
+// peek looks at the next message. size is its true length.
+func (d *Descriptors) peek(fd int, buf []byte) (m *dump.Message, size int, err error) {
+	control := make([]byte, unix.CmsgSpace(4*253)+256) // SCM_MAX_FD
+	received, err := recvmsg(fd, buf, control, unix.MSG_PEEK|unix.MSG_DONTWAIT|unix.MSG_TRUNC|unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return nil, 0, err
+	}
+	m = &dump.Message{From: received.from} // a stream's are the peer's name: not used
+	list, err := unix.ParseSocketControlMessage(received.control)
+	if err != nil {
+		return nil, 0, fmt.Errorf("control message: %w", err)
+	}
+	truncated := received.size > len(buf)
+	for i := range list {
+		c := &list[i]
+		if c.Header.Level != unix.SOL_SOCKET {
+			continue
+		}
+		switch c.Header.Type {
+		case unix.SCM_RIGHTS:
+			fds, err := unix.ParseUnixRights(c)
+			if err != nil {
+				return nil, 0, fmt.Errorf("SCM_RIGHTS: %w", err)
+			}
+			if err := d.addRights(m, fds, truncated); err != nil {
+				return nil, 0, err
+			}
+		case unix.SCM_CREDENTIALS:
+			who, err := unix.ParseUnixCredentials(c)
+			if err != nil {
+				return nil, 0, fmt.Errorf("SCM_CREDENTIALS: %w", err)
+			}
+			m.HasCreds = true
+			m.Pid = uint32(d.inside(int(who.Pid)))
+			if m.Uid, m.Gid, err = d.owned(&unix.Stat_t{Uid: who.Uid, Gid: who.Gid}); err != nil {
+				return nil, 0, err
+			}
+		case unix.SCM_PIDFD:
+			if len(c.Data) >= 4 {
+				unix.Close(int(int32(binary.NativeEndian.Uint32(c.Data))))
+			}
+		}
+	}
+	if truncated {
+		return m, received.size, nil
+	}
+	m.Data = append([]byte(nil), buf[:received.size]...)
+	return m, received.size, nil
+}
+
+// addRights adds the open files that travel in a message; fds are copies that become ours.
+func (d *Descriptors) addRights(m *dump.Message, fds []int, drop bool) error {
+	for i, fd := range fds {
+		if drop {
+			unix.Close(fd)
+			continue
+		}
+		f, err := d.received(fd)
+		if err != nil {
+			for _, rest := range fds[i+1:] {
+				unix.Close(rest)
+			}
+			return fmt.Errorf("descriptor in flight: %w", err)
+		}
+		m.Files = append(m.Files, f.id)
+	}
+	return nil
+}
