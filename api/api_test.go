@@ -202,3 +202,22 @@ func TestConsole(t *testing.T) {
 		t.Errorf("read of the console of a stopped instance: %v", err)
 	}
 }
+
+func TestConsoleEndsWithItsContext(t *testing.T) {
+	c, _ := serve(t, apitest.New("web"))
+	ctx, cancel := context.WithCancel(t.Context())
+	console, err := c.Console(ctx, "web")
+	must(t, err)
+	defer console.Close()
+	_, err = io.ReadFull(console, make([]byte, len("login: ")))
+	must(t, err)
+	read := make(chan error)
+	go func() {
+		_, err := console.Read(make([]byte, 1))
+		read <- err
+	}()
+	cancel()
+	if err := <-read; !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}

@@ -29,6 +29,7 @@ func (c *Client) Console(ctx context.Context, id string) (*Console, error) {
 		cancel()
 		return nil, c.fromWire(err)
 	}
+	endRequest(ctx, stream)
 	t := &Console{client: c, stream: stream, cancel: cancel}
 	err = t.send(&vpsv1.ConsoleRequest{Kind: &vpsv1.ConsoleRequest_Id{Id: id}})
 	if err == nil || errors.Is(err, io.EOF) { // io.EOF: the reason is there to be received

@@ -39,6 +39,7 @@ func (c *Client) Exec(ctx context.Context, id string, spec instance.ExecSpec) (*
 		cancel()
 		return nil, c.fromWire(err)
 	}
+	endRequest(ctx, stream)
 	x := &Command{client: c, stream: stream, cancel: cancel}
 	x.change.L = &x.mu
 	err = x.send(&vpsv1.ExecRequest{Kind: &vpsv1.ExecRequest_Start{Start: execToWire(id, spec)}})

@@ -90,3 +90,11 @@ func orUnexpectedEOF(err error) error {
 	}
 	return err
 }
+
+// endRequest ends what a client sends when ctx ends: while net/http waits for more to send, it does not see that.
+func endRequest(ctx context.Context, stream interface{ CloseRequest() error }) {
+	context.AfterFunc(ctx, func() {
+		// It fails if the stream has ended already.
+		_ = stream.CloseRequest()
+	})
+}

@@ -30,7 +30,7 @@ func fromNanos(n int64) time.Time {
 	if n == 0 {
 		return time.Time{}
 	}
-	return time.Unix(0, n)
+	return time.Unix(0, n).UTC()
 }
 
 // text makes valid UTF-8 of what comes out of an instance.

@@ -16,6 +16,9 @@ import (
 // ErrUnavailable is the class of errors of a daemon that cannot be reached, or went away during a call.
 var ErrUnavailable = errors.New("vpsd is not available")
 
+// errEnding is what calls get that are under way when the daemon is told to end.
+var errEnding = fmt.Errorf("%w: it was told to end (instances go on)", ErrUnavailable)
+
 // classes are the errors that keep their meaning on the way to the client.
 var classes = []struct {
 	err  error
@@ -28,6 +31,7 @@ var classes = []struct {
 	{instance.ErrInvalid, connect.CodeInvalidArgument},
 	{context.Canceled, connect.CodeCanceled},
 	{context.DeadlineExceeded, connect.CodeDeadlineExceeded},
+	{ErrUnavailable, connect.CodeUnavailable},
 }
 
 // remoteError is an error of the daemon's: its whole text, and its class.

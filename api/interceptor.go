@@ -12,7 +12,10 @@ import (
 )
 
 // interceptor tells the host who asks, and gives errors the form in which they travel.
-type interceptor struct{ log *slog.Logger }
+type interceptor struct {
+	log    *slog.Logger
+	server context.Context // ends when the server is told to
+}
 
 func (i interceptor) call(ctx context.Context, spec connect.Spec, next func(context.Context) error) error {
 	who := "remote"
@@ -22,6 +25,9 @@ func (i interceptor) call(ctx context.Context, spec connect.Spec, next func(cont
 	began := time.Now()
 	err := next(instance.WithActor(ctx, who))
 	i.log.Debug("call", "procedure", spec.Procedure, "who", who, "took", time.Since(began), "err", err)
+	if err != nil && i.server.Err() != nil {
+		return connect.NewError(connect.CodeUnavailable, errEnding)
+	}
 	return toWire(err)
 }
 

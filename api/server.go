@@ -33,7 +33,7 @@ type Server struct {
 // Serve answers on l, which [Listen] made, until ctx ends. It closes l. Calls that are under way then are cancelled.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
-	mux.Handle(vpsv1connect.NewHostHandler(handler{s}, connect.WithInterceptors(interceptor{s.Log})))
+	mux.Handle(vpsv1connect.NewHostHandler(handler{s}, connect.WithInterceptors(interceptor{s.Log, ctx})))
 	var http2 http.Protocols
 	http2.SetUnencryptedHTTP2(true)
 	calls, cancel := context.WithCancel(ctx)

@@ -98,6 +98,11 @@ func report(send func(instance.Progress) error) (tell func(instance.Progress), e
 					return // the client has gone, and so will the call
 				}
 			case <-done:
+				select {
+				case p := <-latest:
+					_ = send(p) // as above
+				default:
+				}
 				return
 			}
 		}

@@ -10,7 +10,7 @@ import (
 )
 
 // birth makes init, puts it into its control group and gives it its other namespaces.
-func (c *Cell) birth(ctx context.Context, spec Spec) error {
+func (c *Cell) birth(ctx context.Context) error {
 	var err error
 	if c.Init, c.init, err = c.clone(ctx, slotInit); err != nil {
 		return err

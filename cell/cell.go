@@ -155,6 +155,8 @@ type Cell struct {
 	init     *Process
 	ours     bool // the keeper is our child
 
+	use    sync.RWMutex // read by who uses what Close takes away
+	closed bool
 	births sync.Mutex    // the keeper obeys one at a time, and the socket is one for all
 	free   chan int      // exec slots
 	once   sync.Once     // Destroy
@@ -175,10 +177,19 @@ func Build(ctx context.Context, spec Spec) (c *Cell, err error) {
 			c = nil
 		}
 	}()
-	for _, step := range []func(context.Context, Spec) error{c.spawn, c.birth, c.furnish} {
-		if err := step(ctx, spec); err != nil {
-			return c, err
-		}
+	if err := c.spawn(ctx, spec); err != nil {
+		return c, err
+	}
+	f := &furnishing{number: make(map[*os.File]int)}
+	defer f.close()
+	if err := c.collect(f, spec); err != nil {
+		return c, err
+	}
+	if err := c.birth(ctx); err != nil {
+		return c, err
+	}
+	if err := c.furnish(ctx, f, spec); err != nil {
+		return c, err
 	}
 	if err := c.TrimHistory(); err != nil {
 		return c, err
@@ -266,7 +277,7 @@ func (c *Cell) destroy(ctx context.Context) error {
 	if c.Keeper.PidFD >= 0 {
 		errs = append(errs, c.Keeper.kill(), c.reap(ctx))
 	}
-	errs = append(errs, c.unmountVolumes())
+	errs = append(errs, Clean(c.run))
 	c.Close()
 	return errors.Join(errs...)
 }
@@ -288,8 +299,24 @@ func (c *Cell) reap(ctx context.Context) error {
 	return nil
 }
 
-// Close lets go of the cell, which goes on. It must not be used any more.
+// enter keeps the cell open until the caller calls leave. Error: os.ErrClosed.
+func (c *Cell) enter() (leave func(), err error) {
+	c.use.RLock()
+	if c.closed {
+		c.use.RUnlock()
+		return nil, os.ErrClosed
+	}
+	return c.use.RUnlock, nil
+}
+
+// Close lets go of the cell, which goes on, when every Exec under way has ended. It may be called more than once.
 func (c *Cell) Close() {
+	c.use.Lock()
+	defer c.use.Unlock()
+	if c.closed {
+		return
+	}
+	c.closed = true
 	for _, f := range []*os.File{c.Socket, c.Console} {
 		if f != nil {
 			f.Close()

@@ -21,7 +21,7 @@ type device struct {
 }
 
 // openDevices takes the host's nodes, and makes those that are to have a mode of their own.
-func openDevices(f *furnishing, nodes []devfs.Node, idmap *os.File) ([]device, error) {
+func openDevices(f *furnishing, nodes []devfs.Node) ([]device, error) {
 	var all []device
 	for _, n := range nodes {
 		d := device{Node: n}
@@ -30,7 +30,7 @@ func openDevices(f *furnishing, nodes []devfs.Node, idmap *os.File) ([]device, e
 			continue // ours
 		case devfs.Symlink:
 		default:
-			tree, err := openDevice(n, idmap)
+			tree, err := openDevice(n, f.idmap)
 			if err != nil {
 				return nil, fmt.Errorf("device %s: %w", n.Name, err)
 			}
@@ -93,8 +93,8 @@ func makeNode(dir int, n devfs.Node) error {
 }
 
 // populateDev adds the nodes and links of /dev.
-func populateDev(b *remote.Batch, f *furnishing, devices []device) {
-	for _, d := range devices {
+func populateDev(b *remote.Batch, f *furnishing) {
+	for _, d := range f.devices {
 		at := path.Join("/dev", path.Clean("/"+d.Name))
 		makeParents(b, at)
 		if d.tree == nil {

@@ -55,6 +55,11 @@ func (c *Cell) Exec(ctx context.Context, spec ExecSpec) (p *Process, master *os.
 	if len(spec.Args) == 0 || spec.Args[0] == "" {
 		return nil, nil, errors.New("no command is given")
 	}
+	leave, err := c.enter()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer leave()
 	e := &execution{ExecSpec: spec, cell: c}
 	var slot int
 	select {

@@ -73,6 +73,9 @@ func (c *Cell) prepareRun() error {
 	if err := os.Chmod(c.run, 0o711); err != nil {
 		return err
 	}
+	if err := Clean(c.run); err != nil {
+		return err
+	}
 	// The statuses are an earlier cell's; its console's history goes on.
 	if err := os.Remove(filepath.Join(c.run, StatusFile)); err != nil && !os.IsNotExist(err) {
 		return err

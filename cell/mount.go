@@ -5,20 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path"
-	"path/filepath"
-	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"vps/remote"
 )
 
-// furnishing is what init's stub gets from us to build with: trees of mounts that are nowhere yet, as descriptors.
+// furnishing is what init's stub builds with: trees of mounts that are nowhere yet, as descriptors.
 type furnishing struct {
-	files  []*os.File
-	number map[*os.File]int // in the stub
+	files   []*os.File
+	number  map[*os.File]int // in the stub
+	idmap   *os.File         // the user namespace; nil if it is the host's
+	root    *os.File
+	devices []device
+	volumes []volume
 }
 
 func (f *furnishing) add(file *os.File) *os.File {
@@ -30,55 +30,53 @@ func (f *furnishing) close() {
 	for _, file := range f.files {
 		file.Close()
 	}
+	if f.idmap != nil {
+		f.idmap.Close()
+	}
+}
+
+// collect opens everything on the host that the instance is to see.
+func (c *Cell) collect(f *furnishing, spec Spec) error {
+	var err error
+	if f.idmap, err = c.userNS(spec); err != nil {
+		return err
+	}
+	root, err := openTree(spec.Root, f.idmap, false)
+	if err != nil {
+		return fmt.Errorf("root %s: %w", spec.Root, err)
+	}
+	f.root = f.add(root)
+	if f.devices, err = openDevices(f, spec.Devices); err != nil {
+		return err
+	}
+	if err := c.openVolumes(f, spec.Mounts); err != nil {
+		return err
+	}
+	return c.openFiles(f, spec)
 }
 
 // furnish builds the file system of the instance around init's stub: the root, /proc, /sys, /dev, volumes, and what lies over
 // files of theirs; then network loopback, host name and console.
-func (c *Cell) furnish(ctx context.Context, spec Spec) error {
-	f := &furnishing{number: make(map[*os.File]int)}
-	defer f.close()
-	idmap, err := c.userNS(spec)
-	if err != nil {
-		return err
-	}
-	if idmap != nil {
-		defer idmap.Close()
-	}
-	root, err := openTree(spec.Root, idmap, false)
-	if err != nil {
-		return fmt.Errorf("root %s: %w", spec.Root, err)
-	}
-	f.add(root)
-	devices, err := openDevices(f, spec.Devices, idmap)
-	if err != nil {
-		return err
-	}
-	volumes, err := openVolumes(f, spec.Mounts, idmap)
-	if err != nil {
-		return err
-	}
-	over, err := c.openFiles(f, spec, idmap)
-	if err != nil {
+func (c *Cell) furnish(ctx context.Context, f *furnishing, spec Spec) error {
+	if err := c.takeStaged(ctx, f); err != nil {
 		return err
 	}
 	if err := c.giveAll(ctx, f); err != nil {
 		return err
 	}
-	err = c.Init.run(ctx, func(b *remote.Batch) {
-		b.Call("mount root", unix.SYS_MOVE_MOUNT, f.number[root], b.String(""), unix.AT_FDCWD, b.String(rootDir), unix.MOVE_MOUNT_F_EMPTY_PATH)
+	err := c.Init.run(ctx, func(b *remote.Batch) {
+		b.Call("mount root", unix.SYS_MOVE_MOUNT, f.number[f.root], b.String(""), unix.AT_FDCWD, b.String(rootDir), unix.MOVE_MOUNT_F_EMPTY_PATH)
 		b.Call("chdir root", unix.SYS_CHDIR, b.String(rootDir))
 		// The old root now lies over the new one, and stays until /proc and /sys are mounted: the kernel gives a
 		// fresh one to who can see one whole (fs/namespace.c, mount_too_revealing).
 		b.Call("pivot_root", unix.SYS_PIVOT_ROOT, b.String("."), b.String("."))
 		systemMounts(b)
+		populateDev(b, f)
 	})
 	if err != nil {
 		return err
 	}
-	if err := c.Init.run(ctx, func(b *remote.Batch) { populateDev(b, f, devices) }); err != nil {
-		return err
-	}
-	if err := c.Init.run(ctx, func(b *remote.Batch) { mountVolumes(b, f, volumes, over) }); err != nil {
+	if err := c.Init.run(ctx, func(b *remote.Batch) { mountVolumes(b, f) }); err != nil {
 		return err
 	}
 	if err := c.uts(ctx, spec); err != nil {
@@ -87,7 +85,7 @@ func (c *Cell) furnish(ctx context.Context, spec Spec) error {
 	if err := c.hide(ctx, spec); err != nil {
 		return err
 	}
-	return c.finish(ctx, spec)
+	return c.finish(ctx)
 }
 
 // giveAll hands everything to init's stub.
@@ -169,106 +167,6 @@ func systemMounts(b *remote.Batch) {
 	}
 }
 
-// volume is a [Mount] with its tree.
-type volume struct {
-	Mount
-	tree  *os.File // nil for a tmpfs
-	isDir bool
-}
-
-func openVolumes(f *furnishing, mounts []Mount, idmap *os.File) ([]volume, error) {
-	var all []volume
-	for _, m := range mounts {
-		v := volume{Mount: m, isDir: true}
-		if m.Source != "" {
-			info, err := os.Stat(m.Source)
-			if err != nil {
-				return nil, fmt.Errorf("mount %s: %w", m.Target, err)
-			}
-			v.isDir = info.IsDir()
-			tree, err := openTree(m.Source, idmap, m.ReadOnly)
-			if err != nil {
-				return nil, fmt.Errorf("mount %s on %s: %w", m.Source, m.Target, err)
-			}
-			v.tree = f.add(tree)
-		}
-		all = append(all, v)
-	}
-	return all, nil
-}
-
-// openFiles makes the files that are mounted over the instance's own.
-func (c *Cell) openFiles(f *furnishing, spec Spec, idmap *os.File) ([]volume, error) {
-	id := spec.BootID
-	if id == "" {
-		var err error
-		if id, err = newBootID(); err != nil {
-			return nil, err
-		}
-	}
-	var all []volume
-	for i, file := range append(slices.Clone(spec.Files), File{bootIDFile, id + "\n"}) {
-		name := filepath.Join(c.run, fmt.Sprintf("file%d", i))
-		if err := os.WriteFile(name, []byte(file.Content), 0o444); err != nil {
-			return nil, err
-		}
-		tree, err := openTree(name, idmap, false)
-		if err != nil {
-			return nil, fmt.Errorf("mount %s: %w", file.Path, err)
-		}
-		all = append(all, volume{Mount: Mount{Source: name, Target: file.Path}, tree: f.add(tree)})
-	}
-	return all, nil
-}
-
-const bootIDFile = "/proc/sys/kernel/random/boot_id"
-
-func newBootID() (string, error) {
-	id, err := os.ReadFile("/proc/sys/kernel/random/uuid")
-	return strings.TrimSpace(string(id)), err
-}
-
-// mountVolumes adds the mounts of volumes and of our files, making the places for them if need be.
-func mountVolumes(b *remote.Batch, f *furnishing, lists ...[]volume) {
-	for _, list := range lists {
-		for _, v := range list {
-			mountVolume(b, f, v)
-		}
-	}
-}
-
-func mountVolume(b *remote.Batch, f *furnishing, v volume) {
-	target := path.Clean("/" + v.Target)
-	makeParents(b, target)
-	if v.isDir {
-		b.Try("mkdir "+target, unix.SYS_MKDIR, b.String(target), 0o755)
-	} else {
-		b.Try("make "+target, unix.SYS_MKNOD, b.String(target), unix.S_IFREG|0o644, 0)
-	}
-	if v.tree != nil {
-		b.Call("mount "+v.Source+" on "+target, unix.SYS_MOVE_MOUNT, f.number[v.tree], b.String(""), unix.AT_FDCWD, b.String(target),
-			unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_SYMLINKS)
-		return
-	}
-	flags, options := uint64(nosuid|nodev), "mode=755"
-	if v.ReadOnly {
-		flags |= unix.MS_RDONLY
-	}
-	if v.Size != 0 {
-		options += fmt.Sprintf(",size=%d", v.Size)
-	}
-	kind := b.String("tmpfs")
-	b.Call("mount tmpfs on "+target, unix.SYS_MOUNT, kind, b.String(target), kind, flags, b.String(options))
-}
-
-func makeParents(b *remote.Batch, target string) {
-	for at, r := range target {
-		if r == '/' && at > 0 {
-			b.Try("mkdir "+target[:at], unix.SYS_MKDIR, b.String(target[:at]), 0o755)
-		}
-	}
-}
-
 // hide covers what is not to be seen, and protects what is not to be written to. What does not exist needs neither.
 func (c *Cell) hide(ctx context.Context, spec Spec) error {
 	type try struct {
@@ -315,26 +213,11 @@ func (c *Cell) hide(ctx context.Context, spec Spec) error {
 }
 
 // finish lets go of the host's file system, and of every descriptor that only building needed.
-func (c *Cell) finish(ctx context.Context, spec Spec) error {
+func (c *Cell) finish(ctx context.Context) error {
 	return c.Init.run(ctx, func(b *remote.Batch) {
 		b.Call("unmount the host's root", unix.SYS_UMOUNT2, b.String("."), unix.MNT_DETACH)
 		b.Call("make / shared", unix.SYS_MOUNT, 0, b.String("/"), 0, unix.MS_REC|unix.MS_SHARED, 0)
 		b.Call("chdir /", unix.SYS_CHDIR, b.String("/"))
 		b.Call("close", unix.SYS_CLOSE_RANGE, fdSocket+1, ^uint32(0), 0)
 	})
-}
-
-// unmountVolumes is for what a daemon that died while it built left mounted on the host.
-func (c *Cell) unmountVolumes() error {
-	entries, err := os.ReadDir(filepath.Join(c.run, volumesDir))
-	if err != nil {
-		return nil
-	}
-	for _, e := range entries {
-		at := filepath.Join(c.run, volumesDir, e.Name())
-		if err := unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && err != unix.EINVAL && err != unix.ENOENT {
-			return fmt.Errorf("unmount %s: %w", at, err)
-		}
-	}
-	return nil
 }

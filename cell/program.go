@@ -41,6 +41,11 @@ func (c *Cell) ExecInit(ctx context.Context, spec InitSpec) error {
 	if len(spec.Args) == 0 {
 		return errors.New("init: no program is given")
 	}
+	leave, err := c.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	host, err := readHost()
 	if err != nil {
 		return err

@@ -65,15 +65,15 @@ func (p *Process) Wait(ctx context.Context) (Exit, error) {
 	}
 }
 
-// Signal sends a signal to the process.
+// Signal sends a signal to the process; ESRCH if it has ended.
 func (p *Process) Signal(sig unix.Signal) error {
 	conn, err := p.pidfd.SyscallConn()
 	if err != nil {
-		return err
+		return unix.ESRCH
 	}
 	var serr error
 	if err := conn.Control(func(fd uintptr) { serr = unix.PidfdSendSignal(int(fd), sig, nil, 0) }); err != nil {
-		return err
+		return unix.ESRCH // closed: it has ended
 	}
 	return serr
 }
@@ -132,7 +132,7 @@ func (s *statuses) await(p *Process) (Exit, error) {
 		return Exit{}, err
 	}
 	if err := conn.Read(func(fd uintptr) bool { return readable(int(fd)) }); err != nil {
-		return Exit{}, err
+		return Exit{}, os.ErrClosed
 	}
 	for pause := 50 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
 		lost := readable(s.keeper)

@@ -265,7 +265,7 @@ func TestFailedStart(t *testing.T) {
 		{"INIT=/sbin/missing", "start bad: init /sbin/missing: no such file or directory"},
 		{"INIT=/etc/passwd", "start bad: init /etc/passwd: permission denied"},
 		{"MOUNT_0='/missing /mnt'", "start bad: mount /mnt: stat /missing: no such file or directory"},
-		{"MOUNT_0='" + h.root + "/etc /etc/passwd'", "start bad: mount " + h.root + "/etc on /etc/passwd: "},
+		{"MOUNT_0='" + h.root + "/etc /etc/passwd'", "start bad: mount " + h.root + "/etc on /etc/passwd: invalid argument"},
 		{"FSROOT=/missing", "start bad: FSROOT: stat /missing: no such file or directory"},
 		{"ROOT_MOUNT='echo no disk; exit 3'", "start bad: ROOT_MOUNT: exit status 3: no disk"},
 		{"PRIV_ALLOW=FROBNICATE", "start bad: invalid: "},
@@ -512,18 +512,18 @@ func TestVolumes(t *testing.T) {
 	}
 	h.start("web", "MOUNT_0='"+data+" /srv/data'", "MOUNT_1='"+data+" /srv/fixed ro'", "MOUNT_2='tmpfs /scratch size=1M'", "DNS=192.0.2.1", "RLIMIT_NOFILE=100:200",
 		"SYSCTL_net.ipv4.ip_forward=1")
-	for script, want := range map[string]string{
-		"touch /srv/data/x && stat -c %u:%g /srv/data/x":                                               "0:0",
-		"touch /srv/fixed/y 2>/dev/null || echo refused":                                               "refused",
-		"mount -o remount,rw,bind /srv/fixed 2>/dev/null; touch /srv/fixed/y 2>&1 | grep -c Read-only": "1",
-		"umount /srv/fixed 2>/dev/null; touch /srv/fixed/z; ls /srv/data":                              "x",
-		"df -k /scratch | awk 'END {print $2}'":                                                        "1024",
-		"cat /etc/resolv.conf":                                                                         "nameserver 192.0.2.1",
-		"ulimit -n":                                                                                    "100",
-		"cat /proc/sys/net/ipv4/ip_forward":                                                            "1",
+	for _, test := range []struct{ script, want string }{
+		{"touch /srv/data/x && stat -c %u:%g /srv/data/x", "0:0"},
+		{"touch /srv/fixed/y 2>/dev/null || echo refused", "refused"},
+		{"mount -o remount,rw,bind /srv/fixed 2>/dev/null; touch /srv/fixed/y 2>&1 | grep -c Read-only", "1"},
+		{"umount /srv/fixed 2>/dev/null; touch /srv/fixed/z; ls /srv/data", "x"},
+		{"df -k /scratch | awk 'END {print $2}'", "1024"},
+		{"cat /etc/resolv.conf", "nameserver 192.0.2.1"},
+		{"ulimit -n", "100"},
+		{"cat /proc/sys/net/ipv4/ip_forward", "1"},
 	} {
-		if got := h.shell("web", script); got != want {
-			t.Errorf("%s: %q, want %q", script, got, want)
+		if got := h.shell("web", test.script); got != test.want {
+			t.Errorf("%s: %q, want %q", test.script, got, test.want)
 		}
 	}
 	info, err := os.Stat(filepath.Join(data, "x"))
@@ -535,7 +535,7 @@ func TestVolumes(t *testing.T) {
 func TestLimits(t *testing.T) {
 	h := newHost(t)
 	h.start("web", "LIMITS=procs:0:20,phys:0:64M")
-	out, _, _ := h.run("web", ExecSpec{Args: []string{"sh", "-c", "i=0; while [ $i -lt 40 ]; do sleep 100 & i=$((i+1)); done 2>&1; echo"}}, "")
+	out, _, _ := h.run("web", ExecSpec{Args: []string{"sh", "-c", "i=0; while [ $i -lt 40 ]; do sleep 100 >/dev/null 2>&1 & i=$((i+1)); done 2>&1; echo"}}, "")
 	if !strings.Contains(out, "fork") {
 		t.Errorf("40 processes were made: %q", out)
 	}

@@ -102,7 +102,11 @@ func (i *instance) forget() error {
 	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
 		errs = append(errs, err)
 	}
-	errs = append(errs, os.RemoveAll(i.host.runDir(i.id)))
+	if err := cell.Clean(i.host.runDir(i.id)); err != nil {
+		errs = append(errs, err) // what is mounted there must not be removed
+	} else {
+		errs = append(errs, os.RemoveAll(i.host.runDir(i.id)))
+	}
 	if i.rec.OwnRange {
 		errs = append(errs, i.host.ids.release(i.rec.FirstUID, path))
 	}

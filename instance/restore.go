@@ -28,9 +28,6 @@ func (h *Host) Restore(ctx context.Context, id string, r io.Reader, opt RestoreO
 }
 
 func (h *Host) restore(ctx context.Context, id string, r io.Reader, opt RestoreOptions, progress func(Progress)) error {
-	if err := config.ValidName(id); err != nil {
-		return fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
 	s, closeFile, err := h.openSnapshot(r)
 	if err != nil {
 		return err
@@ -51,11 +48,7 @@ func (h *Host) restore(ctx context.Context, id string, r io.Reader, opt RestoreO
 	if err != nil {
 		return err
 	}
-	i, err := h.add(id)
-	if err != nil {
-		return err
-	}
-	done, err := i.begin("restore", "", Dead)
+	i, done, err := h.claim("restore", id, "", Dead)
 	if err != nil {
 		return err
 	}
@@ -63,9 +56,6 @@ func (h *Host) restore(ctx context.Context, id string, r io.Reader, opt RestoreO
 	i.cancelRetry()
 	cfg, err := h.restoredConfig(i, set.Instance, opt.Config)
 	if err != nil {
-		if i.rec.State == "" {
-			h.drop(i)
-		}
 		return err
 	}
 	return i.restore(ctx, cfg, plan, set.Instance, opt)

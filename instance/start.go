@@ -8,6 +8,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"vps/account"
 	"vps/cell"
 	"vps/config"
@@ -242,11 +244,11 @@ func (i *instance) run(ctx context.Context, what string) error {
 func (i *instance) abandon(ctx context.Context) error {
 	i.mu.Lock()
 	runs, over := i.rec.Runs+i.rec.Restores, i.over
-	i.ending = "failed"
+	i.ending = reasonFailed
 	i.idle.Broadcast()
-	err := i.cell.Process().Signal(9)
+	err := i.cell.Process().Signal(unix.SIGKILL)
 	i.mu.Unlock()
-	if err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, os.ErrClosed) && !gone(err) {
+	if err != nil && !gone(err) {
 		return err
 	}
 	<-over

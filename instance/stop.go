@@ -104,7 +104,7 @@ func (i *instance) powerOff(ctx context.Context, c *cell.Cell, timeout time.Dura
 		sig = powerOffSignal(p.PID)
 	}
 	if !c.Parked() && expects(p.PID, sig) {
-		if err := p.Signal(sig); err != nil && !gone(err) && !errors.Is(err, os.ErrClosed) {
+		if err := p.Signal(sig); err != nil && !gone(err) {
 			return fmt.Errorf("signal %s to init: %w", config.SignalName(sig), err)
 		}
 		limit, cancel := context.WithTimeout(ctx, timeout)

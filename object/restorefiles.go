@@ -86,7 +86,8 @@ func (r *Files) restore(ctx context.Context) error {
 	if err := r.restoreTtys(s); err != nil {
 		return err
 	}
-	if err := r.restoreSockets(s); err != nil {
+	sockets, err := r.restoreSockets(s)
+	if err != nil {
 		return err
 	}
 	for _, id := range sortedIDs(r.set.Files) {
@@ -107,7 +108,7 @@ func (r *Files) restore(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := r.finishSockets(s); err != nil {
+	if err := sockets.finish(ctx); err != nil {
 		return err
 	}
 	if err := r.finishTtys(s); err != nil {

@@ -296,7 +296,9 @@ func readProc(pid int, name string) ([]byte, error) {
 		if n == 0 {
 			return buf, nil
 		}
-		buf = slices.Grow(buf[:len(buf)+n], 4096)
+		if buf = buf[:len(buf)+n]; len(buf) == cap(buf) {
+			buf = slices.Grow(buf, 4096)
+		}
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -19,11 +18,13 @@ type unixRestore struct {
 	*Files
 	s     *remote.Script
 	temps map[uint64]int // sockets that stand for a peer that is gone, by the UnixSocket that was connected to it
+
+	enlarged map[int]bool // sockets whose SO_SNDBUF is not theirs
 }
 
-func (r *Files) restoreSockets(s *remote.Script) error {
-	u := &unixRestore{Files: r, s: s, temps: make(map[uint64]int)}
-	r.unix = u
+// restoreSockets makes the sockets. Nothing has been sent yet, nor anything ended: that is for [unixRestore.finish].
+func (r *Files) restoreSockets(s *remote.Script) (*unixRestore, error) {
+	u := &unixRestore{Files: r, s: s, temps: make(map[uint64]int), enlarged: make(map[int]bool)}
 	for _, f := range r.set.Files {
 		if id := f.GetUnixSocket(); id != 0 {
 			r.sockets[id] = r.fds[f.GetId()]
@@ -32,7 +33,7 @@ func (r *Files) restoreSockets(s *remote.Script) error {
 	ids := sortedIDs(r.set.UnixSockets)
 	for _, id := range ids {
 		if err := r.checkSocket(r.set.UnixSockets[id]); err != nil {
-			return fmt.Errorf("socket %d: %w", id, err)
+			return nil, fmt.Errorf("socket %d: %w", id, err)
 		}
 		if _, ok := r.sockets[id]; !ok {
 			r.sockets[id] = r.stage()
@@ -51,11 +52,11 @@ func (r *Files) restoreSockets(s *remote.Script) error {
 				continue // its listener's
 			}
 			if err := step(sock); err != nil {
-				return fmt.Errorf("socket %d: %w", id, err)
+				return nil, fmt.Errorf("socket %d: %w", id, err)
 			}
 		}
 	}
-	return nil
+	return u, nil
 }
 
 // checkSocket looks at everything in a record that is used later.
@@ -118,7 +119,8 @@ func (u *unixRestore) makeNamed(sock *dump.UnixSocket) error {
 		return nil
 	}
 	fd := u.sockets[sock.GetId()]
-	u.socket(sock, fd)
+	u.socket(sock.GetType(), fd)
+	u.own(sock, fd)
 	if err := u.bind(sock, fd); err != nil {
 		return err
 	}
@@ -166,7 +168,7 @@ func (u *unixRestore) connectStream(sock *dump.UnixSocket) error {
 			u.own(other, peer)
 		}
 		return nil
-	case len(sock.GetName()) == 0 || len(other.GetName()) != 0 && u.listener(sock) == nil:
+	case len(sock.GetName()) == 0, len(other.GetName()) != 0 && u.listener(sock) == nil:
 		return u.accept(other, peer, sock, fd)
 	}
 	return u.accept(sock, fd, other, peer)
@@ -183,37 +185,209 @@ func (u *unixRestore) listener(server *dump.UnixSocket) *dump.UnixSocket {
 	return nil
 }
 
-// accept connects a client, nil if it is gone, to the listener that a server's end has its name from.
+// accept connects a client, nil if it is gone, and accepts it from a listener with the name of the server's end.
 func (u *unixRestore) accept(server *dump.UnixSocket, fd int, client *dump.UnixSocket, clientFD int) error {
-	var l int
-	listener := u.listener(server)
-	if listener != nil {
-		l = u.sockets[listener.GetId()]
-	} else {
-		listener = server
-		l = u.stage()
-		u.socket(server, l)
-		if err := u.bindAside(server, l, func() { // it is not listening any more
-			u.s.Call("listen", unix.SYS_LISTEN, l, 1)
-			u.connect(server, client, clientFD, server)
-		}); err != nil {
+	u.socket(server.GetType(), clientFD)
+	if client != nil {
+		u.own(client, clientFD)
+		if err := u.bind(client, clientFD); err != nil {
 			return err
 		}
 	}
-	if l == u.sockets[listener.GetId()] && listener != server {
-		if client != nil {
-			u.socket(client, clientFD)
-			if err := u.bind(client, clientFD); err != nil {
-				return err
-			}
-		} else {
-			u.socket(server, clientFD)
-		}
-		u.connectTo(listener, clientFD, server.GetPeerUid(), server.GetPeerGid())
+	if l := u.listener(server); l != nil {
+		u.connect(clientFD, l, server)
+		u.take(u.sockets[l.GetId()], fd)
+	} else {
+		l := u.stage() // its listener is gone: one for the moment
+		u.socket(server.GetType(), l)
+		u.bindAside(server, l, func() {
+			u.s.Call("listen", unix.SYS_LISTEN, l, 1)
+			u.connect(clientFD, server, server)
+		})
+		u.take(l, fd)
+		u.s.Call("close", unix.SYS_CLOSE, l)
 	}
-	b := u.s.Room(1024)
-	b.Call("accept", unix.SYS_ACCEPT4, l, 0, 0, 0)
-	u.settle(b, fd)
 	u.own(server, fd)
 	return nil
+}
+
+func (u *unixRestore) take(listener, fd int) {
+	b := u.s.Room(512)
+	b.Call("accept", unix.SYS_ACCEPT4, listener, 0, 0, 0)
+	u.settle(b, fd)
+}
+
+// makePending connects the clients that a listener has not accepted.
+func (u *unixRestore) makePending(l *dump.UnixSocket) error {
+	for _, id := range l.GetPending() {
+		client := u.set.UnixSockets[id]
+		if client == nil { // it has closed its end meanwhile
+			fd := u.stage()
+			u.socket(l.GetType(), fd)
+			u.connect(fd, l, l)
+			u.s.Call("close", unix.SYS_CLOSE, fd)
+			continue
+		}
+		fd := u.sockets[id]
+		u.socket(client.GetType(), fd)
+		u.own(client, fd)
+		if err := u.bind(client, fd); err != nil {
+			return err
+		}
+		u.connect(fd, l, client)
+	}
+	return nil
+}
+
+// socket makes a socket, which never blocks the maker.
+func (u *unixRestore) socket(kind uint32, fd int) {
+	b := u.s.Room(512)
+	b.Call("socket", unix.SYS_SOCKET, unix.AF_UNIX, kind|unix.SOCK_NONBLOCK, 0)
+	u.settle(b, fd)
+}
+
+// own gives a socket its owner; one with a file shows the file's.
+func (u *unixRestore) own(sock *dump.UnixSocket, fd int) {
+	if sock.GetPath() == nil {
+		u.s.Call("own socket", unix.SYS_FCHOWN, fd, sock.GetUid(), sock.GetGid())
+	}
+}
+
+// as runs calls under the ids that SO_PEERCRED is to show to the peer. Rights over files stay root's.
+func (u *unixRestore) as(uid, gid uint32, calls func(b *remote.Batch)) {
+	b := u.s.Room(2048)
+	if uid == 0 && gid == 0 {
+		calls(b)
+		return
+	}
+	const same = ^uint32(0)
+	b.Try("become group of peer", unix.SYS_SETRESGID, same, gid, same)
+	b.Try("become user of peer", unix.SYS_SETRESUID, same, uid, same)
+	b.Try("keep rights over files", unix.SYS_SETFSUID, 0)
+	calls(b)
+	b.Call("become root", unix.SYS_SETRESUID, same, 0, same)
+	b.Call("become group 0", unix.SYS_SETRESGID, same, 0, same)
+	b.Call("set dumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+}
+
+// connect connects a socket to the one that is bound as target is. whose is the record that has the client's ids.
+func (u *unixRestore) connect(fd int, target, whose *dump.UnixSocket) {
+	dir, name := address(target)
+	u.chdir(dir)
+	u.as(whose.GetPeerUid(), whose.GetPeerGid(), func(b *remote.Batch) {
+		at, n := sockaddr(b, name)
+		b.Call("connect to "+printable(name), unix.SYS_CONNECT, fd, at, n)
+	})
+	u.leave(dir)
+}
+
+// bind gives a socket its name. A socket file that is still there from before is replaced.
+func (u *unixRestore) bind(sock *dump.UnixSocket, fd int) error {
+	if len(sock.GetName()) == 0 {
+		return nil
+	}
+	if sock.GetBoundDeleted() {
+		u.bindAside(sock, fd, func() {})
+		return nil
+	}
+	ref := sock.GetPath()
+	if ref == nil {
+		if sock.GetName()[0] != 0 {
+			return fmt.Errorf("name %s without a file", printable(sock.GetName()))
+		}
+		u.bindTo(sock, fd)
+		return nil
+	}
+	file := ref.GetPath()
+	b := u.s.Room(len(file) + 1024)
+	st, found := space[unix.Stat_t](b)
+	there := b.Try("stat "+file, unix.SYS_NEWFSTATAT, unix.AT_FDCWD, b.String(file), st, unix.AT_SYMLINK_NOFOLLOW)
+	if err := u.s.Run(); err != nil {
+		return err
+	}
+	b = u.s.Room(2*len(file) + 1024)
+	if _, err := b.Value(there); err == nil {
+		if mode := found().Mode; mode&unix.S_IFMT != unix.S_IFSOCK {
+			return fmt.Errorf("%s is no socket any more: %w", file, ErrChanged)
+		}
+		b.Call("unlink "+file, unix.SYS_UNLINKAT, unix.AT_FDCWD, b.String(file), 0)
+	}
+	u.bindTo(sock, fd)
+	b = u.s.Room(2*len(file) + 1024)
+	b.Call("set mode of "+file, unix.SYS_FCHMODAT, unix.AT_FDCWD, b.String(file), sock.GetMode()&0o7777)
+	b.Call("own "+file, unix.SYS_FCHOWNAT, unix.AT_FDCWD, b.String(file), sock.GetUid(), sock.GetGid(), unix.AT_SYMLINK_NOFOLLOW)
+	return nil
+}
+
+func (u *unixRestore) bindTo(sock *dump.UnixSocket, fd int) {
+	dir, name := address(sock)
+	u.chdir(dir)
+	b := u.s.Room(1024)
+	at, n := sockaddr(b, name)
+	b.Call("bind "+printable(name), unix.SYS_BIND, fd, at, n)
+	u.leave(dir)
+}
+
+// bindAside gives a socket a name whose file is deleted, and calls meanwhile while the file is there. What has that
+// path now keeps it.
+func (u *unixRestore) bindAside(sock *dump.UnixSocket, fd int, meanwhile func()) {
+	dir, name := address(sock)
+	if name[0] == 0 {
+		u.bindTo(sock, fd)
+		meanwhile()
+		return
+	}
+	u.chdir(dir)
+	file, aside := string(name), string(name)+".vps"
+	b := u.s.Room(1024)
+	b.Try("rename "+file, unix.SYS_RENAMEAT2, unix.AT_FDCWD, b.String(file), unix.AT_FDCWD, b.String(aside), unix.RENAME_NOREPLACE)
+	at, n := sockaddr(b, name)
+	b.Call("bind "+printable(name), unix.SYS_BIND, fd, at, n)
+	meanwhile()
+	b = u.s.Room(1024)
+	b.Call("unlink "+file, unix.SYS_UNLINKAT, unix.AT_FDCWD, b.String(file), 0)
+	b.Try("rename "+aside, unix.SYS_RENAMEAT2, unix.AT_FDCWD, b.String(aside), unix.AT_FDCWD, b.String(file), unix.RENAME_NOREPLACE)
+	u.leave(dir)
+}
+
+func (u *unixRestore) chdir(dir string) {
+	if dir != "" {
+		b := u.s.Room(len(dir) + 512)
+		b.Call("chdir "+dir, unix.SYS_CHDIR, b.String(dir))
+	}
+}
+
+func (u *unixRestore) leave(dir string) {
+	if dir != "" {
+		u.chdir("/")
+	}
+}
+
+// address returns the name to bind a socket to, and the directory in which that leads to its file: "" for any.
+func address(sock *dump.UnixSocket) (dir string, name []byte) {
+	name = sock.GetName()
+	ref := sock.GetPath()
+	if ref == nil || ref.GetPath() == string(name) || name[0] == 0 {
+		return "", name
+	}
+	if dir, ok := strings.CutSuffix(ref.GetPath(), "/"+string(name)); ok {
+		return cmp.Or(dir, "/"), name
+	}
+	return path.Dir(ref.GetPath()), []byte(path.Base(ref.GetPath())) // bound in a chroot
+}
+
+// sockaddr puts a struct sockaddr_un into the slot.
+func sockaddr(b *remote.Batch, name []byte) (remote.Address, int) {
+	data := append([]byte{unix.AF_UNIX, 0}, name...)
+	if name[0] != 0 && len(name) < maxSocketName {
+		data = append(data, 0)
+	}
+	return b.Data(data), len(data)
+}
+
+func printable(name []byte) string {
+	if len(name) > 0 && name[0] == 0 {
+		return fmt.Sprintf("@%q", name[1:])
+	}
+	return string(name)
 }

@@ -209,7 +209,8 @@ func (th *Thread) Rseq() (Rseq, error) {
 	return r, nil
 }
 
-// Filters returns the thread's seccomp filters (struct sock_filter[]) and their flags, newest first.
+// Filters returns the thread's seccomp filters (struct sock_filter[]) and their flags, oldest first, as the kernel counts
+// them (kernel/seccomp.c, get_nth_filter).
 func (th *Thread) Filters() (programs [][]byte, flags []uint32, err error) {
 	for i := 0; ; i++ {
 		n, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, unix.PTRACE_SECCOMP_GET_FILTER, uintptr(th.TID), uintptr(i), 0, 0, 0)

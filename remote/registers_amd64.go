@@ -113,6 +113,17 @@ func (r *Registers) Rewind() {
 	r.Orig_rax = ^uint64(0)
 }
 
+// Repeat lets the system call with the given number be made from the start, in place of the interrupted one.
+func (r *Registers) Repeat(nr uint64) {
+	r.Orig_rax = nr
+	r.Rewind()
+}
+
+// Return lets the interrupted call return a result, or a negative errno.
+func (r *Registers) Return(result int64) {
+	r.Rax, r.Orig_rax = uint64(result), ^uint64(0)
+}
+
 // enter points the registers at the stub in an arena, with the given slot.
 func (r *Registers) enter(base, slot uint64) {
 	r.Rip, r.R15, r.Rsp = base, slot, slot

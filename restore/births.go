@@ -45,9 +45,13 @@ func (r *restorer) stage(ctx context.Context, stage object.Stage, pages map[int]
 	order := slices.DeleteFunc(slices.Sorted(maps.Keys(stage)), func(pid int) bool { return pid == 0 })
 	for _, pid := range order {
 		b := pages[pid].Batch()
+		record := r.set.Processes[uint64(pid)]
 		for _, step := range stage[pid] {
-			if err := r.step(b, pid, step, pages); err != nil {
-				return err
+			step.Add(b, record, func(child int) *remote.Page { return pages[child] })
+			if step.Op == object.Setsid {
+				if err := r.takeTerminal(b, record); err != nil {
+					return err
+				}
 			}
 		}
 		batches[pid] = b
@@ -103,55 +107,6 @@ func ends(steps []object.Step) bool {
 	return last == object.Exit || last == object.Die
 }
 
-// step adds what one step of the plan takes.
-func (r *restorer) step(b *remote.Batch, pid int, s object.Step, pages map[int]*remote.Page) error {
-	switch s.Op {
-	case object.Birth, object.BirthSibling:
-		page := pages[s.PID]
-		if page == nil || pid == 0 {
-			return fmt.Errorf("pid %d: cannot be born of process %d", s.PID, pid)
-		}
-		args := remote.CloneArgs{Slot: page, SetTID: []int{s.PID}, ExitSignal: unix.SIGCHLD}
-		if s.Op == object.BirthSibling {
-			args.Flags, args.ExitSignal = unix.CLONE_PARENT, 0
-		}
-		b.Clone(fmt.Sprintf("clone process %d", s.PID), args)
-	case object.Setsid:
-		b.Call("setsid", unix.SYS_SETSID)
-	case object.LeadGroup:
-		b.Call("lead a process group", unix.SYS_SETPGID, 0, 0)
-	case object.JoinGroup:
-		b.Call(fmt.Sprintf("join process group %d", s.PID), unix.SYS_SETPGID, 0, s.PID)
-	case object.StartReaping:
-		b.Call("become a subreaper", unix.SYS_PRCTL, unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-	case object.StopReaping:
-		b.Call("be no subreaper", unix.SYS_PRCTL, unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-	case object.Exit:
-		b.Call("exit", unix.SYS_EXIT_GROUP, 0)
-	case object.Reap:
-		b.Call(fmt.Sprintf("wait for helper %d", s.PID), unix.SYS_WAIT4, s.PID, 0, unix.WALL, 0)
-	case object.Await:
-		b.Call(fmt.Sprintf("wait for zombie %d", s.PID), unix.SYS_WAITID, unix.P_PID, s.PID, 0, unix.WEXITED|unix.WNOWAIT|unix.WALL, 0)
-	case object.Die:
-		die(b, pid, r.set.Processes[uint64(pid)])
-	default:
-		return fmt.Errorf("pid %d: unknown step %d", pid, s.Op)
-	}
-	return nil
-}
-
-// die ends a process as a zombie ended.
-func die(b *remote.Batch, pid int, p *dump.Process) {
-	status := unix.WaitStatus(p.GetWaitStatus())
-	if !status.Signaled() {
-		b.Call("exit", unix.SYS_EXIT_GROUP, status.ExitStatus())
-		return
-	}
-	b.Call("no core dump", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_CORE, b.Words(0, 0), 0)
-	b.Call("unblock signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, b.Words(0), 0, 8)
-	b.Call("end by a signal", unix.SYS_KILL, pid, status.Signal())
-}
-
 // meet finds out the pids of the newborn processes here.
 func (r *restorer) meet(pages map[int]*remote.Page) error {
 	hosts, err := r.Group.Procs()
@@ -185,4 +140,12 @@ func (r *restorer) meet(pages map[int]*remote.Page) error {
 		}
 	}
 	return nil
+}
+
+// takeTerminal lets a session leader take its controlling terminal, before the session has further members: they inherit it.
+func (r *restorer) takeTerminal(b *remote.Batch, p *dump.Process) error {
+	if p.GetTty() == 0 {
+		return nil
+	}
+	return r.files.SetTTY(b, p.GetTty())
 }

@@ -106,6 +106,11 @@ type thread struct {
 	page   *remote.Page
 	host   int
 	traced *remote.Thread
+
+	batch    *remote.Batch // the last one that it runs
+	call     remote.Result // of the interrupted call that it makes at its end, if it waits in one
+	waits    bool
+	sequence [8]byte
 }
 
 // Into builds the instance in a target. Then every task is in the freezer, ready to go on.

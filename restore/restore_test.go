@@ -40,6 +40,8 @@ type site struct {
 	cell    *cell.Cell
 	mounts  []string
 	runs    int
+
+	restarts *object.RestartReader
 }
 
 func newSite(t testing.TB, opts ...testimage.Option) *site {
@@ -65,8 +67,12 @@ func newSite(t testing.TB, opts ...testimage.Option) *site {
 		t.Fatal(err)
 	}
 	s.rights = cell.Rights{Capabilities: set.Capabilities(), Filter: filter}
+	if s.restarts, err = object.OpenRestartReader(); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		s.end()
+		s.restarts.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if err := s.hosts.RemoveHome(ctx, s.home); err != nil {
@@ -129,6 +135,7 @@ func (s *site) end() {
 func (s *site) source() *snapshot.Source {
 	return &snapshot.Source{
 		Group: s.group, Init: s.cell.Init.PID, Info: &dump.Instance{Name: "web"}, Standard: s.mounts, Filters: 1,
+		Restarts: s.restarts,
 	}
 }
 

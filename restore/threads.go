@@ -21,8 +21,10 @@ func (r *restorer) takeOver(ctx context.Context) error {
 	}
 	return remote.Trace(func(t *remote.Tracer) error {
 		if err := r.each(func(p *process, th *thread) (err error) {
-			th.traced, err = t.Seize(th.host, true)
-			return err
+			if th.traced, err = t.Seize(th.host, true); err != nil {
+				return err
+			}
+			return th.saveSequence()
 		}); err != nil {
 			return err
 		}
@@ -96,37 +98,24 @@ func (r *restorer) bearThreads(ctx context.Context, p *process) error {
 // personalize lets every thread take what is its own: all at the same time, since each has its batch. Their filters are
 // suspended, because they are traced.
 func (r *restorer) personalize(ctx context.Context) error {
-	type job struct {
-		p  *process
-		th *thread
-		b  *remote.Batch
-	}
-	var jobs []job
-	err := r.each(func(p *process, th *thread) error {
-		b := th.page.Batch()
-		jobs = append(jobs, job{p, th, b})
-		if err := r.compose(b, p, th); err != nil {
+	if err := r.each(func(p *process, th *thread) error {
+		th.batch = th.page.Batch()
+		if err := r.compose(th.batch, p, th); err != nil {
 			return err
 		}
-		return b.Start()
-	})
-	if err != nil {
+		return th.batch.Start()
+	}); err != nil {
 		return err
 	}
-	for _, j := range jobs {
-		if timed(j.th.record) {
-			continue // its last call is the one in which it was interrupted
+	return r.each(func(p *process, th *thread) error {
+		if th.waits {
+			return nil // its last call is the one in which it was interrupted
 		}
-		if err := j.b.Wait(ctx, j.p.pidfd); err != nil {
-			return j.p.nameOf(r.set, fmt.Errorf("thread %d: %w", j.th.record.GetTid(), err))
+		if err := th.batch.Wait(ctx, p.pidfd); err != nil {
+			return fmt.Errorf("thread %d: %w", th.record.GetTid(), err)
 		}
-	}
-	return nil
-}
-
-// timed tells whether a thread was in a call with a time limit of which the rest is known.
-func timed(t *dump.Thread) bool {
-	return t.GetRestart().GetKind() != dump.Restart_NONE && t.GetRestart().GetKnown()
+		return nil
+	})
 }
 
 // compose writes a thread's batch; the leader's has what belongs to the whole process.
@@ -159,8 +148,8 @@ func (r *restorer) compose(b *remote.Batch, p *process, th *thread) error {
 			b.Call("set dumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
 		}
 	}
-	if timed(th.record) {
-		return object.RestoreRestart(b, th.record)
+	if th.record.GetRestart() != nil {
+		th.call, th.waits = object.RestoreRestart(b, th.record)
 	}
 	return nil
 }
@@ -173,7 +162,7 @@ func (r *restorer) managers() []*dump.Seccomp {
 	return []*dump.Seccomp{{Program: filterBytes(r.Filter)}}
 }
 
-// stop stops the threads of a process, one whose call has a time limit within that call.
+// stop stops the threads of a process; one that makes its interrupted call, within that, or at its end.
 func (r *restorer) stop(p *process) error {
 	for _, th := range p.threads {
 		for deadline := time.Now().Add(5 * time.Second); ; {
@@ -183,7 +172,7 @@ func (r *restorer) stop(p *process) error {
 			if err := th.traced.WaitStop(); err != nil {
 				return err
 			}
-			if !timed(th.record) {
+			if !th.waits || th.page.Done() {
 				break
 			}
 			regs, err := th.traced.Registers()
@@ -204,17 +193,33 @@ func (r *restorer) stop(p *process) error {
 	return nil
 }
 
+// registers returns what the thread goes on with.
+func (th *thread) registers() remote.Registers {
+	regs := remote.FromRecord(th.record.GetRegs())
+	_, block := regs.Restarts()
+	switch {
+	case th.waits && th.page.Done():
+		result, _ := th.batch.Value(th.call) // an errno is a result too
+		regs.Return(result)
+	case block && !th.waits:
+		regs.Repeat(object.RestartNumber(th.record))
+	}
+	return regs
+}
+
 // become turns the stopped stubs of a process into its threads.
 func (r *restorer) become(p *process) error {
 	leader := p.threads[0]
+	for _, th := range p.threads {
+		if err := th.putSequence(); err != nil {
+			return err
+		}
+	}
 	if _, err := leader.traced.Syscall(p.vdso, unix.SYS_MUNMAP, r.Arena.Base(), uint64(r.Arena.Size())); err != nil {
 		return fmt.Errorf("unmap arena: %w", err)
 	}
 	for _, th := range p.threads {
-		regs := remote.FromRecord(th.record.GetRegs())
-		if restarts, block := regs.Restarts(); restarts && block && !timed(th.record) {
-			regs.Rewind() // the whole time again, never less
-		}
+		regs := th.registers()
 		if err := th.traced.SetXState(th.record.GetXstate()); err != nil {
 			return err
 		}
@@ -238,3 +243,21 @@ func (r *restorer) become(p *process) error {
 	}
 	return nil
 }
+
+// saveSequence notes in which restartable sequence the thread was: its registration clears that word.
+func (th *thread) saveSequence() error {
+	if at := th.record.GetRseq().GetAddress(); at != 0 {
+		return remote.ReadMemory(th.host, at+sequenceOffset, th.sequence[:])
+	}
+	return nil
+}
+
+func (th *thread) putSequence() error {
+	if th.sequence == [8]byte{} {
+		return nil
+	}
+	return remote.WriteMemory(th.host, th.record.GetRseq().GetAddress()+sequenceOffset, th.sequence[:])
+}
+
+// sequenceOffset is that of rseq_cs in struct rseq (include/uapi/linux/rseq.h).
+const sequenceOffset = 8

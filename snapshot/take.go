@@ -139,8 +139,13 @@ func (t *taker) examine(p *process) error {
 		p.tasks = append(p.tasks, record)
 		p.record.Threads = append(p.record.Threads, record.GetTid())
 	}
-	if p.record.Pending, err = p.held.Threads[0].Pending(true); err != nil {
+	pending, err := p.held.Threads[0].Pending(true)
+	if err != nil {
 		return err
+	}
+	var stop bool
+	if p.record.Pending, stop = object.SplitStop(pending); stop {
+		p.record.State = dump.Process_STOPPED
 	}
 	p.record.Timers, err = object.DumpTimers(p.Host, func(tid int) (int, error) { return t.inside[tid], nil })
 	if err != nil {
@@ -212,8 +217,13 @@ func (t *taker) thread(p *process, th *remote.Thread) (*dump.Thread, error) {
 	if record.Sigmask, err = th.SigMask(); err != nil {
 		return nil, err
 	}
-	if record.Pending, err = th.Pending(false); err != nil {
+	pending, err := th.Pending(false)
+	if err != nil {
 		return nil, err
+	}
+	var stop bool
+	if record.Pending, stop = object.SplitStop(pending); stop {
+		p.record.State = dump.Process_STOPPED
 	}
 	rseq, err := th.Rseq()
 	if err != nil {
@@ -228,7 +238,7 @@ func (t *taker) thread(p *process, th *remote.Thread) (*dump.Thread, error) {
 	}
 	filters := make([]object.SeccompFilter, len(programs))
 	for i := range programs {
-		filters[len(programs)-1-i] = object.SeccompFilter{Program: programs[i], Flags: flags[i]}
+		filters[i] = object.SeccompFilter{Program: programs[i], Flags: flags[i]}
 	}
 	return record, t.filters.Add(record, filters)
 }

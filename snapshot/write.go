@@ -2,12 +2,15 @@ package snapshot
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
 	"vps/dump"
 	"vps/object"
 	"vps/pager"
+	"vps/remote"
 )
 
 // write writes all records but those of pages.
@@ -68,29 +71,34 @@ func (t *taker) writeProcess(p *process) error {
 
 // restarts adds what is left of interrupted calls with a time limit.
 func (t *taker) restarts() error {
-	var tids []int
-	threads := make(map[int]*dump.Thread)
+	threads := make(map[int]*dump.Thread) // by tid here
 	for _, p := range t.procs {
 		for i, th := range p.held.Threads {
-			regs, err := th.Registers()
-			if err != nil {
-				return err
-			}
+			regs := remote.FromRecord(p.tasks[i].GetRegs())
 			if restarts, block := regs.Restarts(); restarts && block {
-				tids = append(tids, th.TID)
 				threads[th.TID] = p.tasks[i]
 			}
 		}
 	}
-	if len(tids) == 0 {
+	if len(threads) == 0 {
 		return nil
 	}
-	rest, err := t.src.Restarts.Read(tids)
-	if err != nil {
-		return fmt.Errorf("interrupted calls: %w", err)
+	known := make(map[int]*dump.Restart)
+	if t.src.Restarts != nil {
+		var err error
+		if known, err = t.src.Restarts.Read(slices.Collect(maps.Keys(threads))); err != nil {
+			return fmt.Errorf("interrupted calls: %w", err)
+		}
 	}
 	for tid, th := range threads {
-		th.Restart = rest[tid]
+		th.Restart = known[tid]
+		if th.Restart.GetKnown() {
+			continue
+		}
+		var err error
+		if th.Restart, err = object.FullRestart(tid, th.GetRegs()); err != nil {
+			return fmt.Errorf("interrupted calls: %w", err)
+		}
 	}
 	return nil
 }

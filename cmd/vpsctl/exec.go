@@ -119,11 +119,14 @@ func (a *app) exec(cmd *cobra.Command, verb, id string, args []string, spec inst
 	if err != nil {
 		return err
 	}
+	signals := make(chan os.Signal, 8) // from now on: those that come before there is a command wait for it
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
 	x, err := c.Exec(cmd.Context(), id, spec)
 	if err != nil {
 		return fail(cmd.Context(), verb, id, err)
 	}
 	defer x.Close()
+	go forward(signals, x)
 	if spec.Detach {
 		_, err = fmt.Fprintln(a.stdout, x.PID)
 		return err
@@ -176,13 +179,7 @@ func (a *app) attach(ctx context.Context, x *api.Command, spec instance.ExecSpec
 		defer t.Restore()
 		defer followSize(a.stdin, x.Resize)()
 		out = t
-		go func() {
-			if err := t.copyInput(x); errors.Is(err, errDetached) {
-				ended <- end{err: err}
-			} else {
-				_ = x.CloseWrite()
-			}
-		}()
+		go func() { ended <- end{err: t.copyInput(x)} }()
 	} else if spec.Stdin {
 		go func() {
 			// If the command ends first, its status is what counts.
@@ -190,7 +187,6 @@ func (a *app) attach(ctx context.Context, x *api.Command, spec instance.ExecSpec
 			_ = x.CloseWrite()
 		}()
 	}
-	defer forward(x)()
 	go func() {
 		status, err := x.Copy(out, errs)
 		ended <- end{status, err}
@@ -199,18 +195,10 @@ func (a *app) attach(ctx context.Context, x *api.Command, spec instance.ExecSpec
 	return e.status, e.err
 }
 
-// forward sends the command the signals that vpsctl gets, until stop is called.
-func forward(x *api.Command) (stop func()) {
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
-	go func() {
-		for s := range signals {
-			// An error means that the command has ended.
-			_ = x.Signal(int(s.(syscall.Signal)))
-		}
-	}()
-	return func() {
-		signal.Stop(signals)
-		close(signals)
+// forward sends the command the signals that vpsctl gets.
+func forward(signals <-chan os.Signal, x *api.Command) {
+	for s := range signals {
+		// An error means that the command has ended.
+		_ = x.Signal(int(s.(syscall.Signal)))
 	}
 }

@@ -22,8 +22,10 @@ type terminal struct {
 	alternate bool // the other side has switched to the alternate screen
 }
 
-// errDetached tells that the user typed the escape sequence.
-var errDetached = errors.New("detached")
+var (
+	errDetached = errors.New("detached") // the user typed the escape sequence
+	errHungUp   = errors.New("the terminal was hung up")
+)
 
 // openTerminal makes the terminal raw, so that all that is typed goes to the instance. Restore has to be called.
 func openTerminal(in, out *os.File) (*terminal, error) {
@@ -75,6 +77,8 @@ func (t *terminal) copyInput(to io.Writer) error {
 		switch {
 		case found:
 			return errDetached
+		case err == io.EOF:
+			return errHungUp
 		case err != nil:
 			return err
 		}

@@ -1,0 +1,259 @@
+package object
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"vps/dump"
+	"vps/remote"
+)
+
+// postBox is memory that we share with the maker: the message that it is to send lies there.
+type postBox struct {
+	mem []byte
+	at  uint64 // its address in the maker
+	pid int    // of the maker, inside
+}
+
+// finish sends what was in the sockets' queues, and then ends what had ended.
+func (u *unixRestore) finish(ctx context.Context) error {
+	ids := sortedIDs(u.set.UnixSockets)
+	largest, any := 0, false
+	for _, id := range ids {
+		for _, m := range u.set.UnixSockets[id].GetQueue() {
+			largest, any = max(largest, len(m.GetData())), true
+		}
+	}
+	if any {
+		box, err := u.openBox(ctx, largest)
+		if err != nil {
+			return err
+		}
+		defer unix.Munmap(box.mem)
+		for _, id := range ids {
+			if err := u.fill(u.set.UnixSockets[id], box); err != nil {
+				return fmt.Errorf("queue of socket %d: %w", id, err)
+			}
+		}
+		u.s.Call("unmap messages", unix.SYS_MUNMAP, box.at, len(box.mem))
+	}
+	for _, fd := range sorted(u.temps) {
+		u.s.Call("close", unix.SYS_CLOSE, fd)
+	}
+	for _, id := range ids {
+		if err := u.finishSocket(u.set.UnixSockets[id]); err != nil {
+			return fmt.Errorf("socket %d: %w", id, err)
+		}
+	}
+	return u.s.Run()
+}
+
+// openBox makes a post box in which the largest message fits.
+func (u *unixRestore) openBox(ctx context.Context, largest int) (*postBox, error) {
+	status, err := ReadStatus(u.pid)
+	if err != nil {
+		return nil, err
+	}
+	box := &postBox{}
+	box.pid, _, _ = status.Inside()
+	size := max(1, (largest+4095)/4096) * 4096
+	fd, err := unix.MemfdCreate("vps-messages", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("memfd_create: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "vps-messages")
+	defer f.Close()
+	if err := f.Truncate(int64(size)); err != nil {
+		return nil, err
+	}
+	if err := u.s.Run(); err != nil {
+		return nil, err
+	}
+	theirs := u.stage()
+	if err := u.m.Give(ctx, f, theirs); err != nil {
+		return nil, err
+	}
+	b := u.s.Room(512)
+	mapped := b.Call("map messages", unix.SYS_MMAP, 0, size, unix.PROT_READ, unix.MAP_SHARED, theirs, 0)
+	b.Call("close", unix.SYS_CLOSE, theirs)
+	if err := u.s.Run(); err != nil {
+		return nil, err
+	}
+	at, err := b.Value(mapped)
+	if err != nil {
+		return nil, err
+	}
+	box.at = uint64(at)
+	if box.mem, err = unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return nil, fmt.Errorf("map messages: %w", err)
+	}
+	return box, nil
+}
+
+// fill lets the maker send to a socket what is to lie in its queue.
+func (u *unixRestore) fill(sock *dump.UnixSocket, box *postBox) error {
+	size := 0
+	for _, m := range sock.GetQueue() {
+		size += len(m.GetData()) + 4096
+	}
+	for _, m := range sock.GetQueue() {
+		fd, to, temporary, err := u.sender(sock, m)
+		if err != nil {
+			return err
+		}
+		if size > normalBuffer {
+			b := u.s.Room(512)
+			b.Call("make room for messages", unix.SYS_SETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, b.Words(uint64(size)), 4)
+			u.enlarged[fd] = true
+		}
+		copy(box.mem, m.GetData())
+		dir := ""
+		if to != nil {
+			dir, _ = address(to)
+		}
+		u.chdir(dir)
+		b := u.s.Room(2048 + 4*len(m.GetFiles()))
+		result := u.send(b, fd, to, box, m)
+		if err := u.s.Run(); err != nil {
+			return err
+		}
+		if n, err := b.Value(result); err != nil || int(n) != len(m.GetData()) {
+			return fmt.Errorf("send %d bytes: %d, %w", len(m.GetData()), n, err)
+		}
+		u.leave(dir)
+		if temporary {
+			u.s.Call("close", unix.SYS_CLOSE, fd)
+			delete(u.enlarged, fd)
+		}
+	}
+	return nil
+}
+
+// normalBuffer is less than what can be sent with the default SO_SNDBUF (socket(7)).
+const normalBuffer = 64 << 10
+
+// sender finds or makes the socket that sends a message. to is nil if it is connected to sock.
+func (u *unixRestore) sender(sock *dump.UnixSocket, m *dump.Message) (fd int, to *dump.UnixSocket, temporary bool, err error) {
+	if sock.GetType() != unix.SOCK_DGRAM || u.paired(sock) {
+		if fd, ok := u.sockets[sock.GetPeer()]; ok {
+			return fd, nil, false, nil
+		}
+		if fd, ok := u.temps[sock.GetId()]; ok {
+			return fd, nil, false, nil
+		}
+		return -1, nil, false, errors.New("a message, but not connected")
+	}
+	if len(sock.GetName()) == 0 {
+		return -1, nil, false, fmt.Errorf("a message for a socket without a name: %w", ErrUnsupported)
+	}
+	if len(m.GetFrom()) == 0 {
+		if fd, ok := u.sockets[sock.GetPeer()]; ok {
+			return fd, sock, false, nil
+		}
+	}
+	for id, other := range u.set.UnixSockets {
+		if len(m.GetFrom()) > 0 && other.GetType() == unix.SOCK_DGRAM && string(other.GetName()) == string(m.GetFrom()) {
+			return u.sockets[id], sock, false, nil
+		}
+	}
+	fd = u.stage()
+	u.socket(unix.SOCK_DGRAM, fd)
+	if len(m.GetFrom()) > 0 {
+		u.bindAside(&dump.UnixSocket{Name: m.GetFrom()}, fd, func() {})
+	}
+	return fd, sock, true, nil
+}
+
+// send adds the sendmsg(2) of the message in the box.
+func (u *unixRestore) send(b *remote.Batch, fd int, to *dump.UnixSocket, box *postBox, m *dump.Message) remote.Result {
+	var control []byte
+	add := func(kind int, data []byte) { // struct cmsghdr
+		control = binary.LittleEndian.AppendUint64(control, uint64(16+len(data)))
+		control = binary.LittleEndian.AppendUint32(control, unix.SOL_SOCKET)
+		control = binary.LittleEndian.AppendUint32(control, uint32(kind))
+		control = append(control, data...)
+		control = append(control, make([]byte, -len(data)&7)...)
+	}
+	if len(m.GetFiles()) > 0 {
+		var fds []byte
+		for _, id := range m.GetFiles() {
+			fds = binary.LittleEndian.AppendUint32(fds, uint32(u.fds[id]))
+		}
+		add(unix.SCM_RIGHTS, fds)
+	}
+	if m.GetHasCreds() {
+		var creds []byte // struct ucred; the sender's pid may not exist yet, or any more
+		for _, v := range []uint32{uint32(box.pid), m.GetUid(), m.GetGid()} {
+			creds = binary.LittleEndian.AppendUint32(creds, v)
+		}
+		add(unix.SCM_CREDENTIALS, creds)
+	}
+	var name, controlAt remote.Address
+	var nameLen int
+	if to != nil {
+		_, path := address(to)
+		name, nameLen = sockaddr(b, path)
+	}
+	if len(control) > 0 {
+		controlAt = b.Data(control)
+	}
+	iov := b.Words(box.at, uint64(len(m.GetData())))
+	header := b.Words(uint64(name), uint64(nameLen), uint64(iov), 1, uint64(controlAt), uint64(len(control)), 0) // struct msghdr
+	return b.Call("sendmsg", unix.SYS_SENDMSG, fd, header, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+}
+
+// finishSocket gives a socket its options and what must come after its messages.
+func (u *unixRestore) finishSocket(sock *dump.UnixSocket) error {
+	fd := u.sockets[sock.GetId()]
+	other := u.set.UnixSockets[sock.GetPeer()]
+	if other != nil && sock.GetType() == unix.SOCK_DGRAM && !u.paired(sock) {
+		if len(other.GetName()) == 0 {
+			return fmt.Errorf("connected to socket %d, which has no name: %w", other.GetId(), ErrUnsupported)
+		}
+		u.connect(fd, other, sock)
+	}
+	if u.enlarged[fd] {
+		fresh, err := unix.Socket(unix.AF_UNIX, int(sock.GetType())|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("socket: %w", err)
+		}
+		size, err := unix.GetsockoptInt(fresh, unix.SOL_SOCKET, unix.SO_SNDBUF)
+		unix.Close(fresh)
+		if err != nil {
+			return fmt.Errorf("SO_SNDBUF: %w", err)
+		}
+		b := u.s.Room(512)
+		b.Call("set SO_SNDBUF", unix.SYS_SETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, b.Words(uint64(size/2)), 4)
+	}
+	for _, o := range sock.GetOptions() {
+		if err := u.setOption(fd, o); err != nil {
+			return err
+		}
+	}
+	if how := sock.GetShutdown() & 3; how != 0 {
+		u.s.Call("shutdown", unix.SYS_SHUTDOWN, fd, how-1)
+	}
+	return nil
+}
+
+func (u *unixRestore) setOption(fd int, o *dump.SockOpt) error {
+	for _, known := range restorableOptions {
+		if o.GetLevel() != unix.SOL_SOCKET || int(o.GetName()) != known.name || len(o.GetValue()) != known.size {
+			continue
+		}
+		value := make([]byte, known.size)
+		copy(value, o.GetValue())
+		if known.halve {
+			binary.LittleEndian.PutUint32(value, binary.LittleEndian.Uint32(value)/2)
+		}
+		b := u.s.Room(512)
+		b.Call(fmt.Sprintf("set socket option %d", known.name), unix.SYS_SETSOCKOPT, fd, unix.SOL_SOCKET, known.set, b.Data(value), known.size)
+		return nil
+	}
+	return fmt.Errorf("option %d of level %d: %w", o.GetName(), o.GetLevel(), ErrUnsupported)
+}
