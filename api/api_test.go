@@ -96,7 +96,7 @@ func TestErrorsKeepClassAndText(t *testing.T) {
 		err, class error
 		text       string
 	}{
-		"not found": {notFound, instance.ErrNotFound, "no such instance: no instance is named nix; see vpsctl list"},
+		"not found": {notFound, instance.ErrNotFound, "nix: no such instance"},
 		"state":     {c.Resume(t.Context(), "web"), instance.ErrState, "resume web: it is running"},
 		"start":     {c.Start(t.Context(), "web", nil), instance.ErrState, "start web: it is running"},
 		"exec":      {exec, nil, "/nonexistent: no such file or directory"},

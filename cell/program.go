@@ -35,8 +35,9 @@ type InitSpec struct {
 	Rlimits []Rlimit
 }
 
-// ExecInit turns the parked stub into init: a session leader with the console as its controlling terminal, with the umask, signals and
-// descriptors that a program expects. If it returns an error, the cell is of no use any more.
+// ExecInit turns the parked stub into init: a session leader with the umask, signals and descriptors that a program expects. As on a
+// booted machine the console does not become its controlling terminal: that is for a getty to take, which has no right to steal it.
+// If it returns an error, the cell is of no use any more.
 func (c *Cell) ExecInit(ctx context.Context, spec InitSpec) error {
 	if len(spec.Args) == 0 {
 		return errors.New("init: no program is given")
@@ -75,9 +76,6 @@ func (c *Cell) ExecInit(ctx context.Context, spec InitSpec) error {
 	b.Call("dup2", unix.SYS_DUP2, b.Call("open "+terminal, unix.SYS_OPEN, b.String(terminal), unix.O_RDWR|unix.O_NOCTTY, 0), 0)
 	b.Call("dup2", unix.SYS_DUP2, 0, 1)
 	b.Call("dup2", unix.SYS_DUP2, 0, 2)
-	if c.Console != nil {
-		b.Call("take the console", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
-	}
 	host.freshProcess(b, spec.Rlimits)
 	host.restrict(b, spec.Rights)
 	b.Call("close on exec", unix.SYS_CLOSE_RANGE, 3, ^uint32(0), unix.CLOSE_RANGE_CLOEXEC)

@@ -10,6 +10,7 @@ import (
 
 	"vps/cell"
 	"vps/dump"
+	"vps/instance/idrange"
 	"vps/object"
 	"vps/snapshot"
 )
@@ -54,8 +55,12 @@ func (i *instance) snapshot(ctx context.Context, w io.Writer, opt SnapshotOption
 	if opt.Stop {
 		err = i.end(ctx, reasonStop, func(*cell.Cell) error { return i.killAll() })
 	}
+	var phases []Phase
+	for _, p := range report.Phases {
+		phases = append(phases, Phase(p))
+	}
 	return SnapshotReport{
-		Bytes: counter.n, Frozen: report.Frozen, Total: time.Since(begin), Processes: report.Processes, Threads: report.Threads,
+		Phases: phases, Bytes: counter.n, Frozen: report.Frozen, Total: time.Since(begin), Processes: report.Processes, Threads: report.Threads,
 	}, err
 }
 
@@ -106,7 +111,7 @@ func (i *instance) source() (*snapshot.Source, error) {
 		i.host.log.Warn("the rest of an interrupted sleep is not known", "error", err)
 	}
 	info := &dump.Instance{
-		Name: i.id, Config: i.cfg.Text(), Restores: uint32(i.rec.Restores), Runs: uint32(i.rec.Runs), Ids: idsPerInstance,
+		Name: i.id, Config: i.cfg.Text(), Restores: uint32(i.rec.Restores), Runs: uint32(i.rec.Runs), Ids: idrange.Size,
 	}
 	if i.cfg.UserNS.Host {
 		info.Ids = 0

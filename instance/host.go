@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"vps/config"
+	"vps/instance/inside"
 )
 
 // Host0 is the name of the instance that is the host itself.
@@ -97,18 +98,7 @@ type Arguments struct {
 }
 
 // ProcessInfo is a process of an instance, as ps shows it.
-type ProcessInfo struct {
-	PID      int    `json:"pid"`      // inside
-	PPID     int    `json:"ppid"`     // inside; 0 for init and what exec started
-	HostPID  int    `json:"host_pid"` // on the host
-	UID      int    `json:"uid"`      // inside
-	User     string `json:"user"`     // its name by the instance's passwd, else the number
-	State    string `json:"state"`    // R, S, D, Z, T, ...
-	Threads  int    `json:"threads"`
-	CPUNanos uint64 `json:"cpu_ns"`
-	RSSBytes uint64 `json:"rss_bytes"`
-	Command  string `json:"command"`
-}
+type ProcessInfo = inside.Process
 
 // Event is a change of an instance.
 type Event struct {
@@ -152,6 +142,13 @@ type SnapshotReport struct {
 	Records   int           `json:"records"`
 	Processes int           `json:"processes"`
 	Threads   int           `json:"threads"`
+	Phases    []Phase       `json:"phases,omitempty"` // of the frozen time
+}
+
+// Phase is a part of the time that an operation takes.
+type Phase struct {
+	Name string        `json:"name"`
+	Took time.Duration `json:"took_ns"`
 }
 
 // RestoreOptions say how a snapshot is restored.

@@ -568,3 +568,67 @@ func TestSecondDaemon(t *testing.T) {
 		t.Fatalf("a second daemon on one home: %v", err)
 	}
 }
+
+func BenchmarkStart(b *testing.B) {
+	h := newHost(b)
+	cfg := h.config(initLine("sleep 1000"))
+	for b.Loop() {
+		if err := h.Start(b.Context(), "web", cfg); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if err := h.Stop(b.Context(), "web", 0); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}
+
+func BenchmarkExecTrue(b *testing.B) {
+	h := newHost(b)
+	h.start("web")
+	for b.Loop() {
+		s, err := h.Exec(b.Context(), "web", ExecSpec{Args: []string{"/bin/true"}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if status, err := s.Wait(b.Context()); err != nil || status != 0 {
+			b.Fatal(status, err)
+		}
+		s.Close()
+	}
+}
+
+func TestAutostart(t *testing.T) {
+	h := newHost(t)
+	for id, lines := range map[string][]string{
+		"last":  {"AUTOSTART=yes", "START_ORDER=2"},
+		"first": {"AUTOSTART=yes", "START_ORDER=1", "HOST_SHUTDOWN=suspend"},
+		"never": nil,
+		"bad":   {"AUTOSTART=yes", "FSROOT=/missing"},
+	} {
+		text := h.config(append(lines, initLine("sleep 1000"))...).Text()
+		if err := os.WriteFile(h.ConfigPath(id), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	events := h.Events(t.Context())
+	if err := h.Autostart(t.Context()); err == nil || !strings.Contains(err.Error(), "start bad: FSROOT") {
+		t.Errorf("autostart: %v", err)
+	}
+	if first, last := await(t, events, "start", Running), await(t, events, "start", Running); first.ID != "first" || last.ID != "last" {
+		t.Errorf("started %s, then %s", first.ID, last.ID)
+	}
+	if h.state("never") != "" {
+		t.Error("one that is not to be started was")
+	}
+	if err := h.Autostart(t.Context()); err == nil || strings.Contains(err.Error(), "it is running") {
+		t.Errorf("second autostart: %v", err)
+	}
+	if err := h.Shutdown(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if h.state("first") != Suspended || h.state("last") != Dead {
+		t.Errorf("after shutdown: %s, %s", h.state("first"), h.state("last"))
+	}
+}

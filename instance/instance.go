@@ -96,6 +96,9 @@ func (i *instance) begin(verb string, states ...State) (done func(), err error) 
 func (i *instance) done() {
 	i.mu.Lock()
 	i.verb, i.ending = "", ""
+	if i.rec.State == "" && !i.dropped {
+		i.host.drop(i) // it has not come to be
+	}
 	i.idle.Broadcast()
 	i.mu.Unlock()
 }

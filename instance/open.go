@@ -18,6 +18,7 @@ import (
 
 	"vps/account"
 	"vps/config"
+	"vps/instance/idrange"
 	"vps/object"
 )
 
@@ -26,7 +27,7 @@ type Host struct {
 	log   *slog.Logger
 	dirs  dirs
 	key   string // a hash of the home, part of every name that we make
-	ids   idFile
+	ids   idrange.File
 	tree  *account.Hierarchies
 	lock  *os.File
 	hub   hub
@@ -65,7 +66,7 @@ func Open(ctx context.Context, opt Options) (*Host, error) {
 			return nil, err
 		}
 	}
-	h := &Host{log: opt.Log, dirs: d, ids: machineIDs, instances: make(map[string]*instance)}
+	h := &Host{log: opt.Log, dirs: d, ids: idrange.Machine, instances: make(map[string]*instance)}
 	if h.log == nil {
 		h.log = slog.Default()
 	}

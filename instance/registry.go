@@ -108,7 +108,7 @@ func (i *instance) forget() error {
 		errs = append(errs, os.RemoveAll(i.host.runDir(i.id)))
 	}
 	if i.rec.OwnRange {
-		errs = append(errs, i.host.ids.release(i.rec.FirstUID, path))
+		errs = append(errs, i.host.ids.Release(i.rec.FirstUID, path))
 	}
 	i.host.drop(i)
 	return errors.Join(errs...)

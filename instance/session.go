@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/cell"
+	"vps/instance/inside"
 )
 
 // Session is a command that runs in an instance.
@@ -93,7 +94,7 @@ func (i *instance) execSpec(c *cell.Cell, spec ExecSpec) (run cell.ExecSpec, fir
 	i.mu.Lock()
 	cfg, firstUID := i.cfg, i.rec.FirstUID
 	i.mu.Unlock()
-	u, err := lookUp(c.Init.PID, spec.User)
+	u, err := inside.LookUp(c.Init.PID, spec.User)
 	if err != nil {
 		return run, 0, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}

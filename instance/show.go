@@ -1,7 +1,6 @@
 package instance
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 
 	"vps/account"
 	"vps/config"
+	"vps/instance/inside"
 	"vps/priv"
 )
 
@@ -64,8 +64,8 @@ func (i *instance) info() Info {
 	pids, _ := group.Procs()
 	info.Processes = len(pids)
 	for _, pid := range pids {
-		if s, err := readStat(pid); err == nil {
-			info.Threads += s.threads
+		if s, err := inside.ReadStat(pid); err == nil {
+			info.Threads += s.Threads
 		}
 	}
 	info.CPUNanos = cgroupCPU(group)
@@ -158,60 +158,21 @@ func (a *Arguments) resources(cfg *config.Config, group *account.Group) error {
 	return nil
 }
 
-// hostInfo describes vps0.
-func hostInfo() (Info, error) {
-	name, err := os.Hostname()
+// Processes lists the processes of an instance by their pid inside.
+func (h *Host) Processes(id string) ([]ProcessInfo, error) {
+	i, err := h.get(id)
 	if err != nil {
-		return Info{}, err
+		return nil, fmt.Errorf("ps: %w", err)
 	}
-	info := Info{ID: Host0, State: Running, FSRoot: "/", Hostname: name, PID: 1, Runs: 1}
-	info.Init, _ = os.Readlink("/proc/1/exe")
-	info.Started, err = bootTime()
+	i.mu.Lock()
+	group, c, first := i.group, i.cell, i.rec.FirstUID
+	i.mu.Unlock()
+	if group == nil || c == nil {
+		return nil, nil
+	}
+	pids, err := group.Procs()
 	if err != nil {
-		return info, err
+		return nil, fmt.Errorf("ps %s: %w", id, err)
 	}
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return info, err
-	}
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		if s, err := readStat(pid); err == nil {
-			info.Processes++
-			info.Threads += s.threads
-		}
-	}
-	info.CPUNanos, info.MemoryBytes, err = hostUsage()
-	return info, err
-}
-
-// hostUsage reads processor time and used memory of the host, proc(5).
-func hostUsage() (cpu, memory uint64, err error) {
-	stat, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		return 0, 0, err
-	}
-	line, _, _ := bytes.Cut(stat, []byte("\n"))
-	const idle, iowait = 4, 5
-	for n, field := range strings.Fields(string(line)) {
-		ticks, err := strconv.ParseUint(field, 10, 64)
-		if err == nil && n != idle && n != iowait && n <= 8 {
-			cpu += ticks * tick
-		}
-	}
-	info, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0, 0, err
-	}
-	values := make(map[string]uint64)
-	for line := range strings.Lines(string(info)) {
-		fields := strings.Fields(line)
-		if len(fields) >= 2 {
-			values[fields[0]], _ = strconv.ParseUint(fields[1], 10, 64)
-		}
-	}
-	return cpu, (values["MemTotal:"] - values["MemAvailable:"]) << 10, nil
+	return inside.Processes(pids, c.Init.PID, first), nil
 }

@@ -14,6 +14,7 @@ import (
 	"vps/cell"
 	"vps/config"
 	"vps/devfs"
+	"vps/instance/idrange"
 	"vps/priv"
 	"vps/remote"
 )
@@ -41,7 +42,7 @@ func (i *instance) spec() (cell.Spec, error) {
 	if cfg.UserNS.Host {
 		s.ReadOnly = slices.Concat(readOnly, hostOnly)
 	} else {
-		s.UserNS = []remote.IDMap{{Inside: 0, Host: i.rec.FirstUID, Size: idsPerInstance}}
+		s.UserNS = []remote.IDMap{{Inside: 0, Host: i.rec.FirstUID, Size: idrange.Size}}
 	}
 	for _, m := range cfg.Mounts {
 		s.Mounts = append(s.Mounts, cell.Mount{Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly, Size: m.Size})

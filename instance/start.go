@@ -85,15 +85,6 @@ type birth struct {
 
 var starting = birth{state: Creating, what: "create"}
 
-// unclaim drops an instance that does not exist yet.
-func (i *instance) unclaim() {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.rec.State == "" {
-		i.host.drop(i)
-	}
-}
-
 // create builds the instance's cell. On an error everything is as before: not there, or dead with its last record.
 // The caller's operation has the instance.
 func (i *instance) create(ctx context.Context, cfg *config.Config, b birth) (err error) {
@@ -123,7 +114,7 @@ func (i *instance) undo(ctx context.Context, before record, cfg *config.Config) 
 		return errors.Join(err, i.forget())
 	}
 	if i.rec.OwnRange && !before.OwnRange {
-		err = errors.Join(err, i.host.ids.release(i.rec.FirstUID, i.host.recordPath(i.id)))
+		err = errors.Join(err, i.host.ids.Release(i.rec.FirstUID, i.host.recordPath(i.id)))
 	}
 	i.rec, i.cfg = before, cfg
 	return errors.Join(err, i.setLocked(before.State, "undo"))
@@ -141,7 +132,7 @@ func (i *instance) register(b birth) error {
 	path := i.host.recordPath(i.id)
 	if ns := i.cfg.UserNS; ns.Host || ns.First != 0 {
 		if i.rec.OwnRange {
-			if err := i.host.ids.release(i.rec.FirstUID, path); err != nil {
+			if err := i.host.ids.Release(i.rec.FirstUID, path); err != nil {
 				return err
 			}
 		}
@@ -150,7 +141,7 @@ func (i *instance) register(b birth) error {
 	if i.rec.OwnRange {
 		return save(i.rec.FirstUID, true)
 	}
-	return i.host.ids.take(path, func(first int) error { return save(first, true) })
+	return i.host.ids.Take(path, func(first int) error { return save(first, true) })
 }
 
 // build makes what the record says: the control group, the root's mount and the cell.
@@ -158,7 +149,7 @@ func (i *instance) build(ctx context.Context, b birth) error {
 	if err := os.MkdirAll(i.host.runDir(i.id), 0o711); err != nil {
 		return err
 	}
-	if i.cfg.RootMount != "" {
+	if i.cfg.RootMount != "" || i.cfg.RootUnmount != "" {
 		i.mu.Lock()
 		i.rec.Mounted = true
 		err := i.save()

@@ -11,6 +11,7 @@ import (
 
 	"vps/cell"
 	"vps/config"
+	"vps/instance/inside"
 )
 
 // Reasons of an [ExitStatus].
@@ -101,9 +102,9 @@ func (i *instance) powerOff(ctx context.Context, c *cell.Cell, timeout time.Dura
 	p := c.Process()
 	sig := i.cfg.StopSignal
 	if sig == 0 {
-		sig = powerOffSignal(p.PID)
+		sig = inside.PowerOffSignal(p.PID)
 	}
-	if !c.Parked() && expects(p.PID, sig) {
+	if !c.Parked() && inside.Expects(p.PID, sig) {
 		if err := p.Signal(sig); err != nil && !gone(err) {
 			return fmt.Errorf("signal %s to init: %w", config.SignalName(sig), err)
 		}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"vps/cell"
 	"vps/config"
 )
 
@@ -36,9 +37,8 @@ func daemon(home string) {
 			fail(h.Start(ctx, id, cfg))
 			fail(h.Suspend(ctx, id))
 		case "half":
-			i, done, err := h.claim("start", id, "")
+			i, _, err := h.claim("start", id, "")
 			fail(err)
-			defer done()
 			fail(i.create(ctx, cfg, starting))
 			fail(i.set(Creating, "test"))
 		}
@@ -103,7 +103,8 @@ func TestTakeOver(t *testing.T) {
 	counter := h.file("counter", initLine("trap exit\\ 4 TERM; echo up; while :; do sleep 0.01; done"))
 	h.killed("start run "+counter, "create made "+counter, "suspend held "+counter, "half half "+counter, "start ended "+counter)
 
-	// One ends while no daemon runs.
+	// One ends while no daemon runs, once it has set its trap.
+	h.awaitFile("ended", cell.HistoryFile)
 	pid := h.recordedInit("ended")
 	process, err := os.FindProcess(pid)
 	if err != nil {
@@ -112,7 +113,7 @@ func TestTakeOver(t *testing.T) {
 	if err := process.Signal(term); err != nil {
 		t.Fatal(err)
 	}
-	h.awaitStatus("ended")
+	h.awaitFile("ended", cell.StatusFile)
 
 	h.open()
 	for id, want := range map[string]State{"run": Running, "made": Created, "held": Suspended, "half": "", "ended": Dead} {
@@ -170,13 +171,13 @@ func (h *testHost) recordedInit(id string) int {
 	return i.rec.Cell.Init
 }
 
-// awaitStatus waits until the keeper has written how an instance ended.
-func (h *testHost) awaitStatus(id string) {
+// awaitFile waits until the keeper has written something to a file.
+func (h *testHost) awaitFile(id, name string) {
 	h.t.Helper()
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if info, err := os.Stat(filepath.Join(h.runDir(id), "status")); err == nil && info.Size() > 0 {
+		if info, err := os.Stat(filepath.Join(h.runDir(id), name)); err == nil && info.Size() > 0 {
 			return
 		}
 	}
-	h.t.Fatalf("no status of %s was written", id)
+	h.t.Fatalf("nothing was written to %s of %s", name, id)
 }

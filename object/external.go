@@ -22,4 +22,3 @@ func (r *Files) restoreExternal(s *remote.Script, file *dump.File) error {
 	}
 	return fmt.Errorf("external %q of type %#o: %w", e.GetWhat(), e.GetType(), ErrUnsupported)
 }
-

@@ -69,13 +69,19 @@ func generated(fs int64) bool {
 	return false
 }
 
-func (d *Descriptors) dumpPath(f *openFile, l *look) error {
+// reference notes the path of what a descriptor is open on.
+func (d *Descriptors) reference(l *look) (*dump.FileRef, error) {
 	ref, why, err := d.refer(l.link, &l.st, l.fs)
+	if err == nil && why != "" {
+		err = l.at.refusal("file "+l.link, why)
+	}
+	return ref, err
+}
+
+func (d *Descriptors) dumpPath(f *openFile, l *look) error {
+	ref, err := d.reference(l)
 	if err != nil {
 		return err
-	}
-	if why != "" {
-		return l.at.refusal("file "+l.link, why)
 	}
 	ref.Writable = l.info.flags&unix.O_ACCMODE != unix.O_RDONLY
 	f.record.Kind = &dump.File_Path{Path: ref}
@@ -86,7 +92,7 @@ func (d *Descriptors) dumpPath(f *openFile, l *look) error {
 func openFlags(flags uint32) uint32 {
 	const tmpfile = unix.O_TMPFILE &^ unix.O_DIRECTORY
 	if flags&unix.O_PATH != 0 {
-		return flags&(unix.O_PATH|unix.O_DIRECTORY) | unix.O_NOFOLLOW
+		return flags & (unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW)
 	}
 	if flags&tmpfile != 0 {
 		flags &^= unix.O_TMPFILE
@@ -100,7 +106,11 @@ func (r *Files) restorePath(s *remote.Script, file *dump.File, ref *dump.FileRef
 	if err := checkPath(ref.GetPath()); err != nil {
 		return err
 	}
-	r.open(s, ref.GetPath(), openFlags(file.GetFlags()), fd)
+	flags := openFlags(file.GetFlags())
+	if ref.GetMode()&unix.S_IFMT == unix.S_IFLNK {
+		flags |= unix.O_NOFOLLOW
+	}
+	r.open(s, ref.GetPath(), flags, fd)
 	if file.GetPos() != 0 && file.GetFlags()&unix.O_PATH == 0 {
 		s.Call("seek in "+ref.GetPath(), unix.SYS_LSEEK, fd, file.GetPos(), unix.SEEK_SET)
 	}

@@ -80,10 +80,10 @@ func NewDescriptors(procs []Proc, init int, ext Externals, sink Sink) *Descripto
 		procs: procs, init: init, ext: ext, sink: sink, self: -1,
 		groups:   make(map[fileKey][]*openFile),
 		byNumber: make(map[descriptor]*openFile),
-		objects: objectIDs{ids: make(map[inode]uint64)},
-		pipes:   make(map[uint64]*pipeDump),
-		sockets: make(map[uint64]*socketDump),
-		ttys:    make(map[uint32]*ttyDump),
+		objects:  objectIDs{ids: make(map[inode]uint64)},
+		pipes:    make(map[uint64]*pipeDump),
+		sockets:  make(map[uint64]*socketDump),
+		ttys:     make(map[uint32]*ttyDump),
 	}
 }
 
@@ -93,9 +93,9 @@ func (d *Descriptors) Probe(p Proc) []error {
 	if err != nil {
 		return []error{fmt.Errorf("descriptors of pid %d: %w", p.PID, err)}
 	}
-	var refused []error
+	refused := probeThreads(p)
 	for _, fd := range fds {
-		err := probe(handle{&p, p.Host, p.PidFD, fd})
+		err := d.probe(handle{&p, p.Host, p.PidFD, fd})
 		// A running process may have closed it by now, or have ended.
 		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EBADF) && !errors.Is(err, unix.ESRCH) {
 			refused = append(refused, err)
@@ -104,7 +104,22 @@ func (d *Descriptors) Probe(p Proc) []error {
 	return refused
 }
 
-func probe(h handle) error {
+// probeThreads refuses threads that do not share their process's table (CLONE_FILES of unshare(2)).
+func probeThreads(p Proc) []error {
+	tids, err := Tasks(p.Host)
+	if err != nil {
+		return nil // it ends
+	}
+	for _, tid := range tids {
+		order, err := linux.Kcmp(p.Host, tid, linux.KCMP_FILES, 0, 0)
+		if err == nil && order != 0 && Alive(p.PidFD) {
+			return []error{&Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "a thread with descriptors of its own"}}
+		}
+	}
+	return nil
+}
+
+func (d *Descriptors) probe(h handle) error {
 	link, err := os.Readlink(h.path("fd"))
 	if err != nil {
 		return err
@@ -118,7 +133,7 @@ func probe(h handle) error {
 		return err
 	}
 	defer l.close()
-	_, err = kindOf(l)
+	_, err = d.kindOf(l)
 	return err
 }
 
@@ -223,7 +238,7 @@ func (d *Descriptors) describe(f *openFile, info fdinfo) error {
 		return err
 	}
 	defer l.close()
-	dump, err := kindOf(l)
+	dump, err := d.kindOf(l)
 	if err != nil {
 		return err
 	}

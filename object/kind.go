@@ -36,7 +36,7 @@ const (
 )
 
 // kindOf tells how a descriptor is dumped, or refuses it.
-func kindOf(l *look) (kind, error) {
+func (d *Descriptors) kindOf(l *look) (kind, error) {
 	for _, line := range l.info.lines {
 		if line.key == "lock" && strings.Contains(line.value, "LEASE") {
 			return nil, l.at.refusal("lease on "+l.link, "")
@@ -44,10 +44,7 @@ func kindOf(l *look) (kind, error) {
 	}
 	for _, k := range linkKinds {
 		if strings.HasPrefix(l.link, k.link) {
-			if strings.HasPrefix(l.link, "socket:[") {
-				return k.dump, refuseSocket(l)
-			}
-			return k.dump, nil
+			return k.dump, refuseSome(l)
 		}
 	}
 	if name, anon := strings.CutPrefix(l.link, "anon_inode:"); anon {
@@ -70,43 +67,60 @@ func kindOf(l *look) (kind, error) {
 	switch l.st.Mode & unix.S_IFMT {
 	case unix.S_IFIFO:
 		if l.info.flags&unix.O_PATH != 0 {
-			return (*Descriptors).dumpPath, nil
+			return d.pathKind(l)
 		}
 		return (*Descriptors).dumpPipe, nil
 	case unix.S_IFREG:
 		if l.st.Nlink == 0 {
 			return (*Descriptors).dumpMemory, nil
 		}
-		return (*Descriptors).dumpPath, nil
+		return d.pathKind(l)
 	case unix.S_IFDIR:
 		if l.st.Nlink == 0 {
 			return nil, l.at.refusal("deleted directory "+l.link, "")
 		}
-		return (*Descriptors).dumpPath, nil
+		return d.pathKind(l)
 	case unix.S_IFLNK, unix.S_IFSOCK: // by O_PATH
-		return (*Descriptors).dumpPath, nil
+		return d.pathKind(l)
 	case unix.S_IFCHR:
-		return deviceKind(l)
+		return d.deviceKind(l)
 	}
 	return nil, l.at.refusal("block device "+l.link, "")
 }
 
-func deviceKind(l *look) (kind, error) {
+// pathKind is the kind of what is found again by its path.
+func (d *Descriptors) pathKind(l *look) (kind, error) {
+	_, err := d.reference(l)
+	return (*Descriptors).dumpPath, err
+}
+
+func (d *Descriptors) deviceKind(l *look) (kind, error) {
 	if l.info.flags&unix.O_PATH != 0 {
-		return (*Descriptors).dumpPath, nil
+		return d.pathKind(l)
 	}
 	major, minor := unix.Major(l.st.Rdev), unix.Minor(l.st.Rdev)
 	switch {
 	case major == memoryMajor:
 		switch minor {
 		case 3, 5, 7, 8, 9: // null, zero, full, random, urandom
-			return (*Descriptors).dumpPath, nil
+			return d.pathKind(l)
 		}
 	case major == ttyAuxMajor && (minor == 0 || minor == 2), // tty, ptmx
 		major >= ptySlaveMajor && major < ptySlaveMajor+8:
 		return (*Descriptors).dumpTty, nil
 	}
 	return nil, l.at.refusal("device "+l.link, "")
+}
+
+// refuseSome refuses those of a kind that cannot be made again.
+func refuseSome(l *look) error {
+	if strings.HasPrefix(l.link, "socket:[") {
+		return refuseSocket(l)
+	}
+	if clock := l.info.line("clockid"); clock == strconv.Itoa(unix.CLOCK_REALTIME_ALARM) || clock == strconv.Itoa(unix.CLOCK_BOOTTIME_ALARM) {
+		return l.at.refusal("timerfd that wakes the machine", "")
+	}
+	return nil
 }
 
 // procPID finds the process whose directory in /proc a path leads through.

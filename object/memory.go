@@ -214,7 +214,7 @@ func (r *Files) makeDeleted(s *remote.Script, m *dump.Memory, fd int) error {
 	}
 	b := s.Room(1024 + len(m.GetName()))
 	made := b.Try("create", unix.SYS_OPENAT, unix.AT_FDCWD, b.String(m.GetName()),
-		unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o600)
+		unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o600)
 	if err := s.Run(); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
@@ -59,12 +60,16 @@ func (m *Mounts) isStandard(mnt *mountinfo.Info) bool {
 func (m *Mounts) Dump(ids IDMaps, sink Sink) error {
 	next := uint64(0)
 	for i, mnt := range m.mounts {
-		if mnt.FSType != "tmpfs" || mnt.Root != "/" {
+		if mnt.FSType != "tmpfs" || mnt.Root != "/" || m.isStandard(mnt) && slices.Contains(strings.Split(mnt.Options, ","), "ro") {
 			continue
 		}
 		record := &dump.Mount{
 			Id: uint64(i + 1), Target: mnt.Mountpoint, Fstype: mnt.FSType, Source: mnt.Source, Root: mnt.Root,
-			Options: strings.Split(mnt.Options, ","), SuperOptions: strings.Split(mnt.VFSOptions, ","), Standard: m.isStandard(mnt),
+			Options: strings.Split(mnt.Options, ","), Standard: m.isStandard(mnt),
+		}
+		var err error
+		if record.SuperOptions, err = insideOptions(mnt.VFSOptions, ids); err != nil {
+			return fmt.Errorf("mount %s: %w", mnt.Mountpoint, err)
 		}
 		if err := sink.Put(record.Id, record); err != nil {
 			return err
@@ -75,6 +80,28 @@ func (m *Mounts) Dump(ids IDMaps, sink Sink) error {
 		}
 	}
 	return nil
+}
+
+// insideOptions returns the options of a memory file system with the ids of the instance in place of ours.
+func insideOptions(text string, ids IDMaps) ([]string, error) {
+	options := strings.Split(text, ",")
+	for i, option := range options {
+		name, value, _ := strings.Cut(option, "=")
+		translate := map[string]func(uint32) (uint32, error){"uid": ids.UID, "gid": ids.GID}[name]
+		if translate == nil {
+			continue
+		}
+		n, err := strconv.ParseUint(value, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("option %s: %w", option, err)
+		}
+		id, err := translate(uint32(n))
+		if err != nil {
+			return nil, fmt.Errorf("option %s: %w", option, err)
+		}
+		options[i] = fmt.Sprintf("%s=%d", name, id)
+	}
+	return options, nil
 }
 
 // superOptions are those of a tmpfs that mount(2) takes as data.

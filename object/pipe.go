@@ -2,6 +2,7 @@ package object
 
 import (
 	"fmt"
+	"io"
 
 	"golang.org/x/sys/unix"
 
@@ -28,12 +29,9 @@ func (d *Descriptors) dumpPipe(f *openFile, l *look) error {
 		d.pipes[id] = p
 	}
 	if l.link[0] == '/' && p.record.Fifo == nil {
-		ref, why, err := d.refer(l.link, &l.st, l.fs)
+		ref, err := d.reference(l)
 		if err != nil {
 			return err
-		}
-		if why != "" {
-			return l.at.refusal("FIFO "+l.link, why)
 		}
 		p.record.Fifo = ref
 	}
@@ -45,7 +43,7 @@ func (d *Descriptors) dumpPipe(f *openFile, l *look) error {
 func (d *Descriptors) finishPipes() error {
 	for _, p := range sorted(d.pipes) {
 		if err := d.finishPipe(p); err != nil {
-			return fmt.Errorf("pipe %d: %w", p.ino, err)
+			return err
 		}
 		if err := d.sink.Put(p.record.Id, p.record); err != nil {
 			return err
@@ -81,7 +79,10 @@ func (d *Descriptors) finishPipe(p *pipeDump) error {
 			return nil // what is in it belongs to the reader outside
 		}
 	}
-	return readPipe(fd, p.record, packets)
+	if err := readPipe(fd, p.record, packets); err != nil {
+		return fmt.Errorf("pipe:[%d]: %w", p.ino, err)
+	}
+	return nil
 }
 
 // otherEnd tells whether the other end of a pipe is open, of which fd is one.
@@ -212,8 +213,12 @@ func (r *Files) fillPipe(p *dump.Pipe) error {
 		return fmt.Errorf("pipe %d: F_SETFL: %w", p.GetId(), err)
 	}
 	for _, packet := range p.GetPackets() {
-		if n, err := unix.Write(fd, packet); err != nil || n != len(packet) {
-			return fmt.Errorf("pipe %d: write %d bytes: %d, %w", p.GetId(), len(packet), n, err)
+		n, err := unix.Write(fd, packet)
+		if err == nil && n != len(packet) {
+			err = io.ErrShortWrite
+		}
+		if err != nil {
+			return fmt.Errorf("pipe %d: write %d bytes: %w", p.GetId(), len(packet), err)
 		}
 	}
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags); err != nil {

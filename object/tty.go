@@ -340,12 +340,13 @@ func writeInput(slave int, t *unix.Termios, u *dump.Tty) error {
 }
 
 // literally returns settings under which every byte of input is taken as it is, but for what ends a line in canonical
-// mode. IXON stays as it is: switching it off would let a stopped terminal go on.
+// mode. IXON and its characters, which input does not hold, stay as they are: switching them off would let a stopped
+// terminal go on, and be told to a master in packet mode.
 func literally(t *unix.Termios, eof byte) *unix.Termios {
 	raw := *t
 	raw.Iflag &= unix.IXON
 	raw.Lflag &^= unix.ECHO | unix.ECHONL | unix.ISIG | unix.IEXTEN
-	for _, c := range []int{unix.VERASE, unix.VKILL, unix.VWERASE, unix.VLNEXT, unix.VREPRINT, unix.VSTART, unix.VSTOP} {
+	for _, c := range []int{unix.VERASE, unix.VKILL, unix.VWERASE, unix.VLNEXT, unix.VREPRINT} {
 		raw.Cc[c] = 0 // _POSIX_VDISABLE
 	}
 	if raw.Lflag&unix.ICANON != 0 {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -122,8 +123,10 @@ func (u *unixRestore) fill(sock *dump.UnixSocket, box *postBox) error {
 		if err := u.s.Run(); err != nil {
 			return err
 		}
-		if n, err := b.Value(result); err != nil || int(n) != len(m.GetData()) {
-			return fmt.Errorf("send %d bytes: %d, %w", len(m.GetData()), n, err)
+		if n, err := b.Value(result); err != nil {
+			return err
+		} else if int(n) != len(m.GetData()) {
+			return fmt.Errorf("send %d bytes: %w", len(m.GetData()), io.ErrShortWrite)
 		}
 		u.leave(dir)
 		if temporary {
@@ -163,8 +166,8 @@ func (u *unixRestore) sender(sock *dump.UnixSocket, m *dump.Message) (fd int, to
 	}
 	fd = u.stage()
 	u.socket(unix.SOCK_DGRAM, fd)
-	if len(m.GetFrom()) > 0 {
-		u.bindAside(&dump.UnixSocket{Name: m.GetFrom()}, fd, func() {})
+	if from := (&dump.UnixSocket{Name: m.GetFrom()}); len(m.GetFrom()) > 0 && u.hasPlace(from) {
+		u.bindAside(from, fd, func() {})
 	}
 	return fd, sock, true, nil
 }

@@ -2,6 +2,7 @@ package object
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -26,7 +27,7 @@ type unixRestore struct {
 func (r *Files) restoreSockets(s *remote.Script) (*unixRestore, error) {
 	u := &unixRestore{Files: r, s: s, temps: make(map[uint64]int), enlarged: make(map[int]bool)}
 	for _, f := range r.set.Files {
-		if id := f.GetUnixSocket(); id != 0 {
+		if id := f.GetUnixSocket(); r.set.UnixSockets[id] != nil {
 			r.sockets[id] = r.fds[f.GetId()]
 		}
 	}
@@ -74,6 +75,9 @@ func (r *Files) checkSocket(u *dump.UnixSocket) error {
 			return err
 		}
 	}
+	if len(u.GetName()) == 0 && (u.GetPath() != nil || u.GetState() == dump.UnixSocket_LISTENING) {
+		return errors.New("a file or a listener without a name")
+	}
 	if peer := u.GetPeer(); peer != 0 {
 		other := r.set.UnixSockets[peer]
 		if other == nil || other.GetType() != u.GetType() || peer == u.GetId() {
@@ -84,7 +88,8 @@ func (r *Files) checkSocket(u *dump.UnixSocket) error {
 		}
 	}
 	for _, id := range u.GetPending() {
-		if other := r.set.UnixSockets[id]; id != 0 && (other == nil || other.GetType() != u.GetType() || other.GetPeer() != 0) {
+		if other := r.set.UnixSockets[id]; id != 0 && (other == nil || other.GetType() != u.GetType() || other.GetPeer() != 0 ||
+			u.GetState() != dump.UnixSocket_LISTENING || other.GetState() != dump.UnixSocket_CONNECTED) {
 			return fmt.Errorf("pending connection %d is not there", id)
 		}
 	}
@@ -159,19 +164,24 @@ func (u *unixRestore) connectStream(sock *dump.UnixSocket) error {
 	}
 	switch {
 	case len(sock.GetName()) == 0 && len(other.GetName()) == 0:
-		u.as(sock.GetPeerUid(), sock.GetPeerGid(), func(b *remote.Batch) {
-			b.Call("socketpair", unix.SYS_SOCKETPAIR, unix.AF_UNIX, sock.GetType(), 0, b.Space(8))
-			u.settle(b, fd, peer)
-		})
-		u.own(sock, fd)
-		if other != nil {
-			u.own(other, peer)
-		}
+		u.pair(sock, fd, other, peer)
 		return nil
 	case len(sock.GetName()) == 0, len(other.GetName()) != 0 && u.listener(sock) == nil:
 		return u.accept(other, peer, sock, fd)
 	}
 	return u.accept(sock, fd, other, peer)
+}
+
+// pair makes two connected sockets without names; the second is nil if it is gone.
+func (u *unixRestore) pair(sock *dump.UnixSocket, fd int, other *dump.UnixSocket, otherFD int) {
+	u.as(sock.GetPeerUid(), sock.GetPeerGid(), func(b *remote.Batch) {
+		b.Call("socketpair", unix.SYS_SOCKETPAIR, unix.AF_UNIX, sock.GetType(), 0, b.Space(8))
+		u.settle(b, fd, otherFD)
+	})
+	u.own(sock, fd)
+	if other != nil {
+		u.own(other, otherFD)
+	}
 }
 
 // listener finds the listening socket that has given a socket its name.
@@ -187,6 +197,11 @@ func (u *unixRestore) listener(server *dump.UnixSocket) *dump.UnixSocket {
 
 // accept connects a client, nil if it is gone, and accepts it from a listener with the name of the server's end.
 func (u *unixRestore) accept(server *dump.UnixSocket, fd int, client *dump.UnixSocket, clientFD int) error {
+	live := u.listener(server)
+	if live == nil && !u.hasPlace(server) {
+		u.pair(server, fd, client, clientFD) // a name in a directory that is gone
+		return u.s.Run()
+	}
 	u.socket(server.GetType(), clientFD)
 	if client != nil {
 		u.own(client, clientFD)
@@ -194,9 +209,9 @@ func (u *unixRestore) accept(server *dump.UnixSocket, fd int, client *dump.UnixS
 			return err
 		}
 	}
-	if l := u.listener(server); l != nil {
-		u.connect(clientFD, l, server)
-		u.take(u.sockets[l.GetId()], fd)
+	if live != nil {
+		u.connect(clientFD, live, server)
+		u.take(u.sockets[live.GetId()], fd)
 	} else {
 		l := u.stage() // its listener is gone: one for the moment
 		u.socket(server.GetType(), l)
@@ -287,8 +302,10 @@ func (u *unixRestore) bind(sock *dump.UnixSocket, fd int) error {
 		return nil
 	}
 	if sock.GetBoundDeleted() {
-		u.bindAside(sock, fd, func() {})
-		return nil
+		if u.hasPlace(sock) {
+			u.bindAside(sock, fd, func() {})
+		}
+		return u.s.Run()
 	}
 	ref := sock.GetPath()
 	if ref == nil {
@@ -348,6 +365,25 @@ func (u *unixRestore) bindAside(sock *dump.UnixSocket, fd int, meanwhile func())
 	b.Call("unlink "+file, unix.SYS_UNLINKAT, unix.AT_FDCWD, b.String(file), 0)
 	b.Try("rename "+aside, unix.SYS_RENAMEAT2, unix.AT_FDCWD, b.String(aside), unix.AT_FDCWD, b.String(file), unix.RENAME_NOREPLACE)
 	u.leave(dir)
+}
+
+// hasPlace tells whether the directory in which a socket is to be bound is there.
+func (u *unixRestore) hasPlace(sock *dump.UnixSocket) bool {
+	dir, name := address(sock)
+	if name[0] == 0 {
+		return true
+	}
+	parent := path.Dir(path.Join(cmp.Or(dir, "/"), string(name)))
+	if strings.HasPrefix(string(name), "/") {
+		parent = path.Dir(string(name))
+	}
+	b := u.s.Room(len(parent) + 512)
+	there := b.Try("find directory "+parent, unix.SYS_FACCESSAT, unix.AT_FDCWD, b.String(parent), unix.F_OK)
+	if err := u.s.Run(); err != nil {
+		return false // stays an error of the script
+	}
+	_, err := b.Value(there)
+	return err == nil
 }
 
 func (u *unixRestore) chdir(dir string) {

@@ -143,11 +143,6 @@ func (l *Live) Run(ctx context.Context, jobs []Job) error {
 		if err := job.Batch.Wait(ctx, l.pidfd); err != nil {
 			note(fmt.Errorf("task %d: %w", job.Thread.TID, err))
 		}
-	}
-	for i, job := range jobs {
-		if saved[i] == nil {
-			continue
-		}
 		if err := job.Thread.Interrupt(); err != nil {
 			note(err)
 			continue
@@ -163,9 +158,12 @@ func (l *Live) Run(ctx context.Context, jobs []Job) error {
 	return first
 }
 
+// healYields is how often a stub that is done gives the processor away before it takes its tracer for dead: about a second.
+const healYields = 1 << 21
+
 func (l *Live) start(job Job, s *moment) error {
 	b := job.Batch
-	b.Mode, b.Spin = heal, 1<<24
+	b.Mode, b.Spin = heal, healYields
 	at := b.Space(len(s.xstate) + 1024)
 	at = (at + 63) &^ 63
 	if b.err != nil {

@@ -84,20 +84,20 @@ func (th *Thread) WaitStop() error {
 	}
 }
 
+// spins is how often a stop is looked for before we sleep: a tracee on another core takes some microseconds, but one on
+// our own runs only when we sleep.
+const spins = 20
+
 // wait waits for the next stop of this very thread.
 func (th *Thread) wait() (unix.WaitStatus, error) {
 	var status int32
-	for spins := 0; ; spins++ {
-		flags := uintptr(unix.WALL)
-		if spins < 1000 {
-			flags |= unix.WNOHANG
-		}
+	for tries := 0; ; tries++ {
 		var pid uintptr
 		var errno unix.Errno
-		if spins < 1000 {
-			pid, _, errno = unix.RawSyscall6(unix.SYS_WAIT4, uintptr(th.TID), uintptr(unsafe.Pointer(&status)), flags, 0, 0, 0)
+		if tries < spins {
+			pid, _, errno = unix.RawSyscall6(unix.SYS_WAIT4, uintptr(th.TID), uintptr(unsafe.Pointer(&status)), unix.WALL|unix.WNOHANG, 0, 0, 0)
 		} else {
-			pid, _, errno = unix.Syscall6(unix.SYS_WAIT4, uintptr(th.TID), uintptr(unsafe.Pointer(&status)), flags, 0, 0, 0)
+			pid, _, errno = unix.Syscall6(unix.SYS_WAIT4, uintptr(th.TID), uintptr(unsafe.Pointer(&status)), unix.WALL, 0, 0, 0)
 		}
 		switch {
 		case errno == unix.EINTR || (errno == 0 && pid == 0):

@@ -86,12 +86,13 @@ finish:
 
 	// Heal: the tracer is to take us away from here. If it died, go back to what was interrupted.
 	// No call with a time limit: that would overwrite the interrupted call's restart block.
-	MOVL 12(R15), CX
+	MOVL 12(R15), BX
 heal:
 	CMPL (R15), $1
 	JEQ  run
-	PAUSE
-	DECL CX
+	MOVL $24, AX                 // sched_yield: other threads may not be ready yet
+	SYSCALL
+	DECL BX
 	JGT  heal
 	MOVQ 24(R15), SP
 	MOVL $15, AX                 // rt_sigreturn

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -35,7 +36,32 @@ func (r *restorer) bear(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := r.setLastPID(ctx); err != nil {
+		return err
+	}
 	return r.meet(pages)
+}
+
+// setLastPID lets new processes have numbers above all that are in use, as the kernel would go on counting
+// (proc_sys_kernel(5), ns_last_pid): a number that a file or a parent still remembers is not given again at once.
+func (r *restorer) setLastPID(ctx context.Context) error {
+	last := uint64(r.set.Instance.GetLastPid())
+	for pid := range r.set.Processes {
+		last = max(last, pid)
+	}
+	for tid := range r.set.Threads {
+		last = max(last, tid)
+	}
+	const path = "/proc/sys/kernel/ns_last_pid"
+	fd, err := r.files.OpenPath(ctx, &dump.FileRef{Path: path, Mode: unix.S_IFREG}, unix.O_WRONLY)
+	if err != nil {
+		return err
+	}
+	s := r.Page.Script(ctx, r.PidFD)
+	b := s.Room(1024)
+	text := strconv.FormatUint(last, 10)
+	b.Call("write "+path, unix.SYS_WRITE, fd, b.Data([]byte(text)), len(text))
+	return s.Run()
 }
 
 // stage lets all processes of a stage take their steps, and waits for those who survive it.

@@ -35,6 +35,25 @@ type Source struct {
 type Report struct {
 	Processes, Threads int
 	Frozen             time.Duration // from the freeze until the instance was let go
+	Phases             []Phase       // of the frozen time, in their order
+}
+
+// Phase is a part of the frozen time.
+type Phase struct {
+	Name string
+	Took time.Duration
+}
+
+// clock measures phases.
+type clock struct {
+	last   time.Time
+	phases []Phase
+}
+
+func (c *clock) done(name string) {
+	now := time.Now()
+	c.phases = append(c.phases, Phase{name, now.Sub(c.last)})
+	c.last = now
 }
 
 // Take writes a snapshot of an instance to w, which the caller closes. suspended says in which state it is left; one that was
@@ -45,14 +64,17 @@ func Take(ctx context.Context, src *Source, w *dump.Writer, suspended bool) (Rep
 	}
 	var report Report
 	begin := time.Now()
+	clock := clock{last: begin}
 	err := suspend.Hold(ctx, src.Group, func() bool { return suspended }, func(in *suspend.Instance) error {
-		t := &taker{ctx: ctx, src: src, w: w, in: in}
+		clock.done("stop")
+		t := &taker{ctx: ctx, src: src, w: w, in: in, clock: &clock}
 		defer t.close()
 		err := t.take()
 		report.Processes, report.Threads = len(t.procs), t.threads
 		return err
 	})
-	report.Frozen = time.Since(begin)
+	clock.done("let go")
+	report.Frozen, report.Phases = time.Since(begin), clock.phases
 	if err != nil {
 		return report, err
 	}

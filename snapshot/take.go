@@ -32,6 +32,7 @@ type taker struct {
 	files   *object.Descriptors
 	filters *object.Seccomps
 	threads int
+	clock   *clock
 }
 
 // process is a process with what was asked of it.
@@ -69,15 +70,20 @@ func (t *taker) take() error {
 	if err := t.find(); err != nil {
 		return err
 	}
+	t.clock.done("find")
 	for _, p := range t.procs {
 		if err := t.examine(p); err != nil {
 			return nameOf(p.Proc, err)
 		}
 	}
+	t.clock.done("examine")
 	if err := t.write(); err != nil {
 		return err
 	}
-	return t.pages()
+	t.clock.done("write")
+	err = t.pages()
+	t.clock.done("pages")
+	return err
 }
 
 // find opens the processes and puts them in the order of their pids inside.

@@ -56,7 +56,7 @@ func (h *Host) use(operation, id string, f func(*instance.Info) error, states ..
 	defer h.mu.Unlock()
 	i := h.instances[id]
 	if i == nil {
-		return fmt.Errorf("%w: no instance is named %s; see vpsctl list", instance.ErrNotFound, id)
+		return fmt.Errorf("%s: %w", id, instance.ErrNotFound)
 	}
 	if len(states) > 0 && !slices.Contains(states, i.State) {
 		return &instance.StateError{ID: id, Operation: operation, State: i.State}

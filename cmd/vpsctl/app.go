@@ -124,7 +124,7 @@ func (a *app) context(cmd *cobra.Command) context.Context {
 	return ctx
 }
 
-// fail says what was tried with which instance. Nothing is said twice.
+// fail says what was tried with which instance, and what to do about it. Nothing is said twice.
 func fail(ctx context.Context, verb, id string, err error) error {
 	if err == nil {
 		return nil
@@ -132,8 +132,15 @@ func fail(ctx context.Context, verb, id string, err error) error {
 	if cause, ok := errors.AsType[signalError](context.Cause(ctx)); ok && errors.Is(err, context.Canceled) {
 		err = cause
 	}
-	prefix := verb + " " + id + ": "
-	return &verbError{text: prefix + strings.TrimPrefix(err.Error(), prefix), err: err}
+	what := verb + " " + id + ": "
+	text := err.Error()
+	for _, said := range []string{what, verb + ": ", id + ": "} {
+		text = strings.TrimPrefix(text, said)
+	}
+	if text == instance.ErrNotFound.Error() {
+		text += "; 'vpsctl list' shows those there are"
+	}
+	return &verbError{text: what + text, err: err}
 }
 
 // verbError is an error of one verb, about one instance.

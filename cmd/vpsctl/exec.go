@@ -113,7 +113,9 @@ func (a *app) exec(cmd *cobra.Command, verb, id string, args []string, spec inst
 	spec.Args = args
 	spec.Env = environment(spec.Env, spec.TTY)
 	if spec.TTY {
-		spec.Rows, spec.Cols = windowSize(a.stdin)
+		if spec.Rows, spec.Cols = windowSize(a.stdin); spec.Rows == 0 {
+			spec.Rows, spec.Cols = 24, 80
+		}
 	}
 	c, err := a.dial()
 	if err != nil {

@@ -19,16 +19,30 @@ import (
 
 	"vps/api"
 	"vps/api/apitest"
+	"vps/internal/leak"
 )
 
+// TestMain runs the tests, and those runs of this program that are vpsctl or the daemon.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	programs := map[string]func(){
 		"vpsctl":   main,
-		api.Daemon: func() { os.Exit(fakeDaemon()) },
-	})
+		api.Daemon: func() { os.Exit(testDaemon()) },
+	}
+	if programs[filepath.Base(os.Args[0])] == nil && os.Geteuid() == 0 && os.Getenv("VPS_LEAK_SUPERVISED") == "" {
+		leak.Main(m) // it runs this program again
+	}
+	testscript.Main(m, programs)
 }
 
-// fakeDaemon is what vpsctl starts in these tests: vpsd with a host of apitest.
+// testDaemon is what vpsctl starts in these tests.
+func testDaemon() int {
+	if filepath.Base(os.Getenv("VPS_HOME")) == realHome {
+		return daemonMain(os.Args[1:])
+	}
+	return fakeDaemon()
+}
+
+// fakeDaemon is vpsd with a host of apitest.
 func fakeDaemon() int {
 	d := &daemon{}
 	launched := flag.Bool("launched", false, "")
@@ -72,11 +86,13 @@ func TestScripts(t *testing.T) {
 			env.Defer(func() { stopDaemons(t, env.WorkDir) })
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": cmdStatus,
-			"await":  cmdAwait,
-		},
+		Cmds: commands(),
 	})
+}
+
+// commands are those that scripts have besides testscript's own.
+func commands() map[string]func(*testscript.TestScript, bool, []string) {
+	return map[string]func(*testscript.TestScript, bool, []string){"status": cmdStatus, "await": cmdAwait}
 }
 
 // stopDaemons ends the daemons of the homes below dir, and waits for their end.

@@ -103,12 +103,13 @@ def call(number, *args):
 
 
 def fork(body):
-    """Run body in a child, whose exit status is 0 unless it raises. Returns its pid."""
+    """Run body in a child, whose exit status is the number that body returns, if any. Returns its pid."""
     pid = os.fork()
     if pid:
         return pid
     try:
-        code = body() or 0
+        result = body()
+        code = result if type(result) is int else 0
     except BaseException:
         fail(f"pid {os.getpid()}: " + traceback.format_exc())
         code = 99

@@ -19,7 +19,7 @@ def ids(pid):
 
 
 def idle():
-    go()
+    until(lambda: there("LEAVE"), "LEAVE", 10 * LIMIT)
 
 
 def test():
@@ -106,6 +106,7 @@ def test():
     _, code = os.waitpid(dumped, 0)
     same("ended by", code & 0x7F, signal.SIGSEGV)
     deaths.clear()
+    write("LEAVE", "leave\n")
     for pid in stopped, seen:
         os.kill(pid, signal.SIGCONT)
         join(pid)

@@ -23,7 +23,7 @@ func main() {
 	}
 	var opts []testimage.Option
 	if *redis {
-		opts = append(opts, testimage.Redis(), testimage.Inittab("::respawn:/usr/bin/redis-server /etc/redis.conf"))
+		opts = append(opts, testimage.Redis(), testimage.Inittab("::respawn:/usr/bin/redis-server /etc/redis.conf --logfile /var/log/redis.log"))
 	}
 	if *python {
 		opts = append(opts, testimage.Python())

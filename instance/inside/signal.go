@@ -1,4 +1,4 @@
-package instance
+package inside
 
 import (
 	"bufio"
@@ -27,8 +27,8 @@ var powerOffSignals = map[string]syscall.Signal{
 	"runit":         unix.SIGCONT,
 }
 
-// powerOffSignal is that of the program that the process runs, SIGTERM for one that is not known.
-func powerOffSignal(pid int) syscall.Signal {
+// PowerOffSignal is that of the program that the process runs, SIGTERM for one that is not known.
+func PowerOffSignal(pid int) syscall.Signal {
 	exe, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "exe"))
 	if err != nil {
 		return unix.SIGTERM
@@ -50,9 +50,9 @@ func isInit(pid int) bool {
 	return err == nil && (name == "init" || name == "linuxrc")
 }
 
-// expects tells whether a process handles a signal, or has it blocked, as who takes signals by signalfd(2) does. The kernel
+// Expects tells whether a process handles a signal, or has it blocked, as who takes signals by signalfd(2) does. The kernel
 // drops all others that are sent to a pid 1.
-func expects(pid int, sig syscall.Signal) bool {
+func Expects(pid int, sig syscall.Signal) bool {
 	f, err := os.Open(filepath.Join("/proc", strconv.Itoa(pid), "status"))
 	if err != nil {
 		return false

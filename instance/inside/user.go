@@ -1,4 +1,6 @@
-package instance
+// Package inside reads what lies inside a running instance: its files, users and processes. All of it is hostile input, which
+// may change under the reader.
+package inside
 
 import (
 	"bytes"
@@ -17,9 +19,9 @@ import (
 // mostBytes is how much of a file of the instance's we read.
 const mostBytes = 1 << 20
 
-// insideFile reads a file of the instance whose init is pid. The instance may change it and what leads there at any
+// File reads a file of the instance whose init is pid. The instance may change it and what leads there at any
 // time: links end at its root, and only a regular file is read.
-func insideFile(pid int, path string) ([]byte, error) {
+func File(pid int, path string) ([]byte, error) {
 	root, err := os.OpenFile(filepath.Join("/proc", strconv.Itoa(pid), "root"), unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, err
@@ -44,12 +46,13 @@ func insideFile(pid int, path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, mostBytes))
 }
 
-// lookUp finds a user, "NAME[:GROUP]" of names or numbers, in the instance's own files.
-func lookUp(pid int, name string) (*user.ExecUser, error) {
+// LookUp finds a user, "NAME[:GROUP]" of names or numbers, in the instance's own files. No name is root, for whom they
+// need not be whole: somebody has to repair them.
+func LookUp(pid int, name string) (*user.ExecUser, error) {
 	var files [2]bytes.Reader
 	for i, path := range []string{"/etc/passwd", "/etc/group"} {
-		data, err := insideFile(pid, path)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		data, err := File(pid, path)
+		if err != nil && name != "" && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 		files[i].Reset(data)
@@ -64,7 +67,7 @@ func lookUp(pid int, name string) (*user.ExecUser, error) {
 // userNames maps the instance's uids to names.
 func userNames(pid int) map[int]string {
 	names := make(map[int]string)
-	data, err := insideFile(pid, "/etc/passwd")
+	data, err := File(pid, "/etc/passwd")
 	if err != nil {
 		return names // numbers will do
 	}

@@ -1,4 +1,5 @@
-package instance
+// Package idrange gives instances ranges of the machine's user and group ids, each to one instance, of whatever home.
+package idrange
 
 import (
 	"bufio"
@@ -14,33 +15,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// idFile says which ranges of host ids instances of this machine have, of whatever home. It is locked while it is changed.
-type idFile string
+// File is the path of the file that says who has which range. It is locked while it is changed.
+type File string
 
-const machineIDs idFile = "/var/lib/vps-ids/ranges.json"
+// Machine is the file of this machine.
+const Machine File = "/var/lib/vps-ids/ranges.json"
 
-// Ranges are 65536 ids long, in a part of the 32 bits that systemd's UIDS-GIDS document leaves to nobody.
+// Size is the number of ids in a range.
+const Size = 65536
+
+// Ranges are in a part of the 32 bits that systemd's UIDS-GIDS document leaves to nobody.
 const (
-	idsPerInstance = 65536
-	firstRange     = 0x70000000
-	lastRange      = 0x7fff0000 - idsPerInstance
+	firstRange = 0x70000000
+	lastRange  = 0x7fff0000 - Size
 )
 
-// ErrNoIDs says that the machine has no free id range.
-var ErrNoIDs = errors.New("no free range of 65536 user ids")
+// ErrNone says that the machine has no free range.
+var ErrNone = errors.New("no free range of 65536 user ids")
 
 // ranges maps the first id of a range to the record of the instance that has it.
 type ranges map[int]string
 
-// take gives a free range to the instance whose record is at path. save writes the record; without it the range
-// would be free again.
-func (f idFile) take(path string, save func(first int) error) error {
+// Take gives a free range to the instance whose record is at path. save writes the record: a range whose owner's record is not
+// there is free.
+func (f File) Take(path string, save func(first int) error) error {
 	return f.change(func(r ranges) error {
 		taken, err := subordinate()
 		if err != nil {
 			return err
 		}
-		for first := firstRange; first <= lastRange; first += idsPerInstance {
+		for first := firstRange; first <= lastRange; first += Size {
 			owner, used := r[first]
 			if used && exists(owner) || taken(first) {
 				continue
@@ -51,12 +55,12 @@ func (f idFile) take(path string, save func(first int) error) error {
 			r[first] = path
 			return nil
 		}
-		return ErrNoIDs
+		return ErrNone
 	})
 }
 
-// release gives the range of the instance whose record is at path back.
-func (f idFile) release(first int, path string) error {
+// Release gives back the range of the instance whose record is at path.
+func (f File) Release(first int, path string) error {
 	return f.change(func(r ranges) error {
 		if r[first] == path {
 			delete(r, first)
@@ -71,7 +75,7 @@ func exists(path string) bool {
 }
 
 // change lets edit change the ranges, under a lock of the whole machine.
-func (f idFile) change(edit func(ranges) error) error {
+func (f File) change(edit func(ranges) error) error {
 	if err := os.MkdirAll(filepath.Dir(string(f)), 0o755); err != nil {
 		return err
 	}
@@ -130,7 +134,7 @@ func subordinate() (taken func(first int) bool, err error) {
 	}
 	return func(first int) bool {
 		for _, s := range spans {
-			if s.first < first+idsPerInstance && first <= s.last {
+			if s.first < first+Size && first <= s.last {
 				return true
 			}
 		}
