@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/account"
+	"vps/cell/reaper"
 	"vps/remote"
 )
 
@@ -108,7 +109,7 @@ func Attach(ctx context.Context, st State, group *account.Group) (c *Cell, err e
 			return nil, err
 		}
 	}
-	if c.statuses, err = openStatuses(filepath.Join(st.Run, StatusFile), c.Keeper.PidFD); err != nil {
+	if c.statuses, err = reaper.Open(filepath.Join(st.Run, StatusFile), c.Keeper.PidFD); err != nil {
 		return nil, err
 	}
 	if err := c.watchInit(); err != nil {
@@ -126,36 +127,19 @@ func (c *Cell) watchInit() error {
 			unix.Close(fd)
 			return err
 		}
-		c.init = c.statuses.watch(c.state.Init, fd)
+		c.init = c.statuses.Watch(c.state.Init, fd)
 		c.init.Inside = 1
 		return nil
 	case errors.Is(err, ErrGone):
 		e, err := LastExit(c.state)
-		c.init = &Process{PID: c.state.Init, Inside: 1, done: make(chan struct{}), exit: e, err: err}
-		close(c.init.done)
+		c.init = reaper.Over(c.state.Init, e, err)
 		return nil
 	}
 	return err
 }
 
 // LastExit reads from a cell's run directory how its init ended; ErrLost if that is not there.
-func LastExit(st State) (Exit, error) {
-	s, err := openStatuses(filepath.Join(st.Run, StatusFile), -1)
-	if err != nil {
-		return Exit{}, errors.Join(ErrLost, err)
-	}
-	defer s.close()
-	p := &Process{PID: st.Init}
-	s.expected[st.Init] = p
-	e, ok, err := s.read(p)
-	if err != nil {
-		return Exit{}, err
-	}
-	if !ok {
-		return Exit{}, ErrLost
-	}
-	return e, nil
-}
+func LastExit(st State) (Exit, error) { return reaper.Last(filepath.Join(st.Run, StatusFile), st.Init) }
 
 // settle ends what the daemon that died was in the middle of: a batch of the keeper's, messages that nobody took, stubs that were to become
 // an exec's process.

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vps/cell/reaper"
 	"vps/remote"
 )
 
@@ -22,9 +23,9 @@ func (c *Cell) birth(ctx context.Context) error {
 	// From now on the keeper has a child.
 	b := c.Arena.Page(slotReaper).Batch()
 	b.Mode = remote.Loop
-	info := b.Space(statusSize)
+	info := b.Space(reaper.Size)
 	b.Call("waitid", unix.SYS_WAITID, unix.P_ALL, 0, info, unix.WEXITED|unix.WALL, 0)
-	b.Try("write status", unix.SYS_WRITE, fdStatus, info, statusSize)
+	b.Try("write status", unix.SYS_WRITE, fdStatus, info, reaper.Size)
 	if err := b.Start(); err != nil {
 		return err
 	}
@@ -39,7 +40,7 @@ func (c *Cell) birth(ctx context.Context) error {
 func (c *Cell) clone(ctx context.Context, slot int) (Stub, *Process, error) {
 	s := Stub{PidFD: -1, Page: c.Arena.Page(slot)}
 	s.Page.Batch() // it waits for its first batch
-	p, err := c.statuses.expect(func() (int, error) {
+	p, err := c.statuses.Expect(func() (int, error) {
 		b := c.Keeper.Page.Batch()
 		pid := b.Clone("clone3", remote.CloneArgs{Slot: s.Page, ExitSignal: unix.SIGCHLD})
 		if err := b.Run(ctx, c.Keeper.PidFD); err != nil {

@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/account"
+	"vps/cell/reaper"
 	"vps/console"
 	"vps/devfs"
 	"vps/remote"
@@ -113,6 +114,12 @@ type File struct {
 	Content string
 }
 
+// Exit is how a process ended, and Process one that the keeper is parent of.
+type (
+	Exit    = reaper.Exit
+	Process = reaper.Process
+)
+
 // Stub is a process of a cell.
 type Stub struct {
 	PID   int // on the host
@@ -151,7 +158,7 @@ type Cell struct {
 	slotSize int
 	firstUID int // the host's id of the instance's root
 	state    State
-	statuses *statuses
+	statuses *reaper.Statuses
 	init     *Process
 	ours     bool // the keeper is our child
 
@@ -284,7 +291,7 @@ func (c *Cell) destroy(ctx context.Context) error {
 
 // reap waits for the keeper's end.
 func (c *Cell) reap(ctx context.Context) error {
-	if err := waitReadable(ctx, c.Keeper.PidFD); err != nil {
+	if err := reaper.WaitEnd(ctx, c.Keeper.PidFD); err != nil {
 		return fmt.Errorf("wait for the keeper's end: %w", err)
 	}
 	if c.ours {
@@ -323,7 +330,7 @@ func (c *Cell) Close() {
 		}
 	}
 	if c.statuses != nil {
-		c.statuses.close()
+		c.statuses.Close()
 	}
 	for _, s := range []*Stub{&c.Keeper, &c.Init} {
 		if s.PidFD >= 0 {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/account"
+	"vps/cell/reaper"
 	"vps/devfs"
 	"vps/internal/leak"
 	"vps/internal/testimage"
@@ -212,9 +213,9 @@ func TestInitEnds(t *testing.T) {
 		code   int
 		status int
 	}{
-		{"exit 3", Exited, 3},
-		{"kill -9 $$; reboot -f", Killed, int(unix.SIGHUP)},
-		{"poweroff -f", Killed, int(unix.SIGINT)},
+		{"exit 3", reaper.Exited, 3},
+		{"kill -9 $$; reboot -f", reaper.Killed, int(unix.SIGHUP)},
+		{"poweroff -f", reaper.Killed, int(unix.SIGINT)},
 	} {
 		s := newSite(t)
 		c := s.start("/bin/sh", "-c", test.script)
@@ -249,4 +250,56 @@ func BenchmarkExec(b *testing.B) {
 			b.Fatal(e, err)
 		}
 	}
+}
+
+// A console that is spewed at does not fill the disk, nor does it ever stop.
+func TestHistoryIsBounded(t *testing.T) {
+	s := newSite(t)
+	c := s.start("/bin/sh", "-c", "stty -opost; exec yes 0123456789012345678901234567890123456789012345678901234567890")
+	var stat unix.Stat_t
+	grown := func(more int64) {
+		t.Helper()
+		before := stat.Size
+		for end := time.Now().Add(10 * time.Second); stat.Size < before+more; time.Sleep(time.Millisecond) {
+			if err := unix.Stat(c.History(), &stat); err != nil {
+				t.Fatal(err)
+			}
+			if time.Now().After(end) {
+				t.Fatalf("the history has %d bytes and does not grow", stat.Size)
+			}
+		}
+	}
+	for range 3 {
+		grown(2 * historyKept)
+		if err := c.TrimHistory(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.group.Freeze(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.TrimHistory(); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Stat(c.History(), &stat); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.group.Thaw(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if used := stat.Blocks * 512; used > 4*historyKept {
+		t.Errorf("the history takes %d bytes", used)
+	}
+	// At its limit the keeper goes on reading, and writes again when it may.
+	limit := unix.Rlimit{Cur: uint64(stat.Size), Max: unix.RLIM_INFINITY}
+	if err := unix.Prlimit(c.Keeper.PID, unix.RLIMIT_FSIZE, &limit, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.output(c, "echo alive; ulimit -f"); got != "alive\nunlimited" {
+		t.Errorf("exec at the limit: %q", got)
+	}
+	if err := c.TrimHistory(); err != nil {
+		t.Fatal(err)
+	}
+	grown(historyKept)
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vps/cell/reaper"
 	"vps/remote"
 )
 
@@ -117,7 +118,7 @@ func (c *Cell) spawnStub(spec Spec) error {
 		return err
 	}
 	c.ours = true
-	c.statuses, err = openStatuses(filepath.Join(c.run, StatusFile), c.Keeper.PidFD)
+	c.statuses, err = reaper.Open(filepath.Join(c.run, StatusFile), c.Keeper.PidFD)
 	return err
 }
 

@@ -772,6 +772,7 @@ type Inode struct {
 	LinkTo        uint64                 `protobuf:"varint,10,opt,name=link_to,json=linkTo,proto3" json:"link_to,omitempty"` // a further name of this inode
 	Memory        uint64                 `protobuf:"varint,11,opt,name=memory,proto3" json:"memory,omitempty"`               // Memory record with the content
 	Xattrs        map[string][]byte      `protobuf:"bytes,12,rep,name=xattrs,proto3" json:"xattrs,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	MountPoint    bool                   `protobuf:"varint,13,opt,name=mount_point,json=mountPoint,proto3" json:"mount_point,omitempty"` // another mount covers it: only its kind is known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -888,6 +889,13 @@ func (x *Inode) GetXattrs() map[string][]byte {
 		return x.Xattrs
 	}
 	return nil
+}
+
+func (x *Inode) GetMountPoint() bool {
+	if x != nil {
+		return x.MountPoint
+	}
+	return false
 }
 
 // Process is a thread group. Its record id is its pid.
@@ -2716,6 +2724,8 @@ type FileRef struct {
 	Memory        uint64                 `protobuf:"varint,6,opt,name=memory,proto3" json:"memory,omitempty"`     // deleted: Memory record with its content
 	Mount         uint64                 `protobuf:"varint,7,opt,name=mount,proto3" json:"mount,omitempty"`       // Mount record, 0: the root
 	Writable      bool                   `protobuf:"varint,8,opt,name=writable,proto3" json:"writable,omitempty"` // somebody has it open for writing
+	Deleted       bool                   `protobuf:"varint,9,opt,name=deleted,proto3" json:"deleted,omitempty"`   // the path is not there any more
+	Other         string                 `protobuf:"bytes,10,opt,name=other,proto3" json:"other,omitempty"`       // deleted: another name of the same file
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2804,6 +2814,20 @@ func (x *FileRef) GetWritable() bool {
 		return x.Writable
 	}
 	return false
+}
+
+func (x *FileRef) GetDeleted() bool {
+	if x != nil {
+		return x.Deleted
+	}
+	return false
+}
+
+func (x *FileRef) GetOther() string {
+	if x != nil {
+		return x.Other
+	}
+	return ""
 }
 
 // Memory is content that is addressed by (id, offset) in page frames: shared anonymous memory, a memfd, a deleted file.
@@ -4710,7 +4734,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\aoptions\x18\x06 \x03(\tR\aoptions\x12#\n" +
 	"\rsuper_options\x18\a \x03(\tR\fsuperOptions\x12\x12\n" +
 	"\x04root\x18\b \x01(\tR\x04root\x12\x1a\n" +
-	"\bstandard\x18\t \x01(\bR\bstandard\"\xde\x02\n" +
+	"\bstandard\x18\t \x01(\bR\bstandard\"\xff\x02\n" +
 	"\x05Inode\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05mount\x18\x02 \x01(\x04R\x05mount\x12\x12\n" +
@@ -4724,7 +4748,9 @@ const file_dump_record_proto_rawDesc = "" +
 	"\alink_to\x18\n" +
 	" \x01(\x04R\x06linkTo\x12\x16\n" +
 	"\x06memory\x18\v \x01(\x04R\x06memory\x123\n" +
-	"\x06xattrs\x18\f \x03(\v2\x1b.vps.dump.Inode.XattrsEntryR\x06xattrs\x1a9\n" +
+	"\x06xattrs\x18\f \x03(\v2\x1b.vps.dump.Inode.XattrsEntryR\x06xattrs\x12\x1f\n" +
+	"\vmount_point\x18\r \x01(\bR\n" +
+	"mountPoint\x1a9\n" +
 	"\vXattrsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\x81\x06\n" +
@@ -4934,7 +4960,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x06MEMORY\x10\x02\x12\b\n" +
 	"\x04VDSO\x10\x03\x12\b\n" +
 	"\x04VVAR\x10\x04\x12\f\n" +
-	"\bVSYSCALL\x10\x05\"\xb7\x01\n" +
+	"\bVSYSCALL\x10\x05\"\xe7\x01\n" +
 	"\aFileRef\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x10\n" +
 	"\x03ino\x18\x02 \x01(\x04R\x03ino\x12\x12\n" +
@@ -4943,7 +4969,10 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x04mode\x18\x05 \x01(\rR\x04mode\x12\x16\n" +
 	"\x06memory\x18\x06 \x01(\x04R\x06memory\x12\x14\n" +
 	"\x05mount\x18\a \x01(\x04R\x05mount\x12\x1a\n" +
-	"\bwritable\x18\b \x01(\bR\bwritable\"\x84\x02\n" +
+	"\bwritable\x18\b \x01(\bR\bwritable\x12\x18\n" +
+	"\adeleted\x18\t \x01(\bR\adeleted\x12\x14\n" +
+	"\x05other\x18\n" +
+	" \x01(\tR\x05other\"\x84\x02\n" +
 	"\x06Memory\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12)\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x15.vps.dump.Memory.KindR\x04kind\x12\x12\n" +

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/cell"
+	"vps/cell/reaper"
 	"vps/config"
 )
 
@@ -158,11 +159,11 @@ func exitStatus(e cell.Exit, err error) ExitStatus {
 	switch {
 	case err != nil:
 		s.Code, s.Reason = 255, reasonLost
-	case e.Code == cell.Killed && unix.Signal(e.Status) == unix.SIGHUP:
+	case e.Code == reaper.Killed && unix.Signal(e.Status) == unix.SIGHUP:
 		s.Code, s.Reason = 0, reasonReboot
-	case e.Code == cell.Killed && unix.Signal(e.Status) == unix.SIGINT:
+	case e.Code == reaper.Killed && unix.Signal(e.Status) == unix.SIGINT:
 		s.Code, s.Reason = 0, reasonPoweroff
-	case e.Code != cell.Exited:
+	case e.Code != reaper.Exited:
 		s.Reason, s.Signal = reasonSignal, config.SignalName(unix.Signal(e.Status))
 	}
 	return s

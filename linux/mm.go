@@ -17,3 +17,6 @@ type MMMap struct {
 
 // MapVDSO64 is ARCH_MAP_VDSO_64 of arch/x86/include/uapi/asm/prctl.h: arch_prctl(2) maps the vDSO at an address.
 const MapVDSO64 = 0x2003
+
+// MAP_DROPPABLE of include/uapi/linux/mman.h (Linux 6.11): a type of mapping whose pages may vanish.
+const MAP_DROPPABLE = 0x08

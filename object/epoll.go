@@ -125,23 +125,61 @@ func (r *Files) planWatches() error {
 }
 
 // watchAgain fills epoll instances in a process that has its own descriptors already, and still has the maker's.
-func (r *Files) watchAgain(s *remote.Script, table *dump.FdTable) {
-	for _, w := range r.watches[table.GetId()] {
-		number := int(w.item.GetFd())
-		at, own := slices.BinarySearchFunc(table.GetFds(), w.item.GetFd(), func(fd *dump.Fd, n uint32) int {
-			return cmp.Compare(fd.GetFd(), n)
-		})
-		moved := !own || table.GetFds()[at].GetFile() != w.item.GetFile()
-		b := s.Room(512)
-		if moved {
-			b.Call("dup3", unix.SYS_DUP3, r.fds[w.item.GetFile()], number, 0)
+func (r *Files) watchAgain(s *remote.Script, table *dump.FdTable) error {
+	watches := r.watches[table.GetId()]
+	for _, w := range watches { // first: nothing else is to be reported meanwhile
+		if disarmed(w.item.GetEvents()) {
+			if err := r.watchDisarmed(s, table, w); err != nil {
+				return err
+			}
 		}
-		var event [12]byte // struct epoll_event, include/uapi/linux/eventpoll.h, packed on x86-64
-		binary.LittleEndian.PutUint32(event[:], w.item.GetEvents()&^unix.EPOLLWAKEUP)
-		binary.LittleEndian.PutUint64(event[4:], w.item.GetData())
-		b.Call(fmt.Sprintf("epoll_ctl add %d", number), unix.SYS_EPOLL_CTL, r.fds[w.epoll], unix.EPOLL_CTL_ADD, number, b.Data(event[:]))
-		if moved && own {
-			r.install(b, table.GetFds()[at])
+	}
+	for _, w := range watches {
+		if !disarmed(w.item.GetEvents()) {
+			r.watch(s, table, w, unix.EPOLL_CTL_ADD, w.item.GetEvents()&^unix.EPOLLWAKEUP)
 		}
+	}
+	return nil
+}
+
+// disarmed tells whether a watch with EPOLLONESHOT has been reported (EP_PRIVATE_BITS of fs/eventpoll.c is what is left).
+func disarmed(events uint32) bool {
+	const private = unix.EPOLLWAKEUP | unix.EPOLLONESHOT | unix.EPOLLET&(1<<32-1) | unix.EPOLLEXCLUSIVE
+	return events&unix.EPOLLONESHOT != 0 && events&^private == 0
+}
+
+// watchDisarmed adds a watch and has it reported, which disarms it. If the file is ready for nothing, the watch stays armed for
+// errors and hang-ups, which epoll_ctl(2) always adds.
+func (r *Files) watchDisarmed(s *remote.Script, table *dump.FdTable, w watch) error {
+	const anything = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLOUT | unix.EPOLLRDHUP
+	r.watch(s, table, w, unix.EPOLL_CTL_ADD, unix.EPOLLONESHOT|anything)
+	b := s.Room(512)
+	reported := b.Call("epoll_wait", unix.SYS_EPOLL_WAIT, r.fds[w.epoll], b.Space(12), 1, 0)
+	if err := s.Run(); err != nil {
+		return err
+	}
+	if n, err := b.Value(reported); err != nil || n == 1 {
+		return err
+	}
+	r.watch(s, table, w, unix.EPOLL_CTL_MOD, w.item.GetEvents())
+	return nil
+}
+
+func (r *Files) watch(s *remote.Script, table *dump.FdTable, w watch, operation int, events uint32) {
+	number := int(w.item.GetFd())
+	at, own := slices.BinarySearchFunc(table.GetFds(), w.item.GetFd(), func(fd *dump.Fd, n uint32) int {
+		return cmp.Compare(fd.GetFd(), n)
+	})
+	moved := !own || table.GetFds()[at].GetFile() != w.item.GetFile()
+	b := s.Room(512)
+	if moved {
+		b.Call("dup3", unix.SYS_DUP3, r.fds[w.item.GetFile()], number, 0)
+	}
+	var event [12]byte // struct epoll_event, include/uapi/linux/eventpoll.h, packed on x86-64
+	binary.LittleEndian.PutUint32(event[:], events)
+	binary.LittleEndian.PutUint64(event[4:], w.item.GetData())
+	b.Call(fmt.Sprintf("epoll_ctl %d", number), unix.SYS_EPOLL_CTL, r.fds[w.epoll], operation, number, b.Data(event[:]))
+	if moved && own {
+		r.install(b, table.GetFds()[at])
 	}
 }

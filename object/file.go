@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -37,26 +38,49 @@ func (d *Descriptors) Refer(f *os.File, path string) (*dump.FileRef, error) {
 }
 
 // refer makes the reference to a file, or tells why its path cannot be one.
-func (d *Descriptors) refer(path string, st *unix.Stat_t, fs int64) (ref *dump.FileRef, why string, err error) {
-	if !strings.HasPrefix(path, "/") {
+func (d *Descriptors) refer(name string, st *unix.Stat_t, fs int64) (ref *dump.FileRef, why string, err error) {
+	if !strings.HasPrefix(name, "/") {
 		return nil, "lies outside of the instance", nil
 	}
 	// The path is the kernel's and leads through no links, but for its own end.
 	var found unix.Stat_t
-	err = unix.Lstat(fmt.Sprintf("/proc/%d/root%s", d.init, path), &found)
+	err = unix.Lstat(fmt.Sprintf("/proc/%d/root%s", d.init, name), &found)
 	switch {
 	case err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR):
-		return nil, "", fmt.Errorf("lstat %s: %w", path, err)
+		return nil, "", fmt.Errorf("lstat %s: %w", name, err)
 	case err != nil:
-		return nil, "no longer there under this name", nil
+		return d.referDeleted(name, st)
 	case found.Dev != st.Dev || found.Ino != st.Ino:
 		return nil, "another file has this name now", nil
 	}
-	ref = &dump.FileRef{Path: path, Ino: st.Ino, Mode: st.Mode}
+	ref = &dump.FileRef{Path: name, Ino: st.Ino, Mode: st.Mode}
 	if st.Mode&unix.S_IFMT == unix.S_IFREG && !generated(fs) {
 		ref.Size, ref.Mtime = uint64(st.Size), st.Mtim.Nano()
 	}
 	return ref, "", nil
+}
+
+// referDeleted makes the reference to a file of which one name is deleted and another, in the same directory, is not.
+func (d *Descriptors) referDeleted(name string, st *unix.Stat_t) (ref *dump.FileRef, why string, err error) {
+	name = strings.TrimSuffix(name, deletedMark)
+	dir, err := os.Open(fmt.Sprintf("/proc/%d/root%s", d.init, path.Dir(name)))
+	if err != nil {
+		return nil, "deleted, and its other names are not known", nil
+	}
+	defer dir.Close()
+	for {
+		entries, err := dir.Readdirnames(1000)
+		for _, entry := range entries {
+			var found unix.Stat_t
+			if unix.Fstatat(int(dir.Fd()), entry, &found, unix.AT_SYMLINK_NOFOLLOW) == nil && found.Dev == st.Dev && found.Ino == st.Ino {
+				other := path.Join(path.Dir(name), entry)
+				return &dump.FileRef{Path: name, Ino: st.Ino, Mode: st.Mode, Deleted: true, Other: other}, "", nil
+			}
+		}
+		if err != nil {
+			return nil, "deleted, and its other names are not known", nil
+		}
+	}
 }
 
 // generated tells whether the files of a file system have no lasting content: size and times say nothing.
@@ -100,6 +124,18 @@ func openFlags(flags uint32) uint32 {
 	return flags&^(unix.O_CREAT|unix.O_EXCL|unix.O_TRUNC|unix.O_ASYNC) | unix.O_NOCTTY
 }
 
+// openNamed opens a path out of a record in the maker at a descriptor. It leads through no magic link (path_resolution(7)):
+// those of the maker's own /proc directory would lead to what is ours. And it never waits for the other end of a FIFO.
+func (r *Files) openNamed(s *remote.Script, path string, flags uint32, fd int) {
+	if flags&unix.O_PATH == 0 {
+		flags |= unix.O_NONBLOCK
+	}
+	b := s.Room(len(path) + 512)
+	how := place(b, &unix.OpenHow{Flags: uint64(flags), Resolve: unix.RESOLVE_NO_MAGICLINKS})
+	b.Call("open "+path, unix.SYS_OPENAT2, unix.AT_FDCWD, b.String(path), how, unix.SizeofOpenHow)
+	r.settle(b, fd)
+}
+
 // restorePath opens a file by its path.
 func (r *Files) restorePath(s *remote.Script, file *dump.File, ref *dump.FileRef) error {
 	fd := r.fds[file.GetId()]
@@ -110,7 +146,7 @@ func (r *Files) restorePath(s *remote.Script, file *dump.File, ref *dump.FileRef
 	if ref.GetMode()&unix.S_IFMT == unix.S_IFLNK {
 		flags |= unix.O_NOFOLLOW
 	}
-	r.open(s, ref.GetPath(), flags, fd)
+	r.openNamed(s, ref.GetPath(), flags, fd)
 	if file.GetPos() != 0 && file.GetFlags()&unix.O_PATH == 0 {
 		s.Call("seek in "+ref.GetPath(), unix.SYS_LSEEK, fd, file.GetPos(), unix.SEEK_SET)
 	}
@@ -118,6 +154,21 @@ func (r *Files) restorePath(s *remote.Script, file *dump.File, ref *dump.FileRef
 	r.checks = append(r.checks, func() error { return r.check(fd, ref, exact) })
 	return nil
 }
+
+// openAside opens a file under a name that is deleted: make makes it at the given path. What has the name now keeps it.
+func (r *Files) openAside(s *remote.Script, path string, flags uint32, fd int, make func(b *remote.Batch, path remote.Address)) {
+	aside := path + asideMark
+	b := s.Room(6*len(path) + 4096)
+	b.Try("rename "+path, unix.SYS_RENAMEAT2, unix.AT_FDCWD, b.String(path), unix.AT_FDCWD, b.String(aside), unix.RENAME_NOREPLACE)
+	make(b, b.String(path))
+	b.Call("open "+path, unix.SYS_OPENAT, unix.AT_FDCWD, b.String(path), flags, 0)
+	r.settle(b, fd)
+	b.Call("unlink "+path, unix.SYS_UNLINKAT, unix.AT_FDCWD, b.String(path), 0)
+	b.Try("rename "+aside, unix.SYS_RENAMEAT2, unix.AT_FDCWD, b.String(aside), unix.AT_FDCWD, b.String(path), unix.RENAME_NOREPLACE)
+}
+
+// asideMark is added to the name of what is out of the way for a moment.
+const asideMark = ".vps"
 
 // check tells whether the maker's descriptor is open on the file that ref means; exact: with the same content.
 func (r *Files) check(fd int, ref *dump.FileRef, exact bool) error {
@@ -148,9 +199,12 @@ func (r *Files) OpenPath(ctx context.Context, ref *dump.FileRef, flags int) (int
 	if err := checkPath(ref.GetPath()); err != nil {
 		return -1, err
 	}
+	if ref.GetDeleted() {
+		return -1, fmt.Errorf("%s was deleted: %w", ref.GetPath(), ErrUnsupported)
+	}
 	s := r.m.Page.Script(ctx, r.m.PidFD)
 	fd := r.stage()
-	r.open(s, ref.GetPath(), uint32(flags), fd)
+	r.openNamed(s, ref.GetPath(), uint32(flags), fd)
 	if err := s.Run(); err != nil {
 		return -1, err
 	}

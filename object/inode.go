@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -116,7 +118,12 @@ func (t *tree) children(parent *os.File, path, name string) error {
 			return fmt.Errorf("%s/%s: %w", path, child, err)
 		}
 		if st.Dev != t.dev {
-			continue // a mount
+			*t.next++
+			covered := &dump.Inode{Id: *t.next, Mount: t.mount, Path: strings.TrimPrefix(path+"/"+child, "/"), Mode: st.Mode & unix.S_IFMT, MountPoint: true}
+			if err := t.sink.Put(covered.Id, covered); err != nil {
+				return err
+			}
+			continue
 		}
 		if err := t.inode(dir, strings.TrimPrefix(path+"/"+child, "/"), child, &st); err != nil {
 			return err
@@ -137,46 +144,49 @@ func sortedIDs[V any](m map[uint64]V) []uint64 {
 	return slices.SortedFunc(maps.Keys(m), cmp.Compare[uint64])
 }
 
-// restoreTree makes the files of the memory file systems. What the manager has made at the same place already stays.
-func restoreTree(s *remote.Script, m *Maker, set *Set, content Content) error {
+// restoreTree makes the files of a memory file system, which [checkTree] has looked at. What the manager has made at
+// the same place already stays, but nothing is reached through its links.
+func restoreTree(s *remote.Script, m *Maker, set *Set, mount uint64, content Content) error {
 	for _, id := range sortedIDs(set.Inodes) {
 		in := set.Inodes[id]
-		path, err := inodePath(set, in)
-		if err != nil {
-			return err
+		if in.GetMount() != mount {
+			continue
 		}
+		path := inodePath(set, in)
 		b := s.Room(len(path)*3 + len(in.GetSymlink()) + 2048)
 		at, mode := b.String(path), in.GetMode()&0o7777
+		if in.GetMountPoint() {
+			makeMountPoint(b, path, in.GetMode())
+			continue
+		}
 		switch in.GetMode() & unix.S_IFMT {
 		case unix.S_IFDIR:
 			b.Try("make directory "+path, unix.SYS_MKDIRAT, unix.AT_FDCWD, at, mode)
+			if err := finishInode(s, m, path, in, nil); err != nil {
+				return err
+			}
 		case unix.S_IFLNK:
 			b.Try("make link "+path, unix.SYS_SYMLINKAT, b.String(in.GetSymlink()), unix.AT_FDCWD, at)
 			b.Try("own "+path, unix.SYS_FCHOWNAT, unix.AT_FDCWD, at, in.GetUid(), in.GetGid(), unix.AT_SYMLINK_NOFOLLOW)
 			continue
-		case unix.S_IFREG, unix.S_IFIFO, unix.S_IFSOCK:
+		case unix.S_IFREG:
 			if in.GetLinkTo() != 0 {
-				first, ok := set.Inodes[in.GetLinkTo()]
-				if !ok {
-					return fmt.Errorf("inode %d: no inode %d", id, in.GetLinkTo())
-				}
-				target, err := inodePath(set, first)
-				if err != nil {
-					return err
-				}
-				b.Try("link "+path, unix.SYS_LINKAT, unix.AT_FDCWD, b.String(target), unix.AT_FDCWD, at, 0)
+				linkInode(b, path, inodePath(set, set.Inodes[in.GetLinkTo()]))
+				continue
+			}
+			b.Try("make "+path, unix.SYS_MKNODAT, unix.AT_FDCWD, at, unix.S_IFREG|mode, 0)
+			if err := finishInode(s, m, path, in, content); err != nil {
+				return err
+			}
+		case unix.S_IFIFO, unix.S_IFSOCK:
+			if in.GetLinkTo() != 0 {
+				linkInode(b, path, inodePath(set, set.Inodes[in.GetLinkTo()]))
 				continue
 			}
 			b.Try("make "+path, unix.SYS_MKNODAT, unix.AT_FDCWD, at, in.GetMode()&(unix.S_IFMT|0o7777), 0)
+			b.Call("own "+path, unix.SYS_FCHOWNAT, unix.AT_FDCWD, at, in.GetUid(), in.GetGid(), unix.AT_SYMLINK_NOFOLLOW)
 		default:
 			continue // devices are the ruleset's
-		}
-		b.Call("own "+path, unix.SYS_FCHOWNAT, unix.AT_FDCWD, at, in.GetUid(), in.GetGid(), unix.AT_SYMLINK_NOFOLLOW)
-		b.Call("set mode of "+path, unix.SYS_FCHMODAT, unix.AT_FDCWD, at, mode)
-		if in.GetMemory() != 0 {
-			if err := fillInode(s, m, path, in, content); err != nil {
-				return err
-			}
 		}
 		b = s.Room(len(path) + 1024)
 		b.Try("set time of "+path, unix.SYS_UTIMENSAT, unix.AT_FDCWD, b.String(path),
@@ -186,10 +196,28 @@ func restoreTree(s *remote.Script, m *Maker, set *Set, content Content) error {
 	return s.Run()
 }
 
-// fillInode writes the content of a file through a descriptor of the maker's.
-func fillInode(s *remote.Script, m *Maker, path string, in *dump.Inode, content Content) error {
+// makeMountPoint makes what another mount covers, if it is not there.
+func makeMountPoint(b *remote.Batch, path string, mode uint32) {
+	if mode&unix.S_IFMT == unix.S_IFDIR {
+		b.Try("make directory "+path, unix.SYS_MKDIRAT, unix.AT_FDCWD, b.String(path), 0o755)
+		return
+	}
+	b.Try("make "+path, unix.SYS_MKNODAT, unix.AT_FDCWD, b.String(path), unix.S_IFREG|0o644, 0)
+}
+
+func linkInode(b *remote.Batch, path, target string) {
+	b.Try("link "+path, unix.SYS_LINKAT, unix.AT_FDCWD, b.String(target), unix.AT_FDCWD, b.String(path), 0)
+}
+
+// finishInode gives a directory or a file its owner and mode, and a file its content, through a descriptor of the maker's.
+func finishInode(s *remote.Script, m *Maker, path string, in *dump.Inode, content Content) error {
+	flags := uint64(unix.O_RDONLY | unix.O_DIRECTORY)
+	if content != nil {
+		flags = unix.O_RDWR | unix.O_NONBLOCK
+	}
 	b := s.Room(len(path) + 1024)
-	fd := b.Call("open "+path, unix.SYS_OPENAT, unix.AT_FDCWD, b.String(path), unix.O_RDWR|unix.O_NOFOLLOW, 0)
+	how := place(b, &unix.OpenHow{Flags: flags, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	fd := b.Call("open "+path, unix.SYS_OPENAT2, unix.AT_FDCWD, b.String(path), how, unix.SizeofOpenHow)
 	if err := s.Run(); err != nil {
 		return err
 	}
@@ -197,28 +225,76 @@ func fillInode(s *remote.Script, m *Maker, path string, in *dump.Inode, content 
 	if err != nil {
 		return err
 	}
-	f, err := m.Take(int(number))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := f.Truncate(int64(in.GetSize())); err != nil {
-		return fmt.Errorf("fill %s: %w", path, err)
-	}
-	if err := content.Fill(in.GetMemory(), f); err != nil {
-		return fmt.Errorf("fill %s: %w", path, err)
+	s.Call("own "+path, unix.SYS_FCHOWN, number, in.GetUid(), in.GetGid())
+	s.Call("set mode of "+path, unix.SYS_FCHMOD, number, in.GetMode()&0o7777)
+	if content != nil && in.GetMemory() != 0 {
+		if err := fillInode(m, int(number), path, in, content); err != nil {
+			return fmt.Errorf("fill %s: %w", path, err)
+		}
 	}
 	s.Call("close "+path, unix.SYS_CLOSE, number)
 	return nil
 }
 
-func inodePath(set *Set, in *dump.Inode) (string, error) {
-	mnt, ok := set.Mounts[in.GetMount()]
-	if !ok {
-		return "", fmt.Errorf("inode %d: no mount %d", in.GetId(), in.GetMount())
+func fillInode(m *Maker, fd int, path string, in *dump.Inode, content Content) error {
+	f, err := m.Take(fd)
+	if err != nil {
+		return err
 	}
+	defer f.Close()
+	if err := f.Truncate(int64(in.GetSize())); err != nil {
+		return err
+	}
+	return content.Fill(in.GetMemory(), f)
+}
+
+// checkTree looks at everything in an inode record that is used later: the tree is made from its roots, and only what
+// has been made by a record is a directory in it.
+func checkTree(set *Set) error {
+	directories := make(map[string]bool)
+	for _, id := range sortedIDs(set.Inodes) {
+		in := set.Inodes[id]
+		if err := checkInode(set, in, directories); err != nil {
+			return fmt.Errorf("inode %d: %w", id, err)
+		}
+	}
+	return nil
+}
+
+func checkInode(set *Set, in *dump.Inode, directories map[string]bool) error {
+	name, kind := in.GetPath(), in.GetMode()&unix.S_IFMT
+	switch {
+	case set.Mounts[in.GetMount()] == nil:
+		return fmt.Errorf("there is no mount %d", in.GetMount())
+	case name == "" && kind != unix.S_IFDIR:
+		return fmt.Errorf("the root of mount %d is no directory", in.GetMount())
+	case name != "" && (!filepath.IsLocal(name) || path.Clean(name) != name || strings.IndexByte(name, 0) >= 0 || len(name) >= unix.PathMax):
+		return fmt.Errorf("path %.100q is not valid", name)
+	case strings.IndexByte(in.GetSymlink(), 0) >= 0 || len(in.GetSymlink()) >= unix.PathMax:
+		return fmt.Errorf("link to %.100q is not valid", in.GetSymlink())
+	}
+	full := inodePath(set, in)
+	if name != "" && !directories[path.Dir(full)] {
+		return fmt.Errorf("%s comes before its directory", full)
+	}
+	if kind == unix.S_IFDIR {
+		directories[full] = true
+	}
+	if first := in.GetLinkTo(); first != 0 {
+		if other := set.Inodes[first]; other == nil || first >= in.GetId() || other.GetMount() != in.GetMount() || other.GetMode() != in.GetMode() {
+			return fmt.Errorf("%s is another name of inode %d, which is not there", full, first)
+		}
+	}
+	if m := set.Memories[in.GetMemory()]; in.GetMemory() != 0 && (m == nil || m.GetKind() != dump.Memory_TMPFS || m.GetSize() != in.GetSize()) {
+		return fmt.Errorf("there is no memory %d with the content of %s", in.GetMemory(), full)
+	}
+	return nil
+}
+
+func inodePath(set *Set, in *dump.Inode) string {
+	target := set.Mounts[in.GetMount()].GetTarget()
 	if in.GetPath() == "" {
-		return mnt.GetTarget(), nil
+		return target
 	}
-	return strings.TrimSuffix(mnt.GetTarget(), "/") + "/" + in.GetPath(), nil
+	return strings.TrimSuffix(target, "/") + "/" + in.GetPath()
 }

@@ -23,7 +23,8 @@ func DumpInstance(in *dump.Instance, init int) error {
 		return err
 	}
 	in.Clocks = clocks
-	return nil
+	in.Sysctl, err = readSysctls(init)
+	return err
 }
 
 // readClocks reads the clocks as the time namespace of a process shows them (time_namespaces(7)).

@@ -69,6 +69,13 @@ func (d *Descriptors) kindOf(l *look) (kind, error) {
 		if l.info.flags&unix.O_PATH != 0 {
 			return d.pathKind(l)
 		}
+		if l.st.Nlink != 0 {
+			ref, err := d.reference(l)
+			if err == nil && ref.GetDeleted() {
+				err = l.at.refusal("FIFO "+l.link, "deleted, but it has another name")
+			}
+			return (*Descriptors).dumpPipe, err
+		}
 		return (*Descriptors).dumpPipe, nil
 	case unix.S_IFREG:
 		if l.st.Nlink == 0 {

@@ -70,9 +70,13 @@ f = os.open('gone', os.O_RDWR|os.O_CREAT, 0o640); os.write(f, b'content'); os.ls
 g = os.open('gone', os.O_RDONLY)
 os.unlink('gone')
 n = os.open('taken', os.O_RDWR|os.O_CREAT); os.write(n, b'old'); os.unlink('taken')
-ready(f=f, g=g)`,
+with open('kept', 'w') as k: k.write('linked')
+os.link('kept', 'second'); k = os.open('second', os.O_RDONLY); os.unlink('second'); open('second', 'w').write('another')
+ready(f=f, g=g, k=k)`,
 		check: func(r *rig) {
-			r.wantReads("f", "tent", "g", "content")
+			r.wantReads("f", "tent", "g", "content", "k", "linked")
+			another, _ := os.ReadFile(r.path("second"))
+			r.want("what has the name now", string(another), "another")
 			r.write("f", "!")
 			r.want("g sees what f writes", r.read("g", 9), "!")
 		},
@@ -119,8 +123,9 @@ ready(r=r, w=w, w2=w2, lone=lone, broken=broken)`,
 		name: "FIFO",
 		hold: `
 os.mkfifo('fifo'); r = os.open('fifo', os.O_RDONLY|os.O_NONBLOCK); w = os.open('fifo', os.O_WRONLY); os.write(w, b'through')
-ready(r=r, w=w)`,
-		check: func(r *rig) { r.wantReads("r", "through") },
+os.mkfifo('lost'); lr = os.open('lost', os.O_RDONLY|os.O_NONBLOCK); lw = os.open('lost', os.O_WRONLY); os.unlink('lost'); os.write(lw, b'lost')
+ready(r=r, w=w, lr=lr)`,
+		check: func(r *rig) { r.wantReads("r", "through", "lr", "lost") },
 	},
 	{
 		name: "eventfd",
@@ -174,9 +179,11 @@ outer = select.epoll(); outer.register(ep.fileno(), select.EPOLLIN)
 lib = ctypes.CDLL(None)
 a = os.eventfd(0); moved = os.dup(a); ep2 = select.epoll(); ep2.register(a, select.EPOLLIN | select.EPOLLET); os.close(a)
 b = os.eventfd(0); twice = os.dup(b); ep2.register(b, select.EPOLLOUT | select.EPOLLONESHOT)
-ready(r=r, w=w, ep=ep.fileno(), outer=outer.fileno(), moved=moved, ep2=ep2.fileno())`,
+shot = os.eventfd(0); ep3 = select.epoll(); ep3.register(shot, select.EPOLLOUT | select.EPOLLONESHOT); ep3.poll(0)
+ready(r=r, w=w, ep3=ep3.fileno(), ep=ep.fileno(), outer=outer.fileno(), moved=moved, ep2=ep2.fileno())`,
 		check: func(r *rig) {
 			r.want("epoll", r.events("outer"), "0")
+			r.want("epoll, one-shot, reported", r.events("ep3"), "0")
 			r.write("w", "x")
 			r.want("outer epoll", r.events("outer"), "1")
 			r.want("inner epoll", r.events("ep"), "1")

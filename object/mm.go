@@ -105,7 +105,7 @@ type FileRefs interface {
 }
 
 // keptFlags are the VmFlags that a restore brings back.
-var keptFlags = []string{"gd", "lo", "hg", "nh", "dc", "dd", "wf", "sr", "rr", "nr", "mg"}
+var keptFlags = []string{"gd", "lo", "hg", "nh", "dc", "dd", "wf", "sr", "rr", "nr", "mg", "dp"}
 
 // Dump returns the record of the address space, without what only the process itself can tell (see [AskMm]).
 func (a *AddressSpace) Dump(id uint64, files FileRefs) (*dump.Mm, error) {

@@ -47,9 +47,13 @@ func MapMemory(s *remote.Script, a *remote.Arena, mm *dump.Mm, files Mappable) e
 			return err
 		}
 		prot := m.GetProt()
-		if m.GetShared() {
+		switch {
+		case m.GetShared():
 			flags |= unix.MAP_SHARED
-		} else {
+		case slices.Contains(strings.Fields(m.GetVmFlags()), "dp"):
+			flags |= linux.MAP_DROPPABLE
+			prot |= unix.PROT_READ | unix.PROT_WRITE
+		default:
 			flags |= unix.MAP_PRIVATE
 			prot |= unix.PROT_READ | unix.PROT_WRITE
 		}
@@ -118,12 +122,19 @@ func DescribeMemory(s *remote.Script, mm *dump.Mm, exe int) {
 	}
 }
 
-// CheckMemory validates the mappings of a record: ascending, page aligned, disjoint, in user space.
+// vsyscall is the address of the kernel's own page in every process (VSYSCALL_ADDR, arch/x86/include/uapi/asm/vsyscall.h). It is
+// the last mapping.
+const vsyscall = 0xffffffffff600000
+
+// CheckMemory validates the mappings of a record: ascending, page aligned, disjoint, in user space, of a known kind.
 func CheckMemory(mm *dump.Mm) error {
 	var last uint64
 	for _, m := range mm.GetMappings() {
-		if m.GetKind() == dump.Mapping_VSYSCALL {
+		if m.GetKind() == dump.Mapping_VSYSCALL && m.GetStart() == vsyscall {
 			continue
+		}
+		if _, known := dump.Mapping_Kind_name[int32(m.GetKind())]; !known || m.GetProt()&^(unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC) != 0 {
+			return fmt.Errorf("address space %d: mapping %#x: kind %d with protection %#x: %w", mm.GetId(), m.GetStart(), m.GetKind(), m.GetProt(), ErrUnsupported)
 		}
 		if m.GetStart()%4096 != 0 || m.GetEnd()%4096 != 0 || m.GetStart() < last || m.GetEnd() <= m.GetStart() || m.GetEnd() > remote.TaskSize {
 			return fmt.Errorf("address space %d: mapping %#x-%#x: not possible", mm.GetId(), m.GetStart(), m.GetEnd())

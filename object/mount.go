@@ -40,14 +40,16 @@ func ReadMounts(init int, standard []string) (*Mounts, error) {
 func (m *Mounts) Probe() []error {
 	var refusals []error
 	seen := make(map[string]bool)
+	devices := make(map[[2]int]bool)
 	for _, mnt := range m.mounts {
+		device := [2]int{mnt.Major, mnt.Minor}
 		switch {
 		case m.isStandard(mnt) && !seen[mnt.Mountpoint]:
-		case mnt.FSType == "tmpfs" && mnt.Root == "/" && !seen[mnt.Mountpoint]:
+		case mnt.FSType == "tmpfs" && mnt.Root == "/" && !seen[mnt.Mountpoint] && !devices[device]:
 		default:
 			refusals = append(refusals, &Refusal{FD: -1, Object: fmt.Sprintf("mount %s (%s)", mnt.Mountpoint, mnt.FSType)})
 		}
-		seen[mnt.Mountpoint] = true
+		seen[mnt.Mountpoint], devices[device] = true, true
 	}
 	return refusals
 }
@@ -116,33 +118,16 @@ var mountFlags = map[string]uint64{
 // RestoreMounts makes the instance's own mounts again and fills its memory file systems.
 func RestoreMounts(s *remote.Script, m *Maker, set *Set, content Content) error {
 	ids := sortedIDs(set.Mounts)
-	for _, id := range ids {
+	for _, id := range ids { // a parent is filled before its children are mounted there
 		mnt := set.Mounts[id]
-		if mnt.GetStandard() {
-			continue
-		}
-		if mnt.GetFstype() != "tmpfs" {
-			return fmt.Errorf("mount %s (%s): %w", mnt.GetTarget(), mnt.GetFstype(), ErrUnsupported)
-		}
-		flags := uint64(0)
-		for _, o := range mnt.GetOptions() {
-			flags |= mountFlags[o] &^ unix.MS_RDONLY // filled first
-		}
-		var data []string
-		for _, o := range mnt.GetSuperOptions() {
-			if slices.ContainsFunc(superOptions, func(p string) bool { return strings.HasPrefix(o, p) }) {
-				data = append(data, o)
+		if !mnt.GetStandard() {
+			if err := restoreMount(s, mnt); err != nil {
+				return err
 			}
 		}
-		b := s.Room(len(mnt.GetTarget()) + len(mnt.GetSource()) + 2048)
-		b.Call("mount "+mnt.GetTarget(), unix.SYS_MOUNT, b.String(mnt.GetSource()), b.String(mnt.GetTarget()), b.String("tmpfs"),
-			flags, b.String(strings.Join(data, ",")))
-	}
-	if err := s.Run(); err != nil {
-		return err
-	}
-	if err := restoreTree(s, m, set, content); err != nil {
-		return err
+		if err := restoreTree(s, m, set, id, content); err != nil {
+			return err
+		}
 	}
 	for _, id := range ids {
 		mnt := set.Mounts[id]
@@ -156,6 +141,28 @@ func RestoreMounts(s *remote.Script, m *Maker, set *Set, content Content) error 
 		b := s.Room(len(mnt.GetTarget()) + 1024)
 		b.Call("remount "+mnt.GetTarget(), unix.SYS_MOUNT, 0, b.String(mnt.GetTarget()), 0, flags|unix.MS_REMOUNT|unix.MS_BIND, 0)
 	}
+	return s.Run()
+}
+
+// restoreMount mounts a memory file system, writable until it is filled.
+func restoreMount(s *remote.Script, mnt *dump.Mount) error {
+	if mnt.GetFstype() != "tmpfs" {
+		return fmt.Errorf("mount %s (%s): %w", mnt.GetTarget(), mnt.GetFstype(), ErrUnsupported)
+	}
+	flags := uint64(0)
+	for _, o := range mnt.GetOptions() {
+		flags |= mountFlags[o] &^ unix.MS_RDONLY
+	}
+	var data []string
+	for _, o := range mnt.GetSuperOptions() {
+		if slices.ContainsFunc(superOptions, func(p string) bool { return strings.HasPrefix(o, p) }) {
+			data = append(data, o)
+		}
+	}
+	options := strings.Join(data, ",")
+	b := s.Room(len(mnt.GetTarget()) + len(mnt.GetSource()) + len(options) + 2048)
+	b.Call("mount "+mnt.GetTarget(), unix.SYS_MOUNT, b.String(mnt.GetSource()), b.String(mnt.GetTarget()), b.String("tmpfs"),
+		flags, b.String(options))
 	return s.Run()
 }
 

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -30,15 +31,16 @@ type Refusal struct {
 
 // Error reads as in "pid 214 (nginx) fd 9: io_uring is not supported".
 func (r *Refusal) Error() string {
-	text := ""
+	var where []string
 	if r.PID != 0 {
-		text = fmt.Sprintf("pid %d (%s) ", r.PID, r.Comm)
+		where = append(where, fmt.Sprintf("pid %d (%s)", r.PID, r.Comm))
 	}
 	if r.FD >= 0 {
-		text += fmt.Sprintf("fd %d", r.FD)
+		where = append(where, fmt.Sprintf("fd %d", r.FD))
 	}
-	if text != "" {
-		text += ": "
+	text := ""
+	if where != nil {
+		text = strings.Join(where, " ") + ": "
 	}
 	if r.Why == "" {
 		return text + r.Object + " is not supported"

@@ -3,6 +3,9 @@ package object
 import (
 	"fmt"
 	"io"
+	"os"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -29,9 +32,12 @@ func (d *Descriptors) dumpPipe(f *openFile, l *look) error {
 		d.pipes[id] = p
 	}
 	if l.link[0] == '/' && p.record.Fifo == nil {
-		ref, err := d.reference(l)
-		if err != nil {
-			return err
+		ref := &dump.FileRef{Path: strings.TrimSuffix(l.link, deletedMark), Mode: l.st.Mode, Deleted: true}
+		if l.st.Nlink != 0 {
+			var err error
+			if ref, err = d.reference(l); err != nil {
+				return err
+			}
 		}
 		p.record.Fifo = ref
 	}
@@ -164,7 +170,7 @@ func (r *Files) restorePipe(s *remote.Script, p *dump.Pipe) error {
 		if err := checkPath(ref.GetPath()); err != nil {
 			return err
 		}
-		r.open(s, ref.GetPath(), unix.O_RDWR|unix.O_NONBLOCK|unix.O_NOFOLLOW, ends.read)
+		r.openNamed(s, ref.GetPath(), unix.O_RDWR|unix.O_NOFOLLOW, ends.read)
 		s.Call("dup3", unix.SYS_DUP3, ends.read, ends.write, 0)
 		ends.readUsed, ends.writeUsed = true, true
 		r.checks = append(r.checks, func() error { return r.check(ends.read, ref, false) })
@@ -175,6 +181,23 @@ func (r *Files) restorePipe(s *remote.Script, p *dump.Pipe) error {
 	r.settle(b, ends.read, ends.write)
 	b.Call("own pipe", unix.SYS_FCHOWN, ends.read, p.GetUid(), p.GetGid())
 	b.Call("set mode of pipe", unix.SYS_FCHMOD, ends.read, p.GetMode()&0o7777)
+	return nil
+}
+
+// openFIFO opens both ends of a FIFO.
+func (r *Files) openFIFO(s *remote.Script, p *dump.Pipe, ref *dump.FileRef, fd int) error {
+	const flags = unix.O_RDWR | unix.O_NONBLOCK | unix.O_NOFOLLOW
+	switch {
+	case !ref.GetDeleted():
+		r.open(s, ref.GetPath(), flags, fd)
+	case ref.GetOther() != "":
+		return fmt.Errorf("%s was deleted: %w", ref.GetPath(), ErrUnsupported)
+	default:
+		r.openAside(s, ref.GetPath(), flags, fd, func(b *remote.Batch, path remote.Address) {
+			b.Call("make FIFO "+ref.GetPath(), unix.SYS_MKNODAT, unix.AT_FDCWD, path, unix.S_IFIFO|p.GetMode()&0o7777, 0)
+		})
+		s.Call("own FIFO", unix.SYS_FCHOWN, fd, p.GetUid(), p.GetGid())
+	}
 	return nil
 }
 
@@ -190,8 +213,11 @@ func (r *Files) fillPipe(p *dump.Pipe) error {
 	}
 	defer f.Close()
 	fd := int(f.Fd())
-	if p.GetCapacity() > 1<<31 {
-		return fmt.Errorf("pipe %d: capacity of %d bytes is not valid", p.GetId(), p.GetCapacity())
+	// We may be allowed more than the instance is.
+	if most, err := maxPipe(); err != nil {
+		return err
+	} else if p.GetCapacity() > most {
+		return fmt.Errorf("pipe %d: a capacity of %d bytes is more than %d (/proc/sys/%s)", p.GetId(), p.GetCapacity(), most, maxPipeFile)
 	}
 	if p.GetCapacity() != 0 {
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, int(p.GetCapacity())); err != nil {
@@ -225,6 +251,21 @@ func (r *Files) fillPipe(p *dump.Pipe) error {
 		return fmt.Errorf("pipe %d: F_SETFL: %w", p.GetId(), err)
 	}
 	return nil
+}
+
+const maxPipeFile = "fs/pipe-max-size"
+
+// maxPipe returns the highest capacity of a pipe without CAP_SYS_RESOURCE (pipe(7)).
+func maxPipe() (uint64, error) {
+	text, err := os.ReadFile("/proc/sys/" + maxPipeFile)
+	if err != nil {
+		return 0, err
+	}
+	most, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("/proc/sys/%s: %w", maxPipeFile, err)
+	}
+	return most, nil
 }
 
 func (r *Files) packetMode(p *dump.Pipe) bool {

@@ -310,7 +310,9 @@ func (r *Files) Install(s *remote.Script, pid uint32, table *dump.FdTable) error
 		}
 		r.install(s.Room(128), fd)
 	}
-	r.watchAgain(s, table)
+	if err := r.watchAgain(s, table); err != nil {
+		return err
+	}
 	next := 0
 	for _, fd := range table.GetFds() {
 		if number := int(fd.GetFd()); number > next {

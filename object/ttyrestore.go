@@ -212,7 +212,7 @@ func (r *Files) restoreTtyFile(s *remote.Script, f *dump.File) error {
 	if err := checkPath(path); err != nil {
 		return err
 	}
-	r.open(s, path, openFlags(f.GetFlags())|unix.O_NOCTTY|unix.O_NONBLOCK, fd)
+	r.openNamed(s, path, openFlags(f.GetFlags())|unix.O_NOCTTY, fd)
 	r.checks = append(r.checks, func() error { return r.checkTty(fd, path, t) })
 	return nil
 }

@@ -355,7 +355,7 @@ func (u *unixRestore) bindAside(sock *dump.UnixSocket, fd int, meanwhile func())
 		return
 	}
 	u.chdir(dir)
-	file, aside := string(name), string(name)+".vps"
+	file, aside := string(name), string(name)+asideMark
 	b := u.s.Room(1024)
 	b.Try("rename "+file, unix.SYS_RENAMEAT2, unix.AT_FDCWD, b.String(file), unix.AT_FDCWD, b.String(aside), unix.RENAME_NOREPLACE)
 	at, n := sockaddr(b, name)

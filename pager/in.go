@@ -9,12 +9,12 @@ import (
 	"vps/remote"
 )
 
-// zeros is what a zero page over a file's page is made of.
-var zeros [pageSize]byte
+// zeros is what zero pages over a file's pages are made of.
+var zeros [16 * pageSize]byte
 
 // Fill writes the pages of the Mm record id into the memory of a process, by its pid here. The pages are mapped there,
-// writable, private and untouched. A page that is zero is written only where backed says that a file lies below.
-func Fill(ctx context.Context, s *dump.Snapshot, id uint64, pid int, backed func(address uint64) bool) error {
+// writable, private and untouched. Pages that are zero are written only in the ranges backed, below which a file lies.
+func Fill(ctx context.Context, s *dump.Snapshot, id uint64, pid int, backed []dump.Range) error {
 	for run, err := range s.Pages(dump.Key{Type: dump.Type_TYPE_MM, ID: id}) {
 		if err != nil {
 			return fmt.Errorf("read pages: %w", err)
@@ -25,7 +25,7 @@ func Fill(ctx context.Context, s *dump.Snapshot, id uint64, pid int, backed func
 		if run.Data != nil {
 			err = remote.WriteMemory(pid, run.Start, run.Data)
 		} else {
-			err = fillZeros(run.Range, pid, backed)
+			err = fillZeros(ctx, run.Range, pid, backed)
 		}
 		if err != nil {
 			return err
@@ -34,12 +34,19 @@ func Fill(ctx context.Context, s *dump.Snapshot, id uint64, pid int, backed func
 	return nil
 }
 
-func fillZeros(r dump.Range, pid int, backed func(address uint64) bool) error {
-	for at := r.Start; at < r.End; at += pageSize {
-		if backed(at) {
-			if err := remote.WriteMemory(pid, at, zeros[:]); err != nil {
+// fillZeros goes by the ranges that are backed: a snapshot may claim any number of zero pages.
+func fillZeros(ctx context.Context, r dump.Range, pid int, backed []dump.Range) error {
+	for _, b := range backed {
+		end := min(r.End, b.End)
+		for at := max(r.Start, b.Start); at < end; {
+			if err := ctx.Err(); err != nil {
 				return err
 			}
+			part := zeros[:min(end-at, uint64(len(zeros)))]
+			if err := remote.WriteMemory(pid, at, part); err != nil {
+				return err
+			}
+			at += uint64(len(part))
 		}
 	}
 	return nil

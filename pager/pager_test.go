@@ -93,7 +93,7 @@ func TestDumpAndFill(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	backed := func(a uint64) bool { return a == from+20*pageSize }
+	backed := []dump.Range{{Start: from + 20*pageSize, End: from + 21*pageSize}}
 	if err := Fill(t.Context(), f.Snapshot, 1, os.Getpid(), backed); err != nil {
 		t.Fatal(err)
 	}

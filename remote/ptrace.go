@@ -35,6 +35,7 @@ func Trace(f func(t *Tracer) error) error {
 // Thread is a task held by a [Tracer].
 type Thread struct {
 	TID     int
+	Stopped unix.Signal // the signal that has stopped its process (SIGSTOP, SIGTSTP, ...); 0: it runs
 	tracer  *Tracer
 	stopped bool
 }
@@ -71,10 +72,13 @@ func (th *Thread) WaitStop() error {
 			return err
 		}
 		event := ws >> 16
+		sig := ws.StopSignal()
 		if event == unix.PTRACE_EVENT_STOP {
+			if th.Stopped = sig; sig == unix.SIGTRAP {
+				th.Stopped = 0
+			}
 			return nil
 		}
-		sig := ws.StopSignal()
 		if event != 0 || sig == unix.SIGTRAP|0x80 {
 			sig = 0
 		}

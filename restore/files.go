@@ -23,6 +23,9 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 	err := m.Run(ctx, func(b *remote.Batch) {
 		object.BlockSignals(b)
 		b.Call("clear umask", unix.SYS_UMASK, 0)
+		if name := r.set.Instance.GetDomainname(); name != "" && name != "(none)" {
+			b.Call("set domain name", unix.SYS_SETDOMAINNAME, b.String(name), len(name))
+		}
 	})
 	if err != nil {
 		return err
@@ -34,6 +37,9 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 		Console: r.Console, ConsoleTTY: r.ConsoleTTY, Force: r.Force,
 	})
 	if err != nil {
+		return err
+	}
+	if err := r.files.RestoreSysctls(ctx, r.set.Instance.GetSysctl()); err != nil {
 		return err
 	}
 	return r.openRefs(ctx)

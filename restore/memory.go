@@ -3,7 +3,6 @@ package restore
 import (
 	"context"
 	"runtime"
-	"sort"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -102,13 +101,15 @@ func (r *restorer) install(s *remote.Script, p *process) error {
 	return s.Run()
 }
 
-// fileBacked returns a function that tells whether a file's page lies below a private page at an address.
-func fileBacked(mm *dump.Mm) func(uint64) bool {
-	list := mm.GetMappings()
-	return func(address uint64) bool {
-		i := sort.Search(len(list), func(i int) bool { return list[i].GetEnd() > address })
-		return i < len(list) && list[i].GetStart() <= address && list[i].GetKind() != dump.Mapping_ANON
+// fileBacked returns the ranges in which a file's pages lie below private ones.
+func fileBacked(mm *dump.Mm) []dump.Range {
+	var list []dump.Range
+	for _, m := range mm.GetMappings() {
+		if k := m.GetKind(); !m.GetShared() && (k == dump.Mapping_FILE || k == dump.Mapping_MEMORY) {
+			list = append(list, dump.Range{Start: m.GetStart(), End: m.GetEnd()})
+		}
 	}
+	return list
 }
 
 func findSyscall(pid int, mm *dump.Mm) (uint64, error) {

@@ -107,8 +107,9 @@ type thread struct {
 	host   int
 	traced *remote.Thread
 
-	batch    *remote.Batch // the last one that it runs
-	call     remote.Result // of the interrupted call that it makes at its end, if it waits in one
+	filters  []*dump.Seccomp // beyond those that all threads of the process have in common
+	batch    *remote.Batch   // the last one that it runs
+	call     remote.Result   // of the interrupted call that it makes at its end, if it waits in one
 	waits    bool
 	sequence [8]byte
 }

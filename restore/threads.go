@@ -28,6 +28,9 @@ func (r *restorer) takeOver(ctx context.Context) error {
 		}); err != nil {
 			return err
 		}
+		if err := r.shareFilters(ctx); err != nil {
+			return err
+		}
 		if err := r.personalize(ctx); err != nil {
 			return err
 		}
@@ -95,6 +98,45 @@ func (r *restorer) bearThreads(ctx context.Context, p *process) error {
 	return nil
 }
 
+// shareFilters puts all threads of each process under the filters that they have in common: the very same, so that the
+// program can go on synchronizing them (seccomp(2), SECCOMP_FILTER_FLAG_TSYNC).
+func (r *restorer) shareFilters(ctx context.Context) error {
+	for _, p := range r.procs {
+		common := r.managers()
+		for i, th := range p.threads {
+			chain, err := object.SeccompChain(th.record, r.set.Seccomps)
+			if err != nil {
+				return p.nameOf(r.set, err)
+			}
+			th.filters = append(r.managers(), chain...)
+			if i == 0 {
+				common = th.filters
+			}
+			common = commonPrefix(common, th.filters)
+		}
+		for _, th := range p.threads {
+			th.filters = th.filters[len(common):]
+		}
+		if len(common) == 0 {
+			continue
+		}
+		b := p.page.Batch()
+		object.RestoreSeccomp(b, &dump.Thread{}, common, true)
+		if err := b.Run(ctx, p.pidfd); err != nil {
+			return p.nameOf(r.set, err)
+		}
+	}
+	return nil
+}
+
+func commonPrefix(a, b []*dump.Seccomp) []*dump.Seccomp {
+	n := 0
+	for n < len(a) && n < len(b) && a[n].GetId() == b[n].GetId() {
+		n++
+	}
+	return a[:n]
+}
+
 // personalize lets every thread take what is its own: all at the same time, since each has its batch. Their filters are
 // suspended, because they are traced.
 func (r *restorer) personalize(ctx context.Context) error {
@@ -121,10 +163,6 @@ func (r *restorer) personalize(ctx context.Context) error {
 // compose writes a thread's batch; the leader's has what belongs to the whole process.
 func (r *restorer) compose(b *remote.Batch, p *process, th *thread) error {
 	leader := th == p.threads[0]
-	chain, err := object.SeccompChain(th.record, r.set.Seccomps)
-	if err != nil {
-		return err
-	}
 	if leader {
 		object.RestoreProcess(b, p.record)
 		object.RestoreSigHand(b, r.set.SigHands[p.record.GetSigHand()])
@@ -139,7 +177,7 @@ func (r *restorer) compose(b *remote.Batch, p *process, th *thread) error {
 		object.RestoreItimers(b, p.record)
 		object.RestoreRlimits(b, p.record, r.limits)
 	}
-	object.RestoreSeccomp(b, th.record, append(r.managers(), chain...), false)
+	object.RestoreSeccomp(b, th.record, th.filters, false)
 	object.RestoreCreds(b, th.record.GetCreds(), th.record.GetNoNewPrivs(), r.Bound)
 	object.RestoreDeathSignal(b, th.record)
 	if leader {
@@ -237,11 +275,32 @@ func (r *restorer) become(p *process) error {
 		}
 	}
 	if p.record.GetState() == dump.Process_STOPPED {
-		if err := unix.PidfdSendSignal(p.pidfd, unix.SIGSTOP, nil, 0); err != nil {
+		if err := unix.PidfdSendSignal(p.pidfd, r.stopSignal(p), nil, 0); err != nil {
 			return fmt.Errorf("stop: %w", err)
 		}
 	}
 	return nil
+}
+
+// stopSignal is the signal that stops a process as it was stopped: the same one, if nothing keeps it from stopping now.
+func (r *restorer) stopSignal(p *process) unix.Signal {
+	signal := unix.Signal(p.record.GetStopSignal())
+	switch signal {
+	case unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
+	default:
+		return unix.SIGSTOP
+	}
+	for _, action := range r.set.SigHands[p.record.GetSigHand()].GetActions() {
+		if action.GetSignal() == uint32(signal) {
+			return unix.SIGSTOP
+		}
+	}
+	for _, th := range p.threads {
+		if th.record.GetSigmask()&(1<<(signal-1)) != 0 {
+			return unix.SIGSTOP
+		}
+	}
+	return signal
 }
 
 // saveSequence notes in which restartable sequence the thread was: its registration clears that word.

@@ -111,6 +111,9 @@ func Probe(src *Source) []error {
 		defer p.Close()
 		procs = append(procs, p)
 	}
+	refusals = append(refusals, object.ProbeShared(procs)...)
+	refusals = append(refusals, object.ProbeIPC(src.Init)...)
+	refusals = append(refusals, object.ProbeNetwork(src.Init)...)
 	d := object.NewDescriptors(procs, src.Init, src.Externals, nil)
 	for _, p := range procs {
 		refusals = append(refusals, probeProcess(p, src.Init, d)...)

@@ -126,6 +126,9 @@ func (t *taker) examine(p *process) error {
 	if p.held.Zombie {
 		return nil
 	}
+	if signal := p.held.Threads[0].Stopped; signal != 0 {
+		p.record.State, p.record.StopSignal = dump.Process_STOPPED, uint32(signal)
+	}
 	if err := t.places(p); err != nil {
 		return err
 	}

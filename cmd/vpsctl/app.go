@@ -134,7 +134,7 @@ func fail(ctx context.Context, verb, id string, err error) error {
 	}
 	what := verb + " " + id + ": "
 	text := err.Error()
-	for _, said := range []string{what, verb + ": ", id + ": "} {
+	for _, said := range []string{what, what, verb + ": ", id + ": "} { // a daemon may say it in layers
 		text = strings.TrimPrefix(text, said)
 	}
 	if text == instance.ErrNotFound.Error() {

@@ -44,7 +44,7 @@ def test():
     where = os.open(path("text"), os.O_PATH)
     directory = os.open(DIR, os.O_RDONLY | os.O_DIRECTORY)
     null, zero = os.open("/dev/null", os.O_RDWR), os.open("/dev/zero", os.O_RDONLY)
-    proc = os.open("/proc/self/status", os.O_RDONLY)
+    uptime = os.open("/proc/uptime", os.O_RDONLY)
     gone = os.open(path("gone"), os.O_RDWR | os.O_CREAT)
     os.write(gone, b"deleted content" * 10000)
     os.lseek(gone, 8, os.SEEK_SET)
@@ -94,7 +94,7 @@ def test():
         call(72, os.open(path("log"), os.O_RDWR), OFD_GETLK, ctypes.byref(got))
         same("child: OFD lock", (got.type, got.start, got.len, got.pid), (1, 3, 4, -1))
     pid = fork(child)
-    every = (read, append, both, dup, high, where, directory, null, zero, proc, gone, gone_too, again, empty, unnamed, linked,
+    every = (read, append, both, dup, high, where, directory, null, zero, uptime, gone, gone_too, again, empty, unnamed, linked,
              via, link, locked, shared)
     before = {fd: flags(fd) for fd in every}
     names = entries()
@@ -135,8 +135,7 @@ def test():
     check("text" in os.listdir(directory), "directory")
     same("zero", os.read(zero, 4), bytes(4))
     os.write(null, b"x")
-    os.lseek(proc, 0, os.SEEK_SET)
-    check(os.read(proc, 100).startswith(b"Name:"), "a file of /proc")
+    check(os.read(uptime, 100).count(b".") == 2, "a file of /proc")
     os.read(shared, 5)
     write("GO-CHILD", "go\n")
     join(pid)

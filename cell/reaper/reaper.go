@@ -1,4 +1,6 @@
-package cell
+// Package reaper tells how the processes that a cell's keeper is parent of have ended. The keeper, which nobody has to be alive for,
+// writes what waitid(2) tells it to a file; Statuses reads that.
+package reaper
 
 import (
 	"context"
@@ -13,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// statusSize is that of siginfo_t, asm-generic/siginfo.h.
-const statusSize = 128
+// Size is the length of a record, that of siginfo_t, asm-generic/siginfo.h.
+const Size = 128
 
 // ErrLost says that nobody knows how a process ended, since its keeper was killed.
 var ErrLost = errors.New("the keeper has ended, the exit status is lost")
@@ -78,8 +80,8 @@ func (p *Process) Signal(sig unix.Signal) error {
 	return serr
 }
 
-// statuses reads what the keeper writes.
-type statuses struct {
+// Statuses reads what a keeper writes.
+type Statuses struct {
 	mu       sync.Mutex
 	file     *os.File
 	keeper   int // pidfd
@@ -90,16 +92,17 @@ type statuses struct {
 	closed   bool
 }
 
-func openStatuses(path string, keeper int) (*statuses, error) {
+// Open begins to read the statuses in a file that a keeper writes. keeper is the keeper's pidfd, and stays the caller's.
+func Open(path string, keeper int) (*Statuses, error) {
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
-	return &statuses{file: file, keeper: keeper, expected: make(map[int]*Process), ended: make(map[*Process]Exit)}, nil
+	return &Statuses{file: file, keeper: keeper, expected: make(map[int]*Process), ended: make(map[*Process]Exit)}, nil
 }
 
-// expect lets birth make a child of the keeper and begins to wait for its end. No status is read meanwhile, so that none is missed.
-func (s *statuses) expect(birth func() (pid int, err error)) (*Process, error) {
+// Expect lets birth make a child of the keeper and begins to wait for its end. No status is read meanwhile, so that none is missed.
+func (s *Statuses) Expect(birth func() (pid int, err error)) (*Process, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	pid, err := birth()
@@ -110,11 +113,11 @@ func (s *statuses) expect(birth func() (pid int, err error)) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pidfd_open %d: %w", pid, err)
 	}
-	return s.watch(pid, fd), nil
+	return s.Watch(pid, fd), nil
 }
 
-// watch waits for the end of a process with a non-blocking pidfd, which becomes its own.
-func (s *statuses) watch(pid, fd int) *Process {
+// Watch waits for the end of a process with a non-blocking pidfd, which becomes its own.
+func (s *Statuses) Watch(pid, fd int) *Process {
 	p := &Process{PID: pid, pidfd: os.NewFile(uintptr(fd), fmt.Sprintf("process %d", pid)), done: make(chan struct{})}
 	s.expected[pid] = p
 	go func() {
@@ -125,17 +128,40 @@ func (s *statuses) watch(pid, fd int) *Process {
 	return p
 }
 
+// Last reads from the file at path how the process with the given pid ended; ErrLost if it does not say.
+func Last(path string, pid int) (Exit, error) {
+	s, err := Open(path, -1)
+	if err != nil {
+		return Exit{}, errors.Join(ErrLost, err)
+	}
+	defer s.file.Close()
+	p := &Process{PID: pid}
+	s.expected[pid] = p
+	e, ok, err := s.read(p)
+	if err == nil && !ok {
+		err = ErrLost
+	}
+	return e, err
+}
+
+// Over is a process that has ended already, as exit and err tell.
+func Over(pid int, exit Exit, err error) *Process {
+	p := &Process{PID: pid, done: make(chan struct{}), exit: exit, err: err}
+	close(p.done)
+	return p
+}
+
 // await waits for the end of a process and for its record, which the keeper writes a moment later.
-func (s *statuses) await(p *Process) (Exit, error) {
+func (s *Statuses) await(p *Process) (Exit, error) {
 	conn, err := p.pidfd.SyscallConn()
 	if err != nil {
 		return Exit{}, err
 	}
-	if err := conn.Read(func(fd uintptr) bool { return readable(int(fd)) }); err != nil {
+	if err := conn.Read(func(fd uintptr) bool { return Ended(int(fd)) }); err != nil {
 		return Exit{}, os.ErrClosed
 	}
 	for pause := 50 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
-		lost := readable(s.keeper)
+		lost := Ended(s.keeper)
 		e, ok, err := s.read(p)
 		if ok || err != nil {
 			return e, err
@@ -148,20 +174,20 @@ func (s *statuses) await(p *Process) (Exit, error) {
 }
 
 // read reads the records that are new and answers with p's.
-func (s *statuses) read(p *Process) (Exit, bool, error) {
+func (s *Statuses) read(p *Process) (Exit, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return Exit{}, false, os.ErrClosed
 	}
-	var record [statusSize]byte
+	var record [Size]byte
 	for {
 		if _, err := s.file.ReadAt(record[:], s.offset); err == io.EOF {
 			break
 		} else if err != nil {
 			return Exit{}, false, err
 		}
-		s.offset += statusSize
+		s.offset += Size
 		// si_code at 8, si_pid at 16, si_status at 24; a punched hole reads as zeros.
 		field := func(at int) int { return int(int32(binary.LittleEndian.Uint32(record[at:]))) }
 		e := Exit{PID: field(16), Code: field(8), Status: field(24)}
@@ -177,7 +203,7 @@ func (s *statuses) read(p *Process) (Exit, bool, error) {
 }
 
 // release gives back the room of records that were read. The last page stays, for a daemon that looks for init's.
-func (s *statuses) release() {
+func (s *Statuses) release() {
 	const keep, step = 64 << 10, 64 << 10
 	if end := s.offset - keep; end-s.freed >= step {
 		if unix.Fallocate(int(s.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, s.freed, end-s.freed) == nil {
@@ -186,7 +212,8 @@ func (s *statuses) release() {
 	}
 }
 
-func (s *statuses) close() {
+// Close ends the reading. Who waits for a process gets os.ErrClosed.
+func (s *Statuses) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
@@ -196,21 +223,21 @@ func (s *statuses) close() {
 	}
 }
 
-// readable tells whether a descriptor is readable: for a pidfd, whether its process has ended.
-func readable(fd int) bool {
+// Ended tells whether the process of a pidfd has ended.
+func Ended(fd int) bool {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	n, err := unix.Poll(fds, 0)
 	return err == nil && n > 0
 }
 
-// waitReadable waits until the process of a pidfd has ended.
-func waitReadable(ctx context.Context, fd int) error {
-	for !readable(fd) {
+// WaitEnd waits until the process of a pidfd has ended.
+func WaitEnd(ctx context.Context, fd int) error {
+	for !Ended(fd) {
 		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 		if _, err := unix.Poll(fds, 20); err != nil && err != unix.EINTR {
 			return err
 		}
-		if ctx.Err() != nil && !readable(fd) {
+		if ctx.Err() != nil && !Ended(fd) {
 			return context.Cause(ctx)
 		}
 	}

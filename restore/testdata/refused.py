@@ -1,0 +1,177 @@
+"""Holds what no snapshot can be taken of: the argument says what. It must not notice that somebody tried."""
+import mmap
+import socket
+import struct
+
+from kind import *
+
+SYS_UNSHARE, SYS_CLONE, SYS_IO_SETUP, SYS_MSGGET, SYS_SEMGET, SYS_SHMGET, SYS_SHMAT = 272, 56, 206, 68, 64, 29, 30
+CLONE_VM, CLONE_FILES, CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWNET = 0x100, 0x400, 0x20000, 0x04000000, 0x40000000
+
+
+def inet():
+    server = socket.socket()
+    server.bind(("127.0.0.1", 0))
+    server.listen()
+    client = socket.create_connection(server.getsockname())
+    conn, _ = server.accept()
+
+    def after():
+        client.send(b"hello")
+        same("TCP", conn.recv(10), b"hello")
+    return after
+
+
+def udp():
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    return lambda: s.getsockname()
+
+
+def netlink():
+    s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)
+    return lambda: s.getsockname()
+
+
+def inotify():
+    fd = ok(libc.inotify_init1(0o4000))
+    ok(libc.inotify_add_watch(fd, DIR.encode(), 0x100))  # IN_CREATE
+
+    def after():
+        os.read(fd, 4096)
+        with open(path("watched"), "w"):
+            pass
+        check(b"watched" in os.read(fd, 4096), "inotify does not tell")
+    return after
+
+
+def pidfd():
+    fd = os.pidfd_open(os.getpid())
+    return lambda: signal.pidfd_send_signal(fd, 0)
+
+
+def status():
+    fd = os.open("/proc/self/status", os.O_RDONLY)
+    return lambda: check(os.read(fd, 100), "status")
+
+
+def directory():
+    os.mkdir(path("gone"))
+    fd = os.open(path("gone"), os.O_RDONLY)
+    os.rmdir(path("gone"))
+    return lambda: same("entries", os.listdir(fd), [])
+
+
+def aio():
+    context = ctypes.c_ulong()
+    same("io_setup", call(SYS_IO_SETUP, 16, ctypes.byref(context)), 0)
+    return lambda: same("io_destroy", call(207, context.value), 0)
+
+
+def shm():
+    number = call(SYS_SHMGET, 0, 4096, 0o1600)
+    libc.shmat.restype = ctypes.c_void_p
+    address = libc.shmat(number, None, 0)
+    call(31, number, 0, 0)  # IPC_RMID
+    ctypes.memmove(address, b"shared", 6)
+    return lambda: same("shm", ctypes.string_at(address, 6), b"shared")
+
+
+def semaphores():
+    number = call(SYS_SEMGET, 0, 1, 0o1600)
+    check(number >= 0, f"semget: {number}")
+    call(66, number, 0, 16, 42)  # SETVAL
+
+    def after():
+        same("semaphore", call(66, number, 0, 12, 0), 42)  # GETVAL
+        call(66, number, 0, 0, 0)
+    return after
+
+
+def messages():
+    number = call(SYS_MSGGET, 0, 0o1600)
+    check(number >= 0, f"msgget: {number}")
+    text = ctypes.create_string_buffer(b"\1" + bytes(7) + b"text", 12)
+    same("msgsnd", call(69, number, text, 4, 0), 0)
+
+    def after():
+        same("msgrcv", call(70, number, text, 4, 0, 0), 4)
+        call(71, number, 0, 0)
+    return after
+
+
+def namespace(flag):
+    def hold():
+        pid = fork(lambda: same("unshare", call(SYS_UNSHARE, flag), 0) or write("made", "") or go())
+        until(lambda: there("made"), "namespace")
+        return lambda: join(pid)
+    return hold
+
+
+def descriptors():
+    """A thread with a table of its own."""
+    started = threading.Event()
+    def body():
+        same("unshare", call(SYS_UNSHARE, CLONE_FILES), 0)
+        os.close(os.open("/dev/null", os.O_RDONLY))
+        started.set()
+        go()
+    t = thread(body)
+    started.wait()
+    return lambda: join_thread(t)
+
+
+def twins(flag):
+    """Two processes that share what clone(2) says, by machine code: the child waits in futex(2) and exits."""
+    def hold():
+        word = mmap.mmap(-1, 4096)
+        address = ctypes.addressof((ctypes.c_int).from_buffer(word))
+        code = libc.mmap(None, 4096, 7, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        program = (b"\xb8\x38\x00\x00\x00" b"\xbf" + struct.pack("I", flag | signal.SIGCHLD) +  # mov eax, 56; mov edi, flags
+                   b"\x31\xf6\x31\xd2\x45\x31\xd2\x45\x31\xc0\x0f\x05"  # xor esi, esi; edx; r10d; r8d; syscall
+                   b"\x85\xc0\x74\x01\xc3"  # test eax, eax; jz +1; ret
+                   b"\xb8\xca\x00\x00\x00\x48\xbf" + struct.pack("Q", address) +  # mov eax, 202; mov rdi, address
+                   b"\x31\xf6\x31\xd2\x45\x31\xd2\x0f\x05"  # xor esi, esi; edx; r10d; syscall: FUTEX_WAIT for 0
+                   b"\xb8\x3c\x00\x00\x00\xbf\x05\x00\x00\x00\x0f\x05")  # exit(5)
+        ctypes.memmove(code, program, len(program))
+        pid = ctypes.CFUNCTYPE(ctypes.c_int)(code)()
+        check(pid > 0, f"clone: {pid}")
+        asleep(pid)
+
+        def after():
+            same("wake", call(202, address, 1, 1, 0, 0, 0), 1)
+            join(pid, 5 << 8)
+        return after
+    return hold
+
+
+def mounted():
+    os.mkdir(path("mount"))
+    if libc.mount(b"proc", path("mount").encode(), b"proc", 0, None):
+        fail("mount: " + os.strerror(ctypes.get_errno()))
+    return lambda: ok(libc.umount(path("mount").encode()))
+
+
+def traced():
+    pid = fork(lambda: libc.ptrace(0, 0, 0, 0) or os.kill(os.getpid(), signal.SIGSTOP))
+    os.waitpid(pid, os.WUNTRACED)
+    def after():
+        same("tracee", state(pid), "t")
+        libc.ptrace(7, pid, 0, 0)
+        join(pid)
+    return after
+
+
+holds = {f.__name__: f for f in (inet, udp, netlink, inotify, pidfd, status, directory, aio, shm, semaphores, messages,
+                                 descriptors, mounted, traced)}
+holds |= {"uts namespace": namespace(CLONE_NEWUTS), "mount namespace": namespace(CLONE_NEWNS), "net namespace": namespace(CLONE_NEWNET),
+          "shared memory": twins(CLONE_VM), "shared descriptors": twins(CLONE_FILES), "shared directories": twins(0x200),
+          "shared handlers": twins(CLONE_VM | 0x800)}
+
+
+def test():
+    after = holds[sys.argv[1]]()
+    wait()
+    after()
+
+
+main(test)
