@@ -146,7 +146,13 @@ func (r *Files) restorePath(s *remote.Script, file *dump.File, ref *dump.FileRef
 	if ref.GetMode()&unix.S_IFMT == unix.S_IFLNK {
 		flags |= unix.O_NOFOLLOW
 	}
-	r.openNamed(s, ref.GetPath(), flags, fd)
+	if ref.GetDeleted() {
+		if err := r.openUnlinked(s, ref, flags, fd); err != nil {
+			return err
+		}
+	} else {
+		r.openNamed(s, ref.GetPath(), flags, fd)
+	}
 	if file.GetPos() != 0 && file.GetFlags()&unix.O_PATH == 0 {
 		s.Call("seek in "+ref.GetPath(), unix.SYS_LSEEK, fd, file.GetPos(), unix.SEEK_SET)
 	}
@@ -155,16 +161,47 @@ func (r *Files) restorePath(s *remote.Script, file *dump.File, ref *dump.FileRef
 	return nil
 }
 
-// openAside opens a file under a name that is deleted: make makes it at the given path. What has the name now keeps it.
-func (r *Files) openAside(s *remote.Script, path string, flags uint32, fd int, make func(b *remote.Batch, path remote.Address)) {
-	aside := path + asideMark
-	b := s.Room(6*len(path) + 4096)
-	b.Try("rename "+path, unix.SYS_RENAMEAT2, unix.AT_FDCWD, b.String(path), unix.AT_FDCWD, b.String(aside), unix.RENAME_NOREPLACE)
-	make(b, b.String(path))
-	b.Call("open "+path, unix.SYS_OPENAT, unix.AT_FDCWD, b.String(path), flags, 0)
-	r.settle(b, fd)
-	b.Call("unlink "+path, unix.SYS_UNLINKAT, unix.AT_FDCWD, b.String(path), 0)
-	b.Try("rename "+aside, unix.SYS_RENAMEAT2, unix.AT_FDCWD, b.String(aside), unix.AT_FDCWD, b.String(path), unix.RENAME_NOREPLACE)
+// openUnlinked opens a file by a name that is deleted, while the file has another one beside it.
+func (r *Files) openUnlinked(s *remote.Script, ref *dump.FileRef, flags uint32, fd int) error {
+	name, other := ref.GetPath(), ref.GetOther()
+	if err := checkPath(other); err != nil {
+		return err
+	}
+	if path.Dir(other) != path.Dir(name) || !r.isPlace(s, path.Dir(name)) {
+		return fmt.Errorf("file %s, deleted as %s: %w", other, name, ErrChanged)
+	}
+	r.openAside(s, name, flags, fd, func(b *remote.Batch, at remote.Address) {
+		b.Call("link "+other, unix.SYS_LINKAT, unix.AT_FDCWD, b.String(other), unix.AT_FDCWD, at, 0)
+	})
+	return nil
+}
+
+// isPlace tells whether the maker has a directory, and no magic link leads there.
+func (r *Files) isPlace(s *remote.Script, dir string) bool {
+	b := s.Room(len(dir) + 512)
+	how := place(b, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY, Resolve: unix.RESOLVE_NO_MAGICLINKS})
+	found := b.Try("find directory "+dir, unix.SYS_OPENAT2, unix.AT_FDCWD, b.String(dir), how, unix.SizeofOpenHow)
+	if err := s.Run(); err != nil {
+		return false // the script keeps it
+	}
+	if _, err := b.Value(found); err != nil {
+		return false
+	}
+	s.Call("close", unix.SYS_CLOSE, r.bench[0])
+	return true
+}
+
+// openAside opens a file by a name that is deleted, in a directory that is there: create makes it at the given path. What
+// has the name now keeps it.
+func (r *Files) openAside(s *remote.Script, name string, flags uint32, fd int, create func(b *remote.Batch, at remote.Address)) {
+	aside := name + asideMark
+	b := s.Room(4*len(name) + 4096)
+	b.Try("rename "+name, unix.SYS_RENAMEAT2, unix.AT_FDCWD, b.String(name), unix.AT_FDCWD, b.String(aside), unix.RENAME_NOREPLACE)
+	create(b, b.String(name))
+	r.openNamed(s, name, flags, fd)
+	b = s.Room(4*len(name) + 1024)
+	b.Call("unlink "+name, unix.SYS_UNLINKAT, unix.AT_FDCWD, b.String(name), 0)
+	b.Try("rename "+aside, unix.SYS_RENAMEAT2, unix.AT_FDCWD, b.String(aside), unix.AT_FDCWD, b.String(name), unix.RENAME_NOREPLACE)
 }
 
 // asideMark is added to the name of what is out of the way for a moment.

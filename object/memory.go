@@ -213,8 +213,8 @@ func (r *Files) makeDeleted(s *remote.Script, m *dump.Memory, fd int) error {
 		return err
 	}
 	b := s.Room(1024 + len(m.GetName()))
-	made := b.Try("create", unix.SYS_OPENAT, unix.AT_FDCWD, b.String(m.GetName()),
-		unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o600)
+	how := place(b, &unix.OpenHow{Flags: unix.O_RDWR | unix.O_CREAT | unix.O_EXCL, Mode: 0o600, Resolve: unix.RESOLVE_NO_MAGICLINKS})
+	made := b.Try("create", unix.SYS_OPENAT2, unix.AT_FDCWD, b.String(m.GetName()), how, unix.SizeofOpenHow)
 	if err := s.Run(); err != nil {
 		return err
 	}
@@ -228,7 +228,8 @@ func (r *Files) makeDeleted(s *remote.Script, m *dump.Memory, fd int) error {
 	var last error
 	for dir := path.Dir(m.GetName()); ; dir = path.Dir(dir) {
 		b := s.Room(1024 + len(dir))
-		made := b.Try("open a file without a name in "+dir, unix.SYS_OPENAT, unix.AT_FDCWD, b.String(dir), unix.O_RDWR|unix.O_TMPFILE, 0o600)
+		how := place(b, &unix.OpenHow{Flags: unix.O_RDWR | unix.O_TMPFILE, Mode: 0o600, Resolve: unix.RESOLVE_NO_MAGICLINKS})
+		made := b.Try("open a file without a name in "+dir, unix.SYS_OPENAT2, unix.AT_FDCWD, b.String(dir), how, unix.SizeofOpenHow)
 		if err := s.Run(); err != nil {
 			return err
 		}

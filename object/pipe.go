@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"strconv"
 	"strings"
 
@@ -170,7 +171,7 @@ func (r *Files) restorePipe(s *remote.Script, p *dump.Pipe) error {
 		if err := checkPath(ref.GetPath()); err != nil {
 			return err
 		}
-		r.openNamed(s, ref.GetPath(), unix.O_RDWR|unix.O_NOFOLLOW, ends.read)
+		r.openFIFO(s, p, ref, ends.read)
 		s.Call("dup3", unix.SYS_DUP3, ends.read, ends.write, 0)
 		ends.readUsed, ends.writeUsed = true, true
 		r.checks = append(r.checks, func() error { return r.check(ends.read, ref, false) })
@@ -184,21 +185,20 @@ func (r *Files) restorePipe(s *remote.Script, p *dump.Pipe) error {
 	return nil
 }
 
-// openFIFO opens both ends of a FIFO.
-func (r *Files) openFIFO(s *remote.Script, p *dump.Pipe, ref *dump.FileRef, fd int) error {
-	const flags = unix.O_RDWR | unix.O_NONBLOCK | unix.O_NOFOLLOW
-	switch {
-	case !ref.GetDeleted():
-		r.open(s, ref.GetPath(), flags, fd)
-	case ref.GetOther() != "":
-		return fmt.Errorf("%s was deleted: %w", ref.GetPath(), ErrUnsupported)
-	default:
-		r.openAside(s, ref.GetPath(), flags, fd, func(b *remote.Batch, path remote.Address) {
-			b.Call("make FIFO "+ref.GetPath(), unix.SYS_MKNODAT, unix.AT_FDCWD, path, unix.S_IFIFO|p.GetMode()&0o7777, 0)
-		})
-		s.Call("own FIFO", unix.SYS_FCHOWN, fd, p.GetUid(), p.GetGid())
+// openFIFO opens both ends of a FIFO. One that is deleted is made again, as near to where it was as there is a directory.
+func (r *Files) openFIFO(s *remote.Script, p *dump.Pipe, ref *dump.FileRef, fd int) {
+	if !ref.GetDeleted() {
+		r.openNamed(s, ref.GetPath(), unix.O_RDWR|unix.O_NOFOLLOW, fd)
+		return
 	}
-	return nil
+	dir := path.Dir(ref.GetPath())
+	for dir != "/" && !r.isPlace(s, dir) {
+		dir = path.Dir(dir)
+	}
+	r.openAside(s, path.Join(dir, path.Base(ref.GetPath())), unix.O_RDWR, fd, func(b *remote.Batch, at remote.Address) {
+		b.Call("make FIFO "+ref.GetPath(), unix.SYS_MKNODAT, unix.AT_FDCWD, at, unix.S_IFIFO|p.GetMode()&0o7777, 0)
+	})
+	s.Call("own FIFO", unix.SYS_FCHOWN, fd, p.GetUid(), p.GetGid())
 }
 
 // fillPipe sets the capacity of a pipe and writes its content.

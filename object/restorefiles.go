@@ -87,6 +87,7 @@ func (r *Files) restore(ctx context.Context) error {
 		return err
 	}
 	sockets, err := r.restoreSockets(s)
+	defer sockets.abandon(ctx)
 	if err != nil {
 		return err
 	}
@@ -122,9 +123,6 @@ func (r *Files) restore(ctx context.Context) error {
 
 // number decides which descriptors of the maker the open files get.
 func (r *Files) number(ctx context.Context) error {
-	if err := r.checkIDs(); err != nil {
-		return err
-	}
 	top := r.m.SocketFD
 	for id, table := range r.set.FdTables {
 		for i, fd := range table.GetFds() {
@@ -187,21 +185,6 @@ func (r *Files) number(ctx context.Context) error {
 			b.Call("close", unix.SYS_CLOSE, fd)
 		}
 	})
-}
-
-// checkIDs makes sure that each record is the one under whose id it stands.
-func (r *Files) checkIDs() error {
-	return errors.Join(checkIDs("file", r.set.Files), checkIDs("descriptor table", r.set.FdTables), checkIDs("pipe", r.set.Pipes),
-		checkIDs("memory", r.set.Memories), checkIDs("socket", r.set.UnixSockets), checkIDs("pty", r.set.Ttys))
-}
-
-func checkIDs[R interface{ GetId() uint64 }](what string, records map[uint64]R) error {
-	for id, record := range records {
-		if record.GetId() != id || id == 0 {
-			return fmt.Errorf("%s %d says that it is %d", what, id, record.GetId())
-		}
-	}
-	return nil
 }
 
 // stage takes a descriptor of the maker that no process will have.

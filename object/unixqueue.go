@@ -51,6 +51,7 @@ func (u *unixRestore) finish(ctx context.Context) error {
 			return fmt.Errorf("socket %d: %w", id, err)
 		}
 	}
+	u.unhide(u.s)
 	return u.s.Run()
 }
 
@@ -115,7 +116,7 @@ func (u *unixRestore) fill(sock *dump.UnixSocket, box *postBox) error {
 		copy(box.mem, m.GetData())
 		dir := ""
 		if to != nil {
-			dir, _ = address(to)
+			dir, _ = u.target(to)
 		}
 		u.chdir(dir)
 		b := u.s.Room(2048 + 4*len(m.GetFiles()))
@@ -166,8 +167,8 @@ func (u *unixRestore) sender(sock *dump.UnixSocket, m *dump.Message) (fd int, to
 	}
 	fd = u.stage()
 	u.socket(unix.SOCK_DGRAM, fd)
-	if from := (&dump.UnixSocket{Name: m.GetFrom()}); len(m.GetFrom()) > 0 && u.hasPlace(from) {
-		u.bindAside(from, fd, func() {})
+	if from := (&dump.UnixSocket{Id: 1<<63 + uint64(fd), Name: m.GetFrom()}); len(m.GetFrom()) > 0 && u.hasPlace(from) {
+		u.bindAside(from, fd)
 	}
 	return fd, sock, true, nil
 }
@@ -199,7 +200,7 @@ func (u *unixRestore) send(b *remote.Batch, fd int, to *dump.UnixSocket, box *po
 	var name, controlAt remote.Address
 	var nameLen int
 	if to != nil {
-		_, path := address(to)
+		_, path := u.target(to)
 		name, nameLen = sockaddr(b, path)
 	}
 	if len(control) > 0 {

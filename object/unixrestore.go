@@ -19,13 +19,15 @@ type unixRestore struct {
 	*Files
 	s     *remote.Script
 	temps map[uint64]int // sockets that stand for a peer that is gone, by the UnixSocket that was connected to it
+	files map[uint64]int // the deleted socket files of listeners, opened with O_PATH
 
-	enlarged map[int]bool // sockets whose SO_SNDBUF is not theirs
+	enlarged map[int]bool      // sockets whose SO_SNDBUF is not theirs
+	hidden   map[uint64]string // where the files of UnixSockets are for the moment that have none
 }
 
 // restoreSockets makes the sockets. Nothing has been sent yet, nor anything ended: that is for [unixRestore.finish].
 func (r *Files) restoreSockets(s *remote.Script) (*unixRestore, error) {
-	u := &unixRestore{Files: r, s: s, temps: make(map[uint64]int), enlarged: make(map[int]bool)}
+	u := &unixRestore{Files: r, s: s, temps: make(map[uint64]int), files: make(map[uint64]int), enlarged: make(map[int]bool), hidden: make(map[uint64]string)}
 	for _, f := range r.set.Files {
 		if id := f.GetUnixSocket(); r.set.UnixSockets[id] != nil {
 			r.sockets[id] = r.fds[f.GetId()]
@@ -215,10 +217,9 @@ func (u *unixRestore) accept(server *dump.UnixSocket, fd int, client *dump.UnixS
 	} else {
 		l := u.stage() // its listener is gone: one for the moment
 		u.socket(server.GetType(), l)
-		u.bindAside(server, l, func() {
-			u.s.Call("listen", unix.SYS_LISTEN, l, 1)
-			u.connect(clientFD, server, server)
-		})
+		u.bindAside(server, l)
+		u.s.Call("listen", unix.SYS_LISTEN, l, 1)
+		u.connect(clientFD, server, server)
 		u.take(l, fd)
 		u.s.Call("close", unix.SYS_CLOSE, l)
 	}
@@ -288,6 +289,9 @@ func (u *unixRestore) as(uid, gid uint32, calls func(b *remote.Batch)) {
 // connect connects a socket to the one that is bound as target is. whose is the record that has the client's ids.
 func (u *unixRestore) connect(fd int, target, whose *dump.UnixSocket) {
 	dir, name := address(target)
+	if file, ok := u.files[target.GetId()]; ok {
+		dir, name = "", fmt.Appendf(nil, "/proc/self/fd/%d", file)
+	}
 	u.chdir(dir)
 	u.as(whose.GetPeerUid(), whose.GetPeerGid(), func(b *remote.Batch) {
 		at, n := sockaddr(b, name)
@@ -303,7 +307,7 @@ func (u *unixRestore) bind(sock *dump.UnixSocket, fd int) error {
 	}
 	if sock.GetBoundDeleted() {
 		if u.hasPlace(sock) {
-			u.bindAside(sock, fd, func() {})
+			u.bindAside(sock, fd, func() { u.keepFile(sock) })
 		}
 		return u.s.Run()
 	}
@@ -316,6 +320,9 @@ func (u *unixRestore) bind(sock *dump.UnixSocket, fd int) error {
 		return nil
 	}
 	file := ref.GetPath()
+	if !u.hasPlace(sock) {
+		return fmt.Errorf("the directory of %s is not there: %w", file, ErrChanged)
+	}
 	b := u.s.Room(len(file) + 1024)
 	st, found := space[unix.Stat_t](b)
 	there := b.Try("stat "+file, unix.SYS_NEWFSTATAT, unix.AT_FDCWD, b.String(file), st, unix.AT_SYMLINK_NOFOLLOW)
@@ -345,26 +352,45 @@ func (u *unixRestore) bindTo(sock *dump.UnixSocket, fd int) {
 	u.leave(dir)
 }
 
-// bindAside gives a socket a name whose file is deleted, and calls meanwhile while the file is there. What has that
-// path now keeps it.
-func (u *unixRestore) bindAside(sock *dump.UnixSocket, fd int, meanwhile func()) {
+// bindAside gives a socket a name whose file is deleted. Until all connections are made the file is there under another
+// name; what has its path now keeps it.
+func (u *unixRestore) bindAside(sock *dump.UnixSocket, fd int) {
 	dir, name := address(sock)
 	if name[0] == 0 {
 		u.bindTo(sock, fd)
-		meanwhile()
 		return
 	}
-	u.chdir(dir)
-	file, aside := string(name), string(name)+asideMark
-	b := u.s.Room(1024)
-	b.Try("rename "+file, unix.SYS_RENAMEAT2, unix.AT_FDCWD, b.String(file), unix.AT_FDCWD, b.String(aside), unix.RENAME_NOREPLACE)
-	at, n := sockaddr(b, name)
-	b.Call("bind "+printable(name), unix.SYS_BIND, fd, at, n)
-	meanwhile()
-	b = u.s.Room(1024)
-	b.Call("unlink "+file, unix.SYS_UNLINKAT, unix.AT_FDCWD, b.String(file), 0)
-	b.Try("rename "+aside, unix.SYS_RENAMEAT2, unix.AT_FDCWD, b.String(aside), unix.AT_FDCWD, b.String(file), unix.RENAME_NOREPLACE)
-	u.leave(dir)
+	file := string(name)
+	if !strings.HasPrefix(file, "/") {
+		file = path.Join(cmp.Or(dir, "/"), file)
+	}
+	aside, hidden := file+asideMark, path.Join(path.Dir(file), fmt.Sprintf("%s%d", asideMark, fd))
+	rename := func(from, to string) {
+		b := u.s.Room(len(from) + len(to) + 512)
+		b.Try("rename "+from, unix.SYS_RENAMEAT2, unix.AT_FDCWD, b.String(from), unix.AT_FDCWD, b.String(to), unix.RENAME_NOREPLACE)
+	}
+	rename(file, aside)
+	u.bindTo(sock, fd)
+	rename(file, hidden)
+	rename(aside, file)
+	u.hidden[sock.GetId()] = hidden
+}
+
+// unhide deletes the files of sockets whose files are deleted.
+func (u *unixRestore) unhide(s *remote.Script) {
+	for _, id := range sortedIDs(u.hidden) {
+		b := s.Room(len(u.hidden[id]) + 512)
+		b.Try("unlink "+u.hidden[id], unix.SYS_UNLINKAT, unix.AT_FDCWD, b.String(u.hidden[id]), 0)
+	}
+	clear(u.hidden)
+}
+
+// target returns how a socket is reached now: the directory to be in, "" for any, and the name to connect to.
+func (u *unixRestore) target(sock *dump.UnixSocket) (dir string, name []byte) {
+	if hidden, ok := u.hidden[sock.GetId()]; ok {
+		return path.Dir(hidden), []byte(path.Base(hidden))
+	}
+	return address(sock)
 }
 
 // hasPlace tells whether the directory in which a socket is to be bound is there.
@@ -377,13 +403,7 @@ func (u *unixRestore) hasPlace(sock *dump.UnixSocket) bool {
 	if strings.HasPrefix(string(name), "/") {
 		parent = path.Dir(string(name))
 	}
-	b := u.s.Room(len(parent) + 512)
-	there := b.Try("find directory "+parent, unix.SYS_FACCESSAT, unix.AT_FDCWD, b.String(parent), unix.F_OK)
-	if err := u.s.Run(); err != nil {
-		return false // stays an error of the script
-	}
-	_, err := b.Value(there)
-	return err == nil
+	return u.isPlace(u.s, parent)
 }
 
 func (u *unixRestore) chdir(dir string) {

@@ -3,6 +3,8 @@ package remote
 import (
 	"encoding/binary"
 	"fmt"
+	"sync/atomic"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,6 +18,7 @@ type Batch struct {
 	Spin uint32 // how often the stub looks for the next batch before it sleeps
 
 	page  *Page
+	about string // begins the names of calls
 	what  []string
 	floor int // data lies above
 	used  map[int]bool
@@ -70,7 +73,7 @@ func (b *Batch) add(what string, nr int, store uint32, args []any) Result {
 	for i, arg := range args {
 		b.argument(at+entryArgs+8*i, arg)
 	}
-	b.what = append(b.what, what)
+	b.what = append(b.what, b.about+what)
 	return Result{index}
 }
 
@@ -179,6 +182,15 @@ func (b *Batch) Value(r Result) (int64, error) {
 	return v, nil
 }
 
+// Reached tells whether a batch that was started has come to a call: all before it have been made.
+func (b *Batch) Reached(r Result) bool {
+	if r.index == 0 {
+		return true
+	}
+	at := headerSize + (r.index-1)*entrySize + entryResult
+	return atomic.LoadUint64((*uint64)(unsafe.Pointer(&b.page.mem[at]))) != ^uint64(unix.ECANCELED)+1
+}
+
 // Err returns the error of the call that ended the batch, or a mistake in its construction.
 func (b *Batch) Err() error {
 	if b.err != nil {
@@ -212,6 +224,6 @@ func (b *Batch) running() string {
 
 func (b *Batch) fail(format string, args ...any) {
 	if b.err == nil {
-		b.err = fmt.Errorf(format, args...)
+		b.err = fmt.Errorf(b.about+format, args...)
 	}
 }

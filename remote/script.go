@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"fmt"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,6 +14,7 @@ type Script struct {
 	page  *Page
 	pidfd int
 	batch *Batch
+	about string
 	err   error
 }
 
@@ -30,6 +32,12 @@ func (s *Script) Room(n int) *Batch {
 	return s.batch
 }
 
+// About says what the calls from here on are for: their errors begin with it.
+func (s *Script) About(format string, args ...any) {
+	s.about = fmt.Sprintf(format, args...) + ": "
+	s.batch.about = s.about
+}
+
 // Call adds a call without data.
 func (s *Script) Call(what string, nr int, args ...any) { s.Room(2*entrySize).Call(what, nr, args...) }
 
@@ -38,6 +46,7 @@ func (s *Script) flush() {
 		s.err = s.batch.Run(s.ctx, s.pidfd)
 	}
 	s.batch = s.page.Batch()
+	s.batch.about = s.about
 }
 
 // Run runs what is left and returns the first error of the whole script.

@@ -8,6 +8,8 @@ import (
 func stub()
 func stubAddress() uintptr
 
+var _ = stub // the assembler refers to it
+
 // stubEnd marks the end of the stub's code in the text segment.
 var stubEnd = []byte("vps!stub")
 

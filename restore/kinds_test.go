@@ -2,6 +2,7 @@ package restore_test
 
 import (
 	"embed"
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -11,6 +12,7 @@ import (
 
 	"vps/dump"
 	"vps/internal/testimage"
+	"vps/object"
 	"vps/snapshot"
 )
 
@@ -29,15 +31,38 @@ func kinds(t testing.TB) []string {
 	var names []string
 	for _, f := range files {
 		name := strings.TrimSuffix(filepath.Base(f), ".py")
-		if _, refused := refusals[name]; name != "kind" && !refused {
+		if name != "kind" && name != "refused" {
 			names = append(names, name)
 		}
 	}
 	return names
 }
 
-// refusals are programs that hold something of which no snapshot can be taken, and what the error says.
-var refusals = map[string][]string{}
+// refusals are what testdata/refused.py can hold, and what the error says of it.
+var refusals = map[string]string{
+	"inet":               "fd 3: TCP socket is not supported",
+	"udp":                "fd 3: UDP socket is not supported",
+	"netlink":            "fd 3: netlink socket is not supported",
+	"inotify":            "fd 3: inotify is not supported",
+	"pidfd":              "fd 3: pidfd is not supported",
+	"status":             "fd 3: process 2 file /proc/2/status is not supported",
+	"directory":          "deleted directory /tmp/kind/gone",
+	"unlinked":           "/tmp/kind/first",
+	"aio":                "aio ring",
+	"shm":                "System V shared memory is not supported",
+	"semaphores":         "System V semaphore set",
+	"messages":           "System V message queue",
+	"descriptors":        "a thread with descriptors of its own is not supported",
+	"mounted":            "mount /tmp/kind/mount (proc) is not supported",
+	"traced":             "being traced is not supported",
+	"uts namespace":      "its own uts namespace is not supported",
+	"mount namespace":    "its own mnt namespace is not supported",
+	"net namespace":      "its own net namespace is not supported",
+	"shared memory":      "pid 3 (python3): sharing memory (CLONE_VM) with pid 2 is not supported",
+	"shared descriptors": "sharing a descriptor table (CLONE_FILES) with pid 2 is not supported",
+	"shared directories": "sharing directories and umask (CLONE_FS) with pid 2 is not supported",
+	"shared handlers":    "sharing signal actions (CLONE_SIGHAND) with pid 2 is not supported",
+}
 
 // kindSite is a site whose image has Python and the programs.
 func kindSite(t testing.TB) *site {
@@ -58,7 +83,7 @@ func kindSite(t testing.TB) *site {
 }
 
 // begin starts an instance that runs a program, and waits until that is ready. The instance ends with the test.
-func (s *site) begin(t testing.TB, name string) {
+func (s *site) begin(t testing.TB, name, arg string) {
 	t.Helper()
 	s.t = t
 	dir := filepath.Join(s.root, "tmp/kind")
@@ -74,7 +99,8 @@ func (s *site) begin(t testing.TB, name string) {
 		}
 		s.end()
 	})
-	s.start("/bin/sh", "-c", "python3 -B /kind/"+name+".py 2>/tmp/kind/LOG || echo FAIL: exit $? >/tmp/kind/VERDICT; while :; do sleep 1; done")
+	const run = `python3 -B /kind/$0.py "$1" 2>/tmp/kind/LOG || echo FAIL: exit $? >/tmp/kind/VERDICT; while :; do sleep 1; done`
+	s.start("/bin/sh", "-c", run, name, arg)
 	s.read("tmp/kind/READY", lines(1))
 }
 
@@ -118,11 +144,11 @@ func TestKinds(t *testing.T) {
 	for _, name := range kinds(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Run("left alone", func(t *testing.T) {
-				s.begin(t, name)
+				s.begin(t, name, "")
 				s.verdict()
 			})
 			t.Run("goes on", func(t *testing.T) {
-				s.begin(t, name)
+				s.begin(t, name, "")
 				for range 2 {
 					if err := s.pass(); err != nil {
 						t.Fatal(err)
@@ -131,16 +157,33 @@ func TestKinds(t *testing.T) {
 				s.verdict()
 			})
 			t.Run("restored", func(t *testing.T) {
-				s.begin(t, name)
+				s.begin(t, name, "")
 				s.again()
 				s.verdict()
 			})
 			t.Run("restored twice", func(t *testing.T) {
-				s.begin(t, name)
+				s.begin(t, name, "")
 				s.again()
 				s.again()
 				s.verdict()
 			})
+		})
+	}
+}
+
+func TestKindsRefused(t *testing.T) {
+	s := kindSite(t)
+	for name, want := range refusals {
+		t.Run(name, func(t *testing.T) {
+			s.begin(t, "refused", name)
+			refused := errors.Join(snapshot.Probe(s.source())...)
+			if !errors.Is(refused, object.ErrUnsupported) || !strings.Contains(refused.Error(), want) {
+				t.Errorf("probe: %v, want ...%s", refused, want)
+			}
+			if err := s.pass(); !errors.Is(err, object.ErrUnsupported) {
+				t.Errorf("snapshot: %v", err)
+			}
+			s.verdict()
 		})
 	}
 }

@@ -25,6 +25,14 @@ func (r *restorer) furnish(ctx context.Context) error {
 }
 
 func (r *restorer) furnishAll(ctx context.Context) error {
+	for _, p := range r.procs {
+		if err := object.RestoreOOMScore(p.host, p.record); err != nil {
+			if !r.Force {
+				return p.nameOf(r.set, err)
+			}
+			r.Warn(err.Error())
+		}
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0) + 1)
 	for _, p := range r.procs {

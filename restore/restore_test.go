@@ -1,7 +1,9 @@
 package restore_test
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -85,6 +87,13 @@ func newSite(t testing.TB, opts ...testimage.Option) *site {
 // build makes the cell of an instance, with an arena as a restore wants it.
 func (s *site) build(spec cell.Spec) {
 	s.t.Helper()
+	if err := s.tryBuild(s.t.Context(), spec); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *site) tryBuild(ctx context.Context, spec cell.Spec) error {
+	s.t.Helper()
 	s.runs++
 	spec.Run = filepath.Join(s.dir, "run"+strconv.Itoa(s.runs))
 	if err := os.Mkdir(spec.Run, 0o711); err != nil {
@@ -94,16 +103,16 @@ func (s *site) build(spec cell.Spec) {
 	if s.group, err = s.hosts.Create(s.home, "web", firstUID); err != nil {
 		s.t.Fatal(err)
 	}
-	spec.ID, spec.Hostname, spec.Root, spec.Console = "web", "web", s.root, true
+	spec.ID, spec.Root, spec.Console = "web", s.root, true
+	spec.Hostname = cmp.Or(spec.Hostname, "web")
 	spec.UserNS = []remote.IDMap{{Inside: 0, Host: firstUID, Size: 65536}}
 	spec.Group, spec.Devices = s.group, s.devices
 	spec.Host = func(pid int) error { return s.hosts.Keepers(s.home, pid) }
-	if s.cell, err = cell.Build(s.t.Context(), spec); err != nil {
-		s.t.Fatal(err)
+	if s.cell, err = cell.Build(ctx, spec); err != nil {
+		return errors.Join(err, s.group.Remove(context.WithoutCancel(ctx)))
 	}
-	if s.mounts, err = object.MountPoints(s.cell.Init.PID); err != nil {
-		s.t.Fatal(err)
-	}
+	s.mounts, err = object.MountPoints(s.cell.Init.PID)
+	return err
 }
 
 func (s *site) start(args ...string) {
@@ -177,25 +186,34 @@ func (s *site) restore(path string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	spec := cell.Spec{Slots: 8 + plan.Slots, SlotSize: 256 << 10}
-	if spec.ArenaBase, err = plan.ArenaBase(uint64(spec.Slots*spec.SlotSize) + 4096); err != nil {
-		s.t.Fatal(err)
-	}
-	clocks := set.Instance.GetClocks()
-	spec.Monotonic, spec.Boottime = time.Duration(clocks.GetMonotonic()), time.Duration(clocks.GetBoottime())
-	s.build(spec)
-	first, _ := s.cell.FreeSlots()
-	err = plan.Into(s.t.Context(), restore.Target{
-		Arena: s.cell.Arena, Page: s.cell.Init.Page, PID: s.cell.Init.PID, PidFD: s.cell.Init.PidFD, FirstSlot: first,
-		Socket: s.cell.Socket, SocketFD: s.cell.SocketFD, Group: s.group, Console: s.cell.Console,
-		Filter: s.rights.Filter, Bound: s.rights.Capabilities, Warn: func(text string) { s.t.Log(text) },
-	})
-	if err != nil {
+	if err := s.into(s.t.Context(), plan, set); err != nil {
 		s.t.Fatal(err)
 	}
 	if err := s.group.Thaw(s.t.Context()); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// into restores by a plan, in a new cell.
+func (s *site) into(ctx context.Context, plan *restore.Plan, set *object.Set) error {
+	s.t.Helper()
+	spec := cell.Spec{Slots: 8 + plan.Slots, SlotSize: 256 << 10}
+	var err error
+	if spec.ArenaBase, err = plan.ArenaBase(uint64(spec.Slots*spec.SlotSize) + 4096); err != nil {
+		return err
+	}
+	clocks := set.Instance.GetClocks()
+	spec.Monotonic, spec.Boottime = time.Duration(clocks.GetMonotonic()), time.Duration(clocks.GetBoottime())
+	spec.Hostname = set.Instance.GetHostname()
+	if err := s.tryBuild(ctx, spec); err != nil {
+		return err
+	}
+	first, _ := s.cell.FreeSlots()
+	return plan.Into(ctx, restore.Target{
+		Arena: s.cell.Arena, Page: s.cell.Init.Page, PID: s.cell.Init.PID, PidFD: s.cell.Init.PidFD, FirstSlot: first,
+		Socket: s.cell.Socket, SocketFD: s.cell.SocketFD, Group: s.group, Console: s.cell.Console,
+		Filter: s.rights.Filter, Bound: s.rights.Capabilities, Warn: func(text string) { s.t.Log(text) },
+	})
 }
 
 // again takes a snapshot, ends the instance, and restores it.

@@ -200,10 +200,15 @@ func (r *restorer) managers() []*dump.Seccomp {
 	return []*dump.Seccomp{{Program: filterBytes(r.Filter)}}
 }
 
-// stop stops the threads of a process; one that makes its interrupted call, within that, or at its end.
+// stop stops the threads of a process; one that makes its interrupted call, within that, or at its end. It is left alone until it
+// comes to that call: each stop before only holds it up.
 func (r *restorer) stop(p *process) error {
 	for _, th := range p.threads {
-		for deadline := time.Now().Add(5 * time.Second); ; {
+		pause := 10 * time.Microsecond
+		for deadline := time.Now().Add(5 * time.Second); ; pause = min(2*pause, time.Millisecond) {
+			for th.waits && !th.batch.Reached(th.call) && !th.page.Done() && time.Now().Before(deadline) {
+				time.Sleep(pause)
+			}
 			if err := th.traced.Interrupt(); err != nil {
 				return err
 			}
@@ -226,6 +231,7 @@ func (r *restorer) stop(p *process) error {
 			if err := th.traced.Continue(); err != nil {
 				return err
 			}
+			time.Sleep(pause)
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -12,18 +13,23 @@ import (
 
 func (a *app) eventsCmd() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
-		Use:     "events",
-		Short:   "Print what happens to the instances",
-		Long:    "events prints a line for each change of an instance from now on, until it is interrupted.",
-		Example: "  vpsctl events\n  vpsctl events --json",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Use:               "events [ID...]",
+		Short:             "Print what happens to the instances",
+		Long:              "events prints a line for each change of these instances, or of all, from now on, until it is interrupted.",
+		Example:           "  vpsctl events\n  vpsctl events --json web",
+		ValidArgsFunction: a.complete(many),
+		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := a.context(cmd)
 			c, err := a.dial()
 			if err != nil {
 				return err
 			}
-			err = c.Events(ctx, func() {}, a.printEvent)
+			err = c.Events(ctx, func() {}, func(e instance.Event) error {
+				if len(args) > 0 && !slices.Contains(args, e.ID) {
+					return nil
+				}
+				return a.printEvent(e)
+			})
 			return uninterrupted(ctx, "events", err)
 		},
 	})

@@ -1,28 +1,49 @@
 package main
 
 import (
+	"cmp"
+	"context"
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
+
 	"github.com/spf13/cobra"
 
+	"vps/api"
 	"vps/config"
 	"vps/instance"
 )
 
 func (a *app) startCmd() *cobra.Command {
-	return &cobra.Command{
+	var all bool
+	cmd := &cobra.Command{
 		Use:   "start ID [CONFIG]",
 		Short: "Start an instance",
 		Long: "start runs instance ID: its init becomes pid 1 of a system of its own. Its configuration is the file CONFIG,\n" +
-			"else etc/vps_ID.conf of the host, else the one that it had last; see vps.conf(5).\n" +
-			"A start that fails undoes everything.",
-		Example:           "  vpsctl start web\n  vpsctl start web ./web.conf",
-		Args:              cobra.RangeArgs(1, 2),
+			"else etc/vps_ID.conf of the host, else the one that it had last; see vps.conf(5). With --all, every instance\n" +
+			"that has such a file and does not run is started, in their START_ORDER. A start that fails undoes everything.",
+		Example: "  vpsctl start web\n  vpsctl start web ./web.conf\n  vpsctl start --all",
+		Args: func(_ *cobra.Command, args []string) error {
+			switch {
+			case all && len(args) > 0:
+				return errors.New("either an ID or --all")
+			case !all && (len(args) < 1 || len(args) > 2):
+				return errors.New("which instance? give its ID, and its CONFIG if need be, or --all")
+			}
+			return nil
+		},
 		ValidArgsFunction: a.complete(1, instance.Dead, instance.Created),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, id := a.context(cmd), args[0]
+			ctx := a.context(cmd)
 			c, err := a.dial()
 			if err != nil {
 				return err
 			}
+			if all {
+				return a.startAll(ctx, c)
+			}
+			id := args[0]
 			var cfg *config.Config
 			if len(args) == 2 {
 				if cfg, err = loadConfig(id, args[1]); err != nil {
@@ -32,6 +53,51 @@ func (a *app) startCmd() *cobra.Command {
 			return fail(ctx, "start", id, c.Start(ctx, id, cfg))
 		},
 	}
+	cmd.Flags().BoolVar(&all, "all", false, "every instance with a configuration file that does not run")
+	return cmd
+}
+
+// startAll starts what has a configuration file and does not run, one after the other. A failure keeps no other one from
+// its turn.
+func (a *app) startAll(ctx context.Context, c client) error {
+	home, err := api.HomeAt(a.home)
+	if err != nil {
+		return err
+	}
+	list, err := c.List(ctx)
+	if err != nil {
+		return fail(ctx, "start", "--all", err)
+	}
+	there := make(map[string]bool)
+	for _, i := range list {
+		there[i.ID] = i.State != instance.Dead && i.State != instance.Created
+	}
+	files, err := filepath.Glob(filepath.Join(home.Etc, config.FileName("*")))
+	if err != nil {
+		return err
+	}
+	prefix, suffix, _ := strings.Cut(config.FileName("*"), "*")
+	order := make(map[string]int)
+	var ids []string
+	var errs []error
+	for _, file := range files {
+		id := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), prefix), suffix)
+		if there[id] {
+			continue
+		}
+		cfg, err := loadConfig(id, file)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		order[id] = cfg.StartOrder
+		ids = append(ids, id)
+	}
+	slices.SortStableFunc(ids, func(a, b string) int { return cmp.Compare(order[a], order[b]) })
+	for _, id := range ids {
+		errs = append(errs, fail(ctx, "start", id, c.Start(ctx, id, nil)))
+	}
+	return joined(errs)
 }
 
 // loadConfig reads a configuration for an instance, whose name overrides the one in the file.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -54,11 +55,30 @@ func (a *app) ending(verb, short, long string, f func(client, context.Context, s
 		Short: short,
 		Long: long + ", by the signal that this init knows for it (STOP_SIGNAL of vps.conf(5)).\n" +
 			"What is left after the timeout is killed.",
-		Example: fmt.Sprintf("  vpsctl %[1]s web\n  vpsctl %[1]s --timeout 5s web db\n  vpsctl %[1]s --all", verb),
+		Example: fmt.Sprintf("  vpsctl %[1]s web\n  vpsctl %[1]s --timeout 5 web db\n  vpsctl %[1]s --all", verb),
 	}, func(c client, ctx context.Context, id string) error { return f(c, ctx, id, timeout) })
-	cmd.Flags().DurationVar(&timeout, "timeout", 0, "`time` from the signal to SIGKILL (default STOP_TIMEOUT of vps.conf(5), else 30s)")
+	cmd.Flags().Var((*seconds)(&timeout), "timeout", "`time` from the signal to SIGKILL: seconds, or as 1m30s (default STOP_TIMEOUT of vps.conf(5))")
 	return cmd
 }
+
+// seconds is a flag's time: a number of seconds, or with units.
+type seconds time.Duration
+
+func (s *seconds) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	if n, e := strconv.ParseUint(text, 10, 31); e == nil {
+		d, err = time.Duration(n)*time.Second, nil
+	}
+	if err == nil && d <= 0 {
+		err = errors.New("it has to be more than 0")
+	}
+	*s = seconds(d)
+	return err
+}
+
+func (s *seconds) String() string { return "" }
+
+func (s *seconds) Type() string { return "time" }
 
 func (a *app) killCmd() *cobra.Command {
 	return &cobra.Command{
@@ -130,7 +150,7 @@ func (a *app) waitCmd() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
 		Use:               "wait ID",
 		Short:             "Wait until an instance is dead",
-		Long:              "wait waits until an instance is dead, and prints how its init ended.",
+		Long:              "wait waits until an instance is dead, prints how its init ended, and exits with init's status: 128 + N if signal N\nended it.",
 		Example:           "  vpsctl wait web\n  vpsctl wait --json web",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.complete(1),
@@ -145,9 +165,13 @@ func (a *app) waitCmd() *cobra.Command {
 				return fail(ctx, "wait", id, err)
 			}
 			if a.json {
-				return a.document("exit_status", status)
+				err = a.document("exit_status", status)
+			} else {
+				_, err = fmt.Fprintln(a.stdout, exit(&status))
 			}
-			_, err = fmt.Fprintln(a.stdout, exit(&status))
+			if err == nil && status.Code != 0 {
+				err = statusError(status.Code)
+			}
 			return err
 		},
 	})

@@ -25,7 +25,9 @@ def poll(ep):
 
 def items(ep):
     with open(f"/proc/self/fdinfo/{ep}") as f:
-        return sorted(" ".join(line.split(" pos:")[0].split()) for line in f if line.startswith("tfd:"))
+        fields = [line.split() for line in f if line.startswith("tfd:")]
+    # EPOLLERR and EPOLLHUP, which the kernel adds: one-shot items that have fired are without them, but cannot be made so.
+    return sorted((int(f[1]), int(f[3], 16) & ~0x18, f[5]) for f in fields)
 
 
 def test():

@@ -16,7 +16,8 @@ def offset(fd):
 
 
 def flags(fd):
-    return fcntl.fcntl(fd, fcntl.F_GETFL), fcntl.fcntl(fd, fcntl.F_GETFD)
+    """Flags of the description and of the descriptor. A deleted file may come back as one that never had a name."""
+    return fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_TMPFILE, fcntl.fcntl(fd, fcntl.F_GETFD)
 
 
 def entries():
@@ -26,7 +27,7 @@ def entries():
             table[int(name)] = os.readlink(f"/proc/self/fd/{name}")
         except FileNotFoundError:
             pass
-    return {fd: link for fd, link in table.items() if not link.endswith("/fd")}
+    return {fd: "deleted" if link.endswith("(deleted)") else link for fd, link in table.items() if not link.endswith("/fd")}
 
 
 def test():

@@ -112,6 +112,7 @@ def test():
     same("fifo by name", os.read(fifo, 100), b"by name")
     os.write(lost_w, b" one")
     same("deleted fifo", os.read(lost_r, 100), b"in the lost one")
+    check(not there("lost"), "the deleted fifo is back")
     os.write(down_w, b"late")
     until(lambda: length(up_r) >= len(b"<early ><early late>"), "the child's answer", 5)
     same("answers", os.read(up_r, 100), b"<early ><early late>")

@@ -61,6 +61,14 @@ def directory():
     return lambda: same("entries", os.listdir(fd), [])
 
 
+def unlinked():
+    os.mkdir(path("elsewhere"))
+    fd = os.open(path("first"), os.O_RDWR | os.O_CREAT)
+    os.link(path("first"), path("elsewhere/second"))
+    os.unlink(path("first"))
+    return lambda: same("inode", os.fstat(fd).st_ino, os.stat(path("elsewhere/second")).st_ino)
+
+
 def aio():
     context = ctypes.c_ulong()
     same("io_setup", call(SYS_IO_SETUP, 16, ctypes.byref(context)), 0)
@@ -138,6 +146,7 @@ def twins(flag):
         asleep(pid)
 
         def after():
+            same("word", word[:4], bytes(4))
             same("wake", call(202, address, 1, 1, 0, 0, 0), 1)
             join(pid, 5 << 8)
         return after
@@ -161,7 +170,7 @@ def traced():
     return after
 
 
-holds = {f.__name__: f for f in (inet, udp, netlink, inotify, pidfd, status, directory, aio, shm, semaphores, messages,
+holds = {f.__name__: f for f in (inet, udp, netlink, inotify, pidfd, status, directory, unlinked, aio, shm, semaphores, messages,
                                  descriptors, mounted, traced)}
 holds |= {"uts namespace": namespace(CLONE_NEWUTS), "mount namespace": namespace(CLONE_NEWNS), "net namespace": namespace(CLONE_NEWNET),
           "shared memory": twins(CLONE_VM), "shared descriptors": twins(CLONE_FILES), "shared directories": twins(0x200),
