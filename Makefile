@@ -43,6 +43,7 @@ install: build
 	for page in man/*.[1-9]; do install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
 	install -d $(DESTDIR)/etc/systemd/system
 	sed 's#/usr/local#$(PREFIX)#' contrib/systemd/vpsd.service >$(DESTDIR)/etc/systemd/system/vpsd.service
+	install -m 0644 contrib/systemd/vps-shutdown.service $(DESTDIR)/etc/systemd/system/
 
 clean:
 	rm -rf bin .cache

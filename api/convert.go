@@ -209,8 +209,20 @@ func configToWire(c *config.Config) *vpsv1.Configuration {
 	return &vpsv1.Configuration{Name: "configuration", Text: c.Text()}
 }
 
+func reportToWire(r instance.SnapshotReport) *vpsv1.SnapshotReport {
+	return &vpsv1.SnapshotReport{
+		Bytes: r.Bytes, FrozenNs: r.Frozen.Nanoseconds(), TotalNs: r.Total.Nanoseconds(),
+		Records: int32(r.Records), Processes: int32(r.Processes), Threads: int32(r.Threads),
+		Phases: each(r.Phases, func(p instance.Phase) *vpsv1.Phase { return &vpsv1.Phase{Name: p.Name, TookNs: p.Took.Nanoseconds()} }),
+	}
+}
+
 func reportFromWire(r *vpsv1.SnapshotReport) instance.SnapshotReport {
 	return instance.SnapshotReport{
-		Bytes: r.GetBytes(), Frozen: time.Duration(r.GetFrozenNs()), Total: time.Duration(r.GetTotalNs()), Records: int(r.GetRecords()),
+		Bytes: r.GetBytes(), Frozen: time.Duration(r.GetFrozenNs()), Total: time.Duration(r.GetTotalNs()),
+		Records: int(r.GetRecords()), Processes: int(r.GetProcesses()), Threads: int(r.GetThreads()),
+		Phases: each(r.GetPhases(), func(p *vpsv1.Phase) instance.Phase {
+			return instance.Phase{Name: p.GetName(), Took: time.Duration(p.GetTookNs())}
+		}),
 	}
 }

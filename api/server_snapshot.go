@@ -28,9 +28,7 @@ func (h handler) Snapshot(ctx context.Context, r *vpsv1.SnapshotRequest, out *co
 	if err != nil {
 		return err
 	}
-	return out.Send(&vpsv1.SnapshotResponse{Kind: &vpsv1.SnapshotResponse_Report{Report: &vpsv1.SnapshotReport{
-		Bytes: cost.Bytes, FrozenNs: cost.Frozen.Nanoseconds(), TotalNs: cost.Total.Nanoseconds(), Records: int32(cost.Records),
-	}}})
+	return out.Send(&vpsv1.SnapshotResponse{Kind: &vpsv1.SnapshotResponse_Report{Report: reportToWire(cost)}})
 }
 
 func (h handler) Restore(ctx context.Context, r *vpsv1.RestoreRequest, out *connect.ServerStream[vpsv1.Progress]) error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"testing"
 
@@ -240,6 +241,16 @@ func readRuns(t *testing.T, s *Snapshot, k Key) map[uint64]byte {
 	for run, err := range s.Pages(k) {
 		must(t, err)
 		takeRun(t, got, run.Range, run.Data)
+	}
+	parts := make(map[uint64]byte)
+	for _, part := range s.PagesInParts(k, 3) {
+		for run, err := range part {
+			must(t, err)
+			takeRun(t, parts, run.Range, run.Data)
+		}
+	}
+	if !maps.Equal(parts, got) {
+		t.Errorf("%s: in parts %d pages, in one %d, or others", k, len(parts), len(got))
 	}
 	return got
 }

@@ -118,8 +118,12 @@ func Spool(r io.Reader, dir string) (*SnapshotFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("spool snapshot: %w", err)
 	}
+	// Nothing is left of it, however we end.
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, errors.Join(fmt.Errorf("spool snapshot: %w", err), f.Close())
+	}
 	s, err := spool(f, r)
-	if err = errors.Join(err, os.Remove(f.Name())); err != nil {
+	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return s, nil

@@ -221,6 +221,9 @@ func (w *Writer) Close() error {
 	}})
 }
 
+// Records returns how many records the snapshot has, once Close has ended it.
+func (w *Writer) Records() int { return len(w.ledger.records) }
+
 // Abort ends the Writer without a trailer, so that no reader takes for whole what was written. After
 // Close or Abort it does nothing. It waits for a write that is under way.
 func (w *Writer) Abort() {

@@ -45,7 +45,7 @@ func (i *instance) snapshot(ctx context.Context, w io.Writer, opt SnapshotOption
 		after = Suspended
 	}
 	counter := &counter{Writer: w, progress: progress}
-	report, err := i.take(ctx, counter, after == Suspended)
+	report, records, err := i.take(ctx, counter, after == Suspended)
 	if err != nil {
 		return SnapshotReport{}, errors.Join(err, i.back(before))
 	}
@@ -60,7 +60,8 @@ func (i *instance) snapshot(ctx context.Context, w io.Writer, opt SnapshotOption
 		phases = append(phases, Phase(p))
 	}
 	return SnapshotReport{
-		Phases: phases, Bytes: counter.n, Frozen: report.Frozen, Total: time.Since(begin), Processes: report.Processes, Threads: report.Threads,
+		Bytes: counter.n, Frozen: report.Frozen, Total: time.Since(begin),
+		Records: records, Processes: report.Processes, Threads: report.Threads, Phases: phases,
 	}, err
 }
 
@@ -73,25 +74,26 @@ func (i *instance) back(before State) error {
 	return errors.Join(err, i.release(before, "undo"))
 }
 
-func (i *instance) take(ctx context.Context, w io.Writer, suspended bool) (snapshot.Report, error) {
+// take writes the snapshot, and tells how many records that has.
+func (i *instance) take(ctx context.Context, w io.Writer, suspended bool) (report snapshot.Report, records int, err error) {
 	src, err := i.source()
 	if err != nil {
-		return snapshot.Report{}, err
+		return report, 0, err
 	}
 	header, err := snapshot.Header(i.id)
 	if err != nil {
-		return snapshot.Report{}, err
+		return report, 0, err
 	}
 	out, err := dump.NewWriter(w, header, dump.Plain)
 	if err != nil {
-		return snapshot.Report{}, err
+		return report, 0, err
 	}
-	report, err := snapshot.Take(ctx, src, out, suspended)
-	if err != nil {
+	if report, err = snapshot.Take(ctx, src, out, suspended); err != nil {
 		out.Abort()
-		return report, err
+		return report, 0, err
 	}
-	return report, out.Close()
+	err = out.Close()
+	return report, out.Records(), err
 }
 
 // source is what a snapshot is taken of.

@@ -73,11 +73,7 @@ func (h *testHost) cleanUp() {
 			h.t.Error(err)
 		}
 	}
-	tree, key := h.tree, h.key
 	if err := h.Close(); err != nil {
-		h.t.Error(err)
-	}
-	if err := tree.RemoveHome(ctx, key); err != nil {
 		h.t.Error(err)
 	}
 }

@@ -118,7 +118,21 @@ func (h *Host) Close() error {
 	}
 	h.tasks.Wait()
 	h.hub.close()
-	return h.lock.Close()
+	var err error
+	if len(all) == 0 && h.tree != nil {
+		err = h.removeGroups()
+	}
+	return errors.Join(err, h.lock.Close())
+}
+
+// removeGroups removes the control groups of a home that has no instance, but not if a keeper is left.
+func (h *Host) removeGroups() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := h.tree.RemoveHome(ctx, h.key); err != nil && !errors.Is(err, unix.EBUSY) {
+		return err
+	}
+	return nil
 }
 
 // trim bounds the consoles' histories.

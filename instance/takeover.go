@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/cell"
+	"vps/suspend"
 )
 
 // takeOver makes the instances of an earlier daemon ours.
@@ -63,6 +64,9 @@ func (i *instance) attach(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := i.putBack(ctx); err != nil {
+		return err
+	}
 	i.host.log.Info("taken over", "instance", i.id, "state", i.rec.State)
 	return i.adopt(c, i.rec.State, "takeover")
 }
@@ -107,13 +111,22 @@ func (i *instance) takeBack(ctx context.Context) error {
 	if i.rec.Before == "" {
 		i.rec.Before = Running
 	}
-	if i.group != nil && i.rec.Before == Running {
-		if err := i.group.Thaw(ctx); err != nil {
-			return err
-		}
-	}
 	i.rec.State = i.rec.Before
 	return i.attach(ctx)
+}
+
+// putBack undoes what an earlier daemon did to the freezer without coming to write it down.
+func (i *instance) putBack(ctx context.Context) error {
+	frozen, err := i.group.Frozen()
+	switch {
+	case err != nil:
+		return err
+	case i.rec.State == Running:
+		return i.group.Thaw(ctx)
+	case i.rec.State == Suspended && !frozen:
+		return suspend.Suspend(ctx, i.group)
+	}
+	return nil
 }
 
 // killKeepers kills the keepers in this home's run directory that are no instance's.

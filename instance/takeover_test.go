@@ -21,10 +21,16 @@ func daemon(home string) {
 	ctx := context.Background()
 	h, err := Open(ctx, Options{Home: home})
 	fail(err)
+	if what := os.Getenv("VPS_TEST_RESTORE"); what != "" {
+		restoreOnly(ctx, h, what)
+	}
 	for {
 		var verb, id, path string
 		if _, err := fmt.Scanln(&verb, &id, &path); err == io.EOF {
 			time.Sleep(time.Hour)
+		}
+		if strings.Contains(verb, "@") {
+			fault(ctx, h, verb, id, path)
 		}
 		cfg, err := config.Load(path)
 		fail(err)

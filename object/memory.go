@@ -207,40 +207,30 @@ func (r *Files) makeAnonymous(ctx context.Context, s *remote.Script, m *dump.Mem
 	return nil
 }
 
-// makeDeleted makes a file that has no name any more: under its last name, if that is free, so that it shows as before.
+// makeDeleted makes a file that has no name any more, as near to where it was as there is a directory.
 func (r *Files) makeDeleted(s *remote.Script, m *dump.Memory, fd int) error {
 	if err := checkPath(m.GetName()); err != nil {
 		return err
 	}
-	b := s.Room(1024 + len(m.GetName()))
-	how := place(b, &unix.OpenHow{Flags: unix.O_RDWR | unix.O_CREAT | unix.O_EXCL, Mode: 0o600, Resolve: unix.RESOLVE_NO_MAGICLINKS})
-	made := b.Try("create", unix.SYS_OPENAT2, unix.AT_FDCWD, b.String(m.GetName()), how, unix.SizeofOpenHow)
-	if err := s.Run(); err != nil {
-		return err
+	dir, base := path.Dir(m.GetName()), path.Base(m.GetName())
+	for dir != "/" && !r.isPlace(s, dir) {
+		dir = path.Dir(dir)
 	}
-	if _, err := b.Value(made); err == nil {
-		b := s.Room(1024 + len(m.GetName()))
-		r.settle(b, fd)
-		b.Call("unlink "+m.GetName(), unix.SYS_UNLINKAT, unix.AT_FDCWD, b.String(m.GetName()), 0)
-		return nil
-	}
-	// The name is taken, or its directory is gone.
-	var last error
-	for dir := path.Dir(m.GetName()); ; dir = path.Dir(dir) {
+	if strings.HasPrefix(base, "#") { // so the kernel calls one that never had a name
 		b := s.Room(1024 + len(dir))
-		how := place(b, &unix.OpenHow{Flags: unix.O_RDWR | unix.O_TMPFILE, Mode: 0o600, Resolve: unix.RESOLVE_NO_MAGICLINKS})
-		made := b.Try("open a file without a name in "+dir, unix.SYS_OPENAT2, unix.AT_FDCWD, b.String(dir), how, unix.SizeofOpenHow)
+		made := b.Try("open a file without a name in "+dir, unix.SYS_OPENAT, unix.AT_FDCWD, b.String(dir), unix.O_RDWR|unix.O_TMPFILE, 0o600)
 		if err := s.Run(); err != nil {
 			return err
 		}
-		if _, last = b.Value(made); last == nil {
+		if _, err := b.Value(made); err == nil {
 			r.settle(s.Room(1024), fd)
 			return nil
 		}
-		if dir == "/" {
-			return fmt.Errorf("deleted file %s: %w", m.GetName(), last)
-		}
 	}
+	r.openAside(s, path.Join(dir, base), unix.O_RDWR, fd, func(b *remote.Batch, at remote.Address) {
+		b.Call("create "+m.GetName(), unix.SYS_MKNODAT, unix.AT_FDCWD, at, unix.S_IFREG|0o600, 0)
+	})
+	return nil
 }
 
 // restoreMemoryFile makes an open file description of a memfd or deleted file.

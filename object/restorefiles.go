@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -79,21 +80,22 @@ func (r *Files) restore(ctx context.Context) error {
 		}
 	}
 	for _, id := range sortedIDs(r.set.Pipes) {
+		s.About("pipe %d", id)
 		if err := r.restorePipe(s, r.set.Pipes[id]); err != nil {
-			return fmt.Errorf("pipe %d: %w", id, err)
+			return named(fmt.Sprintf("pipe %d", id), err)
 		}
 	}
 	if err := r.restoreTtys(s); err != nil {
 		return err
 	}
 	sockets, err := r.restoreSockets(s)
-	defer sockets.abandon(ctx)
 	if err != nil {
 		return err
 	}
 	for _, id := range sortedIDs(r.set.Files) {
+		s.About("file %d", id)
 		if err := r.restoreFile(s, r.set.Files[id]); err != nil {
-			return fmt.Errorf("file %d: %w", id, err)
+			return named(fmt.Sprintf("file %d", id), err)
 		}
 	}
 	if err := s.Run(); err != nil {
@@ -116,9 +118,18 @@ func (r *Files) restore(ctx context.Context) error {
 		return err
 	}
 	for _, id := range sortedIDs(r.set.Files) {
+		s.About("file %d", id)
 		r.setFlags(s, r.set.Files[id])
 	}
 	return s.Run()
+}
+
+// named says which object an error is about, unless it says so already: a script's calls do, see [remote.Script.About].
+func named(what string, err error) error {
+	if strings.HasPrefix(err.Error(), what+": ") {
+		return err
+	}
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // number decides which descriptors of the maker the open files get.
@@ -271,6 +282,7 @@ func (r *Files) SetOwners(ctx context.Context) error {
 	for _, id := range sortedIDs(r.set.Files) {
 		f := r.set.Files[id]
 		owner, fd := f.GetOwner(), r.fds[id]
+		s.About("file %d", id)
 		if owner != nil {
 			b := s.Room(512)
 			// Threads are not there yet, and whoever has ended never comes back.

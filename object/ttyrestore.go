@@ -62,6 +62,7 @@ func (r *Files) restoreTtys(s *remote.Script) error {
 		s.Call("close", unix.SYS_CLOSE, fd)
 	}
 	for _, id := range sortedIDs(r.set.Ttys) {
+		s.About("pty %d", r.set.Ttys[id].GetIndex())
 		r.setTty(s, r.set.Ttys[id])
 	}
 	return nil

@@ -1,16 +1,18 @@
 package object
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"os"
-	"path"
+	"strconv"
 	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/linux"
 )
 
 // socketDump is a Unix socket of which a descriptor has been found.
@@ -166,59 +168,76 @@ func (d *Descriptors) finishSocket(s *socketDump) error {
 	case s.diag.connected:
 		u.State = dump.UnixSocket_CONNECTED
 	}
+	fd, err := s.file.at.copy()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
 	if len(u.Name) > 0 && u.Name[0] != 0 {
-		if err := d.findSocketFile(s); err != nil {
+		if err := d.findSocketFile(s, fd); err != nil {
 			return err
 		}
 	}
 	if u.State == dump.UnixSocket_LISTENING || u.Type == unix.SOCK_STREAM && u.State == dump.UnixSocket_UNCONNECTED {
 		return nil
 	}
-	fd, err := s.file.at.copy()
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
 	return d.readQueue(u, fd)
 }
 
-// findSocketFile finds the file that a socket is bound to. Its name may be relative to any directory, and chrooted.
-func (d *Descriptors) findSocketFile(s *socketDump) error {
-	name := string(s.record.Name)
-	places := []string{"root"}
+// findSocketFile finds the file that a socket is bound to.
+func (d *Descriptors) findSocketFile(s *socketDump, fd int) error {
+	file, err := unix.IoctlRetInt(fd, linux.SIOCUNIXFILE)
+	if err != nil {
+		return fmt.Errorf("open the file of %s: %w", s.record.Name, err)
+	}
+	defer unix.Close(file)
+	var st unix.Stat_t
+	if err := unix.Fstat(file, &st); err != nil {
+		return fmt.Errorf("fstat %s: %w", s.record.Name, err)
+	}
+	if st.Nlink == 0 {
+		s.record.BoundDeleted = true
+		return nil
+	}
+	where, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(file))
+	if err != nil {
+		return err
+	}
+	ref, why, err := d.refer(where, &st, 0)
+	if err != nil {
+		return err
+	}
+	if why != "" || ref.GetDeleted() {
+		return s.file.at.refusal("socket "+where, cmp.Or(why, "bound to a name that is deleted, but has another"))
+	}
+	if d.leadsTo(string(s.record.Name), &st) {
+		ref.Path = string(s.record.Name)
+	}
+	s.record.Path = ref
+	s.record.Uid, s.record.Gid, err = d.owned(&st)
+	s.record.Mode = st.Mode & 0o7777
+	return err
+}
+
+// leadsTo tells whether a socket's own name is an absolute path to its file, perhaps through links.
+func (d *Descriptors) leadsTo(name string, st *unix.Stat_t) bool {
 	if !strings.HasPrefix(name, "/") {
-		places = []string{"cwd"}
+		return false
 	}
-	procs := d.procs
-	if p := s.file.at.proc; p != nil { // most probably it was this one
-		procs = append([]Proc{*p}, procs...)
+	root, err := unix.Open(fmt.Sprintf("/proc/%d/root", d.init), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
 	}
-	for _, p := range procs {
-		for _, place := range places {
-			link := fmt.Sprintf("/proc/%d/%s", p.Host, place)
-			dir, err := os.Readlink(link)
-			if err != nil {
-				continue
-			}
-			var st unix.Stat_t
-			if unix.Lstat(link+"/"+name, &st) != nil || uint32(st.Ino) != s.diag.fileIno || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
-				continue
-			}
-			ref, why, err := d.refer(path.Join(dir, name), &st, 0)
-			if err != nil {
-				return err
-			}
-			if why != "" {
-				continue
-			}
-			s.record.Path = ref
-			s.record.Uid, s.record.Gid, err = d.owned(&st)
-			s.record.Mode = st.Mode & 0o7777
-			return err
-		}
+	defer unix.Close(root)
+	fd, err := unix.Openat2(root, name, &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return false
 	}
-	s.record.BoundDeleted = true
-	return nil
+	defer unix.Close(fd)
+	var found unix.Stat_t
+	return unix.Fstat(fd, &found) == nil && found.Dev == st.Dev && found.Ino == st.Ino
 }
 
 // sockOption is a socket option that is restored when it is not what a new socket has.

@@ -37,8 +37,9 @@ func (u *unixRestore) finish(ctx context.Context) error {
 		}
 		defer unix.Munmap(box.mem)
 		for _, id := range ids {
+			u.s.About("queue of socket %d", id)
 			if err := u.fill(u.set.UnixSockets[id], box); err != nil {
-				return fmt.Errorf("queue of socket %d: %w", id, err)
+				return named(fmt.Sprintf("queue of socket %d", id), err)
 			}
 		}
 		u.s.Call("unmap messages", unix.SYS_MUNMAP, box.at, len(box.mem))
@@ -47,8 +48,9 @@ func (u *unixRestore) finish(ctx context.Context) error {
 		u.s.Call("close", unix.SYS_CLOSE, fd)
 	}
 	for _, id := range ids {
+		u.s.About("socket %d", id)
 		if err := u.finishSocket(u.set.UnixSockets[id]); err != nil {
-			return fmt.Errorf("socket %d: %w", id, err)
+			return named(fmt.Sprintf("socket %d", id), err)
 		}
 	}
 	u.unhide(u.s)

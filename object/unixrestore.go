@@ -19,7 +19,6 @@ type unixRestore struct {
 	*Files
 	s     *remote.Script
 	temps map[uint64]int // sockets that stand for a peer that is gone, by the UnixSocket that was connected to it
-	files map[uint64]int // the deleted socket files of listeners, opened with O_PATH
 
 	enlarged map[int]bool      // sockets whose SO_SNDBUF is not theirs
 	hidden   map[uint64]string // where the files of UnixSockets are for the moment that have none
@@ -27,7 +26,7 @@ type unixRestore struct {
 
 // restoreSockets makes the sockets. Nothing has been sent yet, nor anything ended: that is for [unixRestore.finish].
 func (r *Files) restoreSockets(s *remote.Script) (*unixRestore, error) {
-	u := &unixRestore{Files: r, s: s, temps: make(map[uint64]int), files: make(map[uint64]int), enlarged: make(map[int]bool), hidden: make(map[uint64]string)}
+	u := &unixRestore{Files: r, s: s, temps: make(map[uint64]int), enlarged: make(map[int]bool), hidden: make(map[uint64]string)}
 	for _, f := range r.set.Files {
 		if id := f.GetUnixSocket(); r.set.UnixSockets[id] != nil {
 			r.sockets[id] = r.fds[f.GetId()]
@@ -54,8 +53,9 @@ func (r *Files) restoreSockets(s *remote.Script) (*unixRestore, error) {
 			if pending[id] && sock.GetState() == dump.UnixSocket_CONNECTED {
 				continue // its listener's
 			}
+			s.About("socket %d", id)
 			if err := step(sock); err != nil {
-				return nil, fmt.Errorf("socket %d: %w", id, err)
+				return nil, named(fmt.Sprintf("socket %d", id), err)
 			}
 		}
 	}
@@ -288,10 +288,7 @@ func (u *unixRestore) as(uid, gid uint32, calls func(b *remote.Batch)) {
 
 // connect connects a socket to the one that is bound as target is. whose is the record that has the client's ids.
 func (u *unixRestore) connect(fd int, target, whose *dump.UnixSocket) {
-	dir, name := address(target)
-	if file, ok := u.files[target.GetId()]; ok {
-		dir, name = "", fmt.Appendf(nil, "/proc/self/fd/%d", file)
-	}
+	dir, name := u.target(target)
 	u.chdir(dir)
 	u.as(whose.GetPeerUid(), whose.GetPeerGid(), func(b *remote.Batch) {
 		at, n := sockaddr(b, name)
@@ -307,7 +304,7 @@ func (u *unixRestore) bind(sock *dump.UnixSocket, fd int) error {
 	}
 	if sock.GetBoundDeleted() {
 		if u.hasPlace(sock) {
-			u.bindAside(sock, fd, func() { u.keepFile(sock) })
+			u.bindAside(sock, fd)
 		}
 		return u.s.Run()
 	}

@@ -4,6 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
 
 	"vps/dump"
 	"vps/remote"
@@ -15,7 +19,15 @@ var zeros [16 * pageSize]byte
 // Fill writes the pages of the Mm record id into the memory of a process, by its pid here. The pages are mapped there,
 // writable, private and untouched. Pages that are zero are written only in the ranges backed, below which a file lies.
 func Fill(ctx context.Context, s *dump.Snapshot, id uint64, pid int, backed []dump.Range) error {
-	for run, err := range s.Pages(dump.Key{Type: dump.Type_TYPE_MM, ID: id}) {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, runs := range s.PagesInParts(dump.Key{Type: dump.Type_TYPE_MM, ID: id}, runtime.GOMAXPROCS(0)) {
+		g.Go(func() error { return fill(ctx, runs, pid, backed) })
+	}
+	return g.Wait()
+}
+
+func fill(ctx context.Context, runs iter.Seq2[dump.Run, error], pid int, backed []dump.Range) error {
+	for run, err := range runs {
 		if err != nil {
 			return fmt.Errorf("read pages: %w", err)
 		}

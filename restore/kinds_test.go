@@ -9,11 +9,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"vps/dump"
 	"vps/internal/testimage"
 	"vps/object"
 	"vps/snapshot"
+	"vps/suspend"
 )
 
 // programs hold state of one kind each and check it themselves: see testdata/kind.py.
@@ -40,7 +42,7 @@ func kinds(t testing.TB) []string {
 
 // refusals are what testdata/refused.py can hold, and what the error says of it.
 var refusals = map[string]string{
-	"inet":               "fd 3: TCP socket is not supported",
+	"inet":               "fd 4: TCP socket is not supported",
 	"udp":                "fd 3: UDP socket is not supported",
 	"netlink":            "fd 3: netlink socket is not supported",
 	"inotify":            "fd 3: inotify is not supported",
@@ -183,6 +185,41 @@ func TestKindsRefused(t *testing.T) {
 			if err := s.pass(); !errors.Is(err, object.ErrUnsupported) {
 				t.Errorf("snapshot: %v", err)
 			}
+			s.verdict()
+		})
+	}
+}
+
+// What passes between a snapshot and its restore did not pass for the instance.
+func TestKindsLater(t *testing.T) {
+	s := kindSite(t)
+	for _, name := range []string{"clocks", "sleep", "timerfd", "timers"} {
+		t.Run(name, func(t *testing.T) {
+			s.begin(t, name, "")
+			path := s.snapshot()
+			s.end()
+			time.Sleep(2 * time.Second)
+			s.restore(path)
+			s.verdict()
+		})
+	}
+}
+
+func TestKindsSuspended(t *testing.T) {
+	s := kindSite(t)
+	for _, name := range []string{"pipes", "sleep", "threads", "tree", "waits"} {
+		t.Run(name, func(t *testing.T) {
+			s.begin(t, name, "")
+			if err := suspend.Suspend(t.Context(), s.group); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.pass(); err != nil {
+				t.Fatal(err)
+			}
+			if frozen, err := s.group.Frozen(); err != nil || !frozen {
+				t.Errorf("suspended before the snapshot, now frozen=%v, %v", frozen, err)
+			}
+			s.again()
 			s.verdict()
 		})
 	}

@@ -77,6 +77,11 @@ func (t *taker) take() error {
 		}
 	}
 	t.clock.done("examine")
+	if t.in.Suspended {
+		if err := t.in.Freeze(t.ctx); err != nil {
+			return err
+		}
+	}
 	if err := t.write(); err != nil {
 		return err
 	}

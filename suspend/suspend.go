@@ -70,6 +70,10 @@ func Hold(ctx context.Context, g Group, leave func() (frozen bool), f func(*Inst
 	return nil
 }
 
+// Freeze lets the freezer take over already, for an instance that was suspended when it was found: should we die, it stays
+// so. No batch can run any more.
+func (in *Instance) Freeze(ctx context.Context) error { return in.group.Freeze(ctx) }
+
 // undo brings the freezer back to the state in which it was found.
 func undo(g Group, frozen bool) error {
 	if frozen {

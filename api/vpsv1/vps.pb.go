@@ -2142,6 +2142,9 @@ type SnapshotReport struct {
 	FrozenNs      int64                  `protobuf:"varint,2,opt,name=frozen_ns,json=frozenNs,proto3" json:"frozen_ns,omitempty"`
 	TotalNs       int64                  `protobuf:"varint,3,opt,name=total_ns,json=totalNs,proto3" json:"total_ns,omitempty"`
 	Records       int32                  `protobuf:"varint,4,opt,name=records,proto3" json:"records,omitempty"`
+	Processes     int32                  `protobuf:"varint,5,opt,name=processes,proto3" json:"processes,omitempty"`
+	Threads       int32                  `protobuf:"varint,6,opt,name=threads,proto3" json:"threads,omitempty"`
+	Phases        []*Phase               `protobuf:"bytes,7,rep,name=phases,proto3" json:"phases,omitempty"` // of the frozen time
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2204,6 +2207,79 @@ func (x *SnapshotReport) GetRecords() int32 {
 	return 0
 }
 
+func (x *SnapshotReport) GetProcesses() int32 {
+	if x != nil {
+		return x.Processes
+	}
+	return 0
+}
+
+func (x *SnapshotReport) GetThreads() int32 {
+	if x != nil {
+		return x.Threads
+	}
+	return 0
+}
+
+func (x *SnapshotReport) GetPhases() []*Phase {
+	if x != nil {
+		return x.Phases
+	}
+	return nil
+}
+
+type Phase struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	TookNs        int64                  `protobuf:"varint,2,opt,name=took_ns,json=tookNs,proto3" json:"took_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Phase) Reset() {
+	*x = Phase{}
+	mi := &file_api_vps_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Phase) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Phase) ProtoMessage() {}
+
+func (x *Phase) ProtoReflect() protoreflect.Message {
+	mi := &file_api_vps_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Phase.ProtoReflect.Descriptor instead.
+func (*Phase) Descriptor() ([]byte, []int) {
+	return file_api_vps_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Phase) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Phase) GetTookNs() int64 {
+	if x != nil {
+		return x.TookNs
+	}
+	return 0
+}
+
 type RestoreRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2217,7 +2293,7 @@ type RestoreRequest struct {
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_api_vps_proto_msgTypes[30]
+	mi := &file_api_vps_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2229,7 +2305,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[30]
+	mi := &file_api_vps_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2242,7 +2318,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{30}
+	return file_api_vps_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RestoreRequest) GetId() string {
@@ -2435,12 +2511,18 @@ const file_api_vps_proto_rawDesc = "" +
 	"\x10SnapshotResponse\x12.\n" +
 	"\bprogress\x18\x01 \x01(\v2\x10.vps.v1.ProgressH\x00R\bprogress\x120\n" +
 	"\x06report\x18\x02 \x01(\v2\x16.vps.v1.SnapshotReportH\x00R\x06reportB\x06\n" +
-	"\x04kind\"x\n" +
+	"\x04kind\"\xd7\x01\n" +
 	"\x0eSnapshotReport\x12\x14\n" +
 	"\x05bytes\x18\x01 \x01(\x03R\x05bytes\x12\x1b\n" +
 	"\tfrozen_ns\x18\x02 \x01(\x03R\bfrozenNs\x12\x19\n" +
 	"\btotal_ns\x18\x03 \x01(\x03R\atotalNs\x12\x18\n" +
-	"\arecords\x18\x04 \x01(\x05R\arecords\"\x8d\x01\n" +
+	"\arecords\x18\x04 \x01(\x05R\arecords\x12\x1c\n" +
+	"\tprocesses\x18\x05 \x01(\x05R\tprocesses\x12\x18\n" +
+	"\athreads\x18\x06 \x01(\x05R\athreads\x12%\n" +
+	"\x06phases\x18\a \x03(\v2\r.vps.v1.PhaseR\x06phases\"4\n" +
+	"\x05Phase\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
+	"\atook_ns\x18\x02 \x01(\x03R\x06tookNs\"\x8d\x01\n" +
 	"\x0eRestoreRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x0e\n" +
 	"\x02fd\x18\x02 \x01(\x05R\x02fd\x12\x16\n" +
@@ -2483,7 +2565,7 @@ func file_api_vps_proto_rawDescGZIP() []byte {
 	return file_api_vps_proto_rawDescData
 }
 
-var file_api_vps_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_api_vps_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_api_vps_proto_goTypes = []any{
 	(*Empty)(nil),             // 0: vps.v1.Empty
 	(*Target)(nil),            // 1: vps.v1.Target
@@ -2515,7 +2597,8 @@ var file_api_vps_proto_goTypes = []any{
 	(*SnapshotRequest)(nil),   // 27: vps.v1.SnapshotRequest
 	(*SnapshotResponse)(nil),  // 28: vps.v1.SnapshotResponse
 	(*SnapshotReport)(nil),    // 29: vps.v1.SnapshotReport
-	(*RestoreRequest)(nil),    // 30: vps.v1.RestoreRequest
+	(*Phase)(nil),             // 30: vps.v1.Phase
+	(*RestoreRequest)(nil),    // 31: vps.v1.RestoreRequest
 }
 var file_api_vps_proto_depIdxs = []int32{
 	3,  // 0: vps.v1.Instance.exit_status:type_name -> vps.v1.ExitStatus
@@ -2531,56 +2614,57 @@ var file_api_vps_proto_depIdxs = []int32{
 	19, // 10: vps.v1.ConsoleRequest.window:type_name -> vps.v1.Window
 	26, // 11: vps.v1.SnapshotResponse.progress:type_name -> vps.v1.Progress
 	29, // 12: vps.v1.SnapshotResponse.report:type_name -> vps.v1.SnapshotReport
-	12, // 13: vps.v1.RestoreRequest.config:type_name -> vps.v1.Configuration
-	0,  // 14: vps.v1.Host.Version:input_type -> vps.v1.Empty
-	0,  // 15: vps.v1.Host.List:input_type -> vps.v1.Empty
-	1,  // 16: vps.v1.Host.Show:input_type -> vps.v1.Target
-	1,  // 17: vps.v1.Host.Args:input_type -> vps.v1.Target
-	1,  // 18: vps.v1.Host.Processes:input_type -> vps.v1.Target
-	1,  // 19: vps.v1.Host.Check:input_type -> vps.v1.Target
-	13, // 20: vps.v1.Host.Create:input_type -> vps.v1.StartRequest
-	13, // 21: vps.v1.Host.Start:input_type -> vps.v1.StartRequest
-	14, // 22: vps.v1.Host.Stop:input_type -> vps.v1.StopRequest
-	14, // 23: vps.v1.Host.Restart:input_type -> vps.v1.StopRequest
-	1,  // 24: vps.v1.Host.Remove:input_type -> vps.v1.Target
-	15, // 25: vps.v1.Host.Kill:input_type -> vps.v1.KillRequest
-	1,  // 26: vps.v1.Host.Wait:input_type -> vps.v1.Target
-	1,  // 27: vps.v1.Host.Suspend:input_type -> vps.v1.Target
-	1,  // 28: vps.v1.Host.Resume:input_type -> vps.v1.Target
-	1,  // 29: vps.v1.Host.Abort:input_type -> vps.v1.Target
-	0,  // 30: vps.v1.Host.Events:input_type -> vps.v1.Empty
-	17, // 31: vps.v1.Host.Logs:input_type -> vps.v1.LogsRequest
-	20, // 32: vps.v1.Host.Exec:input_type -> vps.v1.ExecRequest
-	24, // 33: vps.v1.Host.Console:input_type -> vps.v1.ConsoleRequest
-	27, // 34: vps.v1.Host.Snapshot:input_type -> vps.v1.SnapshotRequest
-	30, // 35: vps.v1.Host.Restore:input_type -> vps.v1.RestoreRequest
-	2,  // 36: vps.v1.Host.Version:output_type -> vps.v1.VersionResponse
-	5,  // 37: vps.v1.Host.List:output_type -> vps.v1.ListResponse
-	4,  // 38: vps.v1.Host.Show:output_type -> vps.v1.Instance
-	7,  // 39: vps.v1.Host.Args:output_type -> vps.v1.Arguments
-	9,  // 40: vps.v1.Host.Processes:output_type -> vps.v1.ProcessesResponse
-	11, // 41: vps.v1.Host.Check:output_type -> vps.v1.CheckReport
-	0,  // 42: vps.v1.Host.Create:output_type -> vps.v1.Empty
-	0,  // 43: vps.v1.Host.Start:output_type -> vps.v1.Empty
-	0,  // 44: vps.v1.Host.Stop:output_type -> vps.v1.Empty
-	0,  // 45: vps.v1.Host.Restart:output_type -> vps.v1.Empty
-	0,  // 46: vps.v1.Host.Remove:output_type -> vps.v1.Empty
-	0,  // 47: vps.v1.Host.Kill:output_type -> vps.v1.Empty
-	3,  // 48: vps.v1.Host.Wait:output_type -> vps.v1.ExitStatus
-	0,  // 49: vps.v1.Host.Suspend:output_type -> vps.v1.Empty
-	0,  // 50: vps.v1.Host.Resume:output_type -> vps.v1.Empty
-	0,  // 51: vps.v1.Host.Abort:output_type -> vps.v1.Empty
-	16, // 52: vps.v1.Host.Events:output_type -> vps.v1.Event
-	18, // 53: vps.v1.Host.Logs:output_type -> vps.v1.LogsResponse
-	22, // 54: vps.v1.Host.Exec:output_type -> vps.v1.ExecResponse
-	25, // 55: vps.v1.Host.Console:output_type -> vps.v1.ConsoleResponse
-	28, // 56: vps.v1.Host.Snapshot:output_type -> vps.v1.SnapshotResponse
-	26, // 57: vps.v1.Host.Restore:output_type -> vps.v1.Progress
-	36, // [36:58] is the sub-list for method output_type
-	14, // [14:36] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	30, // 13: vps.v1.SnapshotReport.phases:type_name -> vps.v1.Phase
+	12, // 14: vps.v1.RestoreRequest.config:type_name -> vps.v1.Configuration
+	0,  // 15: vps.v1.Host.Version:input_type -> vps.v1.Empty
+	0,  // 16: vps.v1.Host.List:input_type -> vps.v1.Empty
+	1,  // 17: vps.v1.Host.Show:input_type -> vps.v1.Target
+	1,  // 18: vps.v1.Host.Args:input_type -> vps.v1.Target
+	1,  // 19: vps.v1.Host.Processes:input_type -> vps.v1.Target
+	1,  // 20: vps.v1.Host.Check:input_type -> vps.v1.Target
+	13, // 21: vps.v1.Host.Create:input_type -> vps.v1.StartRequest
+	13, // 22: vps.v1.Host.Start:input_type -> vps.v1.StartRequest
+	14, // 23: vps.v1.Host.Stop:input_type -> vps.v1.StopRequest
+	14, // 24: vps.v1.Host.Restart:input_type -> vps.v1.StopRequest
+	1,  // 25: vps.v1.Host.Remove:input_type -> vps.v1.Target
+	15, // 26: vps.v1.Host.Kill:input_type -> vps.v1.KillRequest
+	1,  // 27: vps.v1.Host.Wait:input_type -> vps.v1.Target
+	1,  // 28: vps.v1.Host.Suspend:input_type -> vps.v1.Target
+	1,  // 29: vps.v1.Host.Resume:input_type -> vps.v1.Target
+	1,  // 30: vps.v1.Host.Abort:input_type -> vps.v1.Target
+	0,  // 31: vps.v1.Host.Events:input_type -> vps.v1.Empty
+	17, // 32: vps.v1.Host.Logs:input_type -> vps.v1.LogsRequest
+	20, // 33: vps.v1.Host.Exec:input_type -> vps.v1.ExecRequest
+	24, // 34: vps.v1.Host.Console:input_type -> vps.v1.ConsoleRequest
+	27, // 35: vps.v1.Host.Snapshot:input_type -> vps.v1.SnapshotRequest
+	31, // 36: vps.v1.Host.Restore:input_type -> vps.v1.RestoreRequest
+	2,  // 37: vps.v1.Host.Version:output_type -> vps.v1.VersionResponse
+	5,  // 38: vps.v1.Host.List:output_type -> vps.v1.ListResponse
+	4,  // 39: vps.v1.Host.Show:output_type -> vps.v1.Instance
+	7,  // 40: vps.v1.Host.Args:output_type -> vps.v1.Arguments
+	9,  // 41: vps.v1.Host.Processes:output_type -> vps.v1.ProcessesResponse
+	11, // 42: vps.v1.Host.Check:output_type -> vps.v1.CheckReport
+	0,  // 43: vps.v1.Host.Create:output_type -> vps.v1.Empty
+	0,  // 44: vps.v1.Host.Start:output_type -> vps.v1.Empty
+	0,  // 45: vps.v1.Host.Stop:output_type -> vps.v1.Empty
+	0,  // 46: vps.v1.Host.Restart:output_type -> vps.v1.Empty
+	0,  // 47: vps.v1.Host.Remove:output_type -> vps.v1.Empty
+	0,  // 48: vps.v1.Host.Kill:output_type -> vps.v1.Empty
+	3,  // 49: vps.v1.Host.Wait:output_type -> vps.v1.ExitStatus
+	0,  // 50: vps.v1.Host.Suspend:output_type -> vps.v1.Empty
+	0,  // 51: vps.v1.Host.Resume:output_type -> vps.v1.Empty
+	0,  // 52: vps.v1.Host.Abort:output_type -> vps.v1.Empty
+	16, // 53: vps.v1.Host.Events:output_type -> vps.v1.Event
+	18, // 54: vps.v1.Host.Logs:output_type -> vps.v1.LogsResponse
+	22, // 55: vps.v1.Host.Exec:output_type -> vps.v1.ExecResponse
+	25, // 56: vps.v1.Host.Console:output_type -> vps.v1.ConsoleResponse
+	28, // 57: vps.v1.Host.Snapshot:output_type -> vps.v1.SnapshotResponse
+	26, // 58: vps.v1.Host.Restore:output_type -> vps.v1.Progress
+	37, // [37:59] is the sub-list for method output_type
+	15, // [15:37] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_api_vps_proto_init() }
@@ -2617,7 +2701,7 @@ func file_api_vps_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_vps_proto_rawDesc), len(file_api_vps_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   31,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

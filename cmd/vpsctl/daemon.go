@@ -34,6 +34,7 @@ type daemon struct {
 	home     string
 	launched bool // by a client
 	debug    bool
+	boot     bool     // the host has just come up
 	ready    *os.File // for the client that waits; nil if none does
 }
 
@@ -61,6 +62,7 @@ func daemonCmd() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&d.home, "home", os.Getenv("VPS_HOME"), "the host's `directory` (default $VPS_HOME)")
 	cmd.Flags().BoolVar(&d.launched, "launched", false, "started by a client")
+	cmd.Flags().BoolVar(&d.boot, "autostart", false, "start the instances with AUTOSTART")
 	cmd.Flags().BoolVar(&d.debug, "debug", false, "log every call")
 	cmd.Flags().Lookup("launched").Hidden = true
 	return cmd
@@ -88,6 +90,10 @@ func (d *daemon) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, host.Close()) }()
+	onPowerLoss(ctx, host, home, log, stop)
+	if d.boot {
+		go autostart(ctx, host, log)
+	}
 	return d.serve(ctx, home, api.Local(host), log)
 }
 

@@ -2,6 +2,8 @@ package inside
 
 import (
 	"bufio"
+	"encoding/binary"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -9,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"vps/remote"
 )
 
 // sigRTMIN is the first real-time signal that glibc leaves to programs, signal(7).
@@ -68,5 +72,24 @@ func Expects(pid int, sig syscall.Signal) bool {
 			return true
 		}
 	}
-	return false
+	return awaits(pid, sig)
+}
+
+// awaits tells whether the main thread of a process waits for a signal in sigtimedwait(2): meanwhile the kernel does
+// not show as blocked what it waits for (proc_pid_syscall(5)).
+func awaits(pid int, sig syscall.Signal) bool {
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "syscall"))
+	if err != nil {
+		return false
+	}
+	var nr int
+	var set uint64
+	if n, _ := fmt.Sscanf(string(text), "%d %v", &nr, &set); n != 2 || nr != unix.SYS_RT_SIGTIMEDWAIT {
+		return false
+	}
+	var mask [8]byte
+	if err := remote.ReadMemory(pid, set, mask[:]); err != nil {
+		return false
+	}
+	return binary.LittleEndian.Uint64(mask[:])&(1<<(sig-1)) != 0
 }

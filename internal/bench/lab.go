@@ -153,8 +153,9 @@ func (l *lab) versions() []string {
 		if err != nil {
 			text = "unknown"
 		}
+		name := filepath.Base(p.path)
 		first, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
-		list = append(list, filepath.Base(p.path)+": "+strings.ToLower(first))
+		list = append(list, name+": "+strings.Join(strings.Fields(strings.TrimPrefix(first, name+":")), " "))
 	}
 	return list
 }

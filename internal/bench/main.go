@@ -8,7 +8,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"regexp"
@@ -20,7 +19,7 @@ func main() {
 		os.Exit(boxMain(os.Args[2:]))
 	}
 	n := flag.Int("n", 10, "rounds that count; one more before them does not")
-	out := flag.String("o", "", "write the table to this file too, as Markdown")
+	out := flag.String("o", "", "put the table into this Markdown `file` too, in place of the one that an earlier run put there")
 	only := flag.String("run", "", "only the work whose name matches this regular expression")
 	ours := flag.String("vpsctl", "bin/vpsctl", "the program to measure; empty for the rivals alone")
 	flag.Parse()
@@ -60,19 +59,12 @@ func bench(ctx context.Context, rounds int, out, only, ours string) (err error) 
 		}
 		results = append(results, got...)
 	}
-	report := func(w io.Writer) error { return writeReport(w, l, rounds, results) }
-	if err := report(os.Stdout); err != nil || out == "" {
-		return err
+	text := report(l, rounds, results)
+	fmt.Print(text)
+	if out == "" {
+		return nil
 	}
-	f, err := os.Create(out)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := report(f); err != nil {
-		return err
-	}
-	return f.Close()
+	return putReport(out, text)
 }
 
 // warmMemory touches memory that the machine may never have used, and gives it back: the first touch costs

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -44,16 +45,33 @@ func (i *instance) remove() error {
 // cycle dumps the instance, ends it, and restores it; the snapshot file is removed. check looks whether what
 // came back is whole.
 func (i *instance) cycle(step string, check func() error) (sample, error) {
-	dump, err := i.run(i.vpsctl, "snapshot", "--stop", i.id, i.file)
+	text, dump, err := i.output(i.vpsctl, "snapshot", "--stop", "--json", i.id, i.file)
 	if err != nil {
 		return nil, err
 	}
 	defer os.Remove(i.file)
+	var report struct {
+		Snapshot struct {
+			Frozen time.Duration `json:"frozen_ns"`
+			Phases []struct {
+				Name string        `json:"name"`
+				Took time.Duration `json:"took_ns"`
+			} `json:"phases"`
+		} `json:"snapshot"`
+	}
+	if err := json.Unmarshal([]byte(text), &report); err != nil {
+		return nil, fmt.Errorf("report of the snapshot: %w", err)
+	}
 	restore, err := i.run(i.vpsctl, "restore", "--resume", "--config", i.config, i.id, i.file)
 	if err != nil {
 		return nil, err
 	}
-	return cycleSample(step, milliseconds(dump), milliseconds(restore)), check()
+	s := cycleSample(step, milliseconds(dump), milliseconds(restore))
+	s[step+": frozen, ms"] = milliseconds(report.Snapshot.Frozen)
+	for n, p := range report.Snapshot.Phases {
+		s[fmt.Sprintf("%s: frozen: %d. %s, ms", step, n+1, p.Name)] = milliseconds(p.Took)
+	}
+	return s, check()
 }
 
 func cycleSample(step string, dump, restore float64) sample {

@@ -1,9 +1,9 @@
 package main
 
 import (
-	"bytes"
+	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
 	"runtime"
 	"slices"
@@ -13,22 +13,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// writeReport writes the results as a Markdown page.
-func writeReport(w io.Writer, l *lab, rounds int, results []result) error {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "# Performance\n\n")
-	fmt.Fprintf(&b, "Written by `make bench`, %s: %s.\n", time.Now().UTC().Format(time.DateOnly), machine())
+// report makes a Markdown table of the results.
+func report(l *lab, rounds int, results []result) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s, %s.\n", time.Now().UTC().Format(time.DateOnly), machine())
 	for _, v := range l.versions() {
 		fmt.Fprintf(&b, "%s.\n", v)
 	}
-	fmt.Fprintf(&b, "min / median / max of %d rounds in which the contenders take turns, after one that does not count.\n", rounds)
-	fmt.Fprintf(&b, "Snapshots and images lie on tmpfs. Compare ratios only: absolute times differ threefold between days.\n\n")
+	fmt.Fprintf(&b, "min / median / max of %d rounds in which the contenders take turns, after one that does not count.\n\n", rounds)
 	fmt.Fprintf(&b, "| what | who | min / median / max | times ours | goal |\n|---|---|---|---|---|\n")
 	for _, r := range results {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", r.step, r.who, r.spread(), r.ratio(results), r.verdict(results))
 	}
-	_, err := w.Write(b.Bytes())
-	return err
+	return b.String()
+}
+
+// Lines between which a file has the report.
+const (
+	reportBegin = "<!-- make bench: begin -->\n"
+	reportEnd   = "<!-- make bench: end -->\n"
+)
+
+// putReport puts the report into a file, in place of the one that is there, or at the end.
+func putReport(path, text string) error {
+	page, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	before, rest, _ := strings.Cut(string(page), reportBegin)
+	_, after, _ := strings.Cut(rest, reportEnd)
+	return os.WriteFile(path, []byte(before+reportBegin+text+reportEnd+after), 0o644)
 }
 
 func (r result) spread() string {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -33,16 +35,36 @@ func TestReportRow(t *testing.T) {
 		{"w", "step, ms", us, []float64{4, 0.5, 5}, goal{}},
 		{"w", "step, ms", "runc", []float64{32, 20, 100, 44}, goal{}},
 	}
-	var b strings.Builder
-	if err := writeReport(&b, &lab{}, 4, results); err != nil {
-		t.Fatal(err)
-	}
+	text := report(&lab{}, 4, results)
 	for _, row := range []string{
 		"| step, ms | vpsctl | 0.50 / 4 / 5 | 1 |  |\n",
 		"| step, ms | runc | 20 / 38 / 100 | 9.5 |  |\n",
 	} {
-		if !strings.Contains(b.String(), row) {
-			t.Errorf("no row %q in\n%s", row, b.String())
+		if !strings.Contains(text, row) {
+			t.Errorf("no row %q in\n%s", row, text)
 		}
+	}
+}
+
+func TestReportIsReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "page.md")
+	if err := os.WriteFile(path, []byte("before\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"old\n", "new\n"} {
+		if err := putReport(path, text); err != nil {
+			t.Fatal(err)
+		}
+		page, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page.WriteString("after " + text)
+		page.Close()
+	}
+	got, err := os.ReadFile(path)
+	want := "before\n" + reportBegin + "new\n" + reportEnd + "after old\nafter new\n"
+	if err != nil || string(got) != want {
+		t.Errorf("%v, page %q, want %q", err, got, want)
 	}
 }
