@@ -2841,7 +2841,9 @@ type Memory struct {
 	Mode          uint32                 `protobuf:"varint,6,opt,name=mode,proto3" json:"mode,omitempty"`
 	Uid           uint32                 `protobuf:"varint,7,opt,name=uid,proto3" json:"uid,omitempty"`
 	Gid           uint32                 `protobuf:"varint,8,opt,name=gid,proto3" json:"gid,omitempty"`
-	Flags         uint32                 `protobuf:"varint,9,opt,name=flags,proto3" json:"flags,omitempty"` // MFD_
+	Flags         uint32                 `protobuf:"varint,9,opt,name=flags,proto3" json:"flags,omitempty"`  // MFD_
+	Mtime         int64                  `protobuf:"varint,10,opt,name=mtime,proto3" json:"mtime,omitempty"` // since the epoch; mtime and atime 0: not known
+	Atime         int64                  `protobuf:"varint,11,opt,name=atime,proto3" json:"atime,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2935,6 +2937,20 @@ func (x *Memory) GetGid() uint32 {
 func (x *Memory) GetFlags() uint32 {
 	if x != nil {
 		return x.Flags
+	}
+	return 0
+}
+
+func (x *Memory) GetMtime() int64 {
+	if x != nil {
+		return x.Mtime
+	}
+	return 0
+}
+
+func (x *Memory) GetAtime() int64 {
+	if x != nil {
+		return x.Atime
 	}
 	return 0
 }
@@ -3310,7 +3326,7 @@ type Lock struct {
 	Write         bool                   `protobuf:"varint,2,opt,name=write,proto3" json:"write,omitempty"`
 	Start         int64                  `protobuf:"varint,3,opt,name=start,proto3" json:"start,omitempty"`
 	Len           int64                  `protobuf:"varint,4,opt,name=len,proto3" json:"len,omitempty"` // 0: to the end
-	Pid           uint32                 `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"` // POSIX: its owner
+	Pid           uint32                 `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"` // POSIX: its owner; flock: who took it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4972,7 +4988,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\bwritable\x18\b \x01(\bR\bwritable\x12\x18\n" +
 	"\adeleted\x18\t \x01(\bR\adeleted\x12\x14\n" +
 	"\x05other\x18\n" +
-	" \x01(\tR\x05other\"\x84\x02\n" +
+	" \x01(\tR\x05other\"\xb0\x02\n" +
 	"\x06Memory\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12)\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x15.vps.dump.Memory.KindR\x04kind\x12\x12\n" +
@@ -4982,7 +4998,10 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x04mode\x18\x06 \x01(\rR\x04mode\x12\x10\n" +
 	"\x03uid\x18\a \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\b \x01(\rR\x03gid\x12\x14\n" +
-	"\x05flags\x18\t \x01(\rR\x05flags\"3\n" +
+	"\x05flags\x18\t \x01(\rR\x05flags\x12\x14\n" +
+	"\x05mtime\x18\n" +
+	" \x01(\x03R\x05mtime\x12\x14\n" +
+	"\x05atime\x18\v \x01(\x03R\x05atime\"3\n" +
 	"\x04Kind\x12\b\n" +
 	"\x04ANON\x10\x00\x12\t\n" +
 	"\x05MEMFD\x10\x01\x12\v\n" +

@@ -22,7 +22,7 @@ import (
 )
 
 // ticking is the line of an init that counts in /tmp/count.
-var ticking = initLine("i=0; while :; do i=\\$((i+1)); echo \\$i > /tmp/new; mv /tmp/new /tmp/count; sleep 0.01; done")
+var ticking = initLine("i=0; while :; do i=$((i+1)); echo $i > /tmp/new; mv /tmp/new /tmp/count; sleep 0.01; done")
 
 // count is how far a ticking instance has come; the root is looked at from outside.
 func (h *testHost) count() int {
@@ -565,8 +565,11 @@ func TestRestoreRefusals(t *testing.T) {
 		}
 	}
 	for verb, err := range map[string]error{
-		"snapshot": func() error { _, err := h.Snapshot(t.Context(), "none", io.Discard, SnapshotOptions{}, nil); return err }(),
-		"suspend":  h.Suspend(t.Context(), "none"), "resume": h.Resume(t.Context(), "none"), "abort": h.Abort(t.Context(), "none"),
+		"snapshot": func() error {
+			_, err := h.Snapshot(t.Context(), "none", io.Discard, SnapshotOptions{}, nil)
+			return err
+		}(),
+		"suspend": h.Suspend(t.Context(), "none"), "resume": h.Resume(t.Context(), "none"), "abort": h.Abort(t.Context(), "none"),
 	} {
 		if !errors.Is(err, ErrNotFound) || !strings.HasPrefix(err.Error(), verb+": ") || !strings.Contains(err.Error(), "none") {
 			t.Errorf("%s of nothing: %v", verb, err)

@@ -81,47 +81,57 @@ type watch struct {
 	item  *dump.EpollItem
 }
 
-// planWatches decides which table an epoll instance is filled in. The number under which a file is added is part of
-// what epoll knows it by: the best table is that in which most numbers still mean what they meant.
+// planWatches decides which table an epoll instance is filled in.
 func (r *Files) planWatches() error {
-	best := make(map[uint64]uint64) // epoll's File record to table
-	hits := make(map[uint64]int)
-	for _, id := range sortedIDs(r.set.FdTables) {
-		numbers := make(map[uint32]uint64)
-		for _, fd := range r.set.FdTables[id].GetFds() {
-			numbers[fd.GetFd()] = fd.GetFile()
-		}
-		seen := make(map[uint64]bool)
-		for _, fd := range r.set.FdTables[id].GetFds() {
-			epoll := r.set.Files[fd.GetFile()].GetEpoll()
-			if epoll == nil || seen[fd.GetFile()] {
-				continue
-			}
-			seen[fd.GetFile()] = true
-			n := 0
-			for _, item := range epoll.GetItems() {
-				if numbers[item.GetFd()] == item.GetFile() {
-					n++
-				}
-			}
-			if best[fd.GetFile()] == 0 || n > hits[fd.GetFile()] {
-				best[fd.GetFile()], hits[fd.GetFile()] = id, n
-			}
-		}
-	}
 	for _, id := range sortedIDs(r.set.Files) {
 		items := r.set.Files[id].GetEpoll().GetItems()
-		if len(items) > 0 && best[id] == 0 {
-			return fmt.Errorf("file %d: an epoll instance that is in no table: %w", id, ErrUnsupported)
+		if len(items) == 0 {
+			continue
+		}
+		table := r.tableFor(id, items)
+		if table == 0 {
+			return fmt.Errorf("file %d: an epoll instance, but there is no descriptor table: %w", id, ErrUnsupported)
 		}
 		for _, item := range items {
 			if _, ok := r.fds[item.GetFile()]; !ok {
 				return fmt.Errorf("file %d: epoll watches file %d, which is not there", id, item.GetFile())
 			}
-			r.watches[best[id]] = append(r.watches[best[id]], watch{id, item})
+			r.watches[table] = append(r.watches[table], watch{id, item})
 		}
 	}
 	return nil
+}
+
+// tableFor finds the best table for filling an epoll instance. The number under which a file is added is part of what epoll
+// knows it by: it is that in which most numbers still mean what they meant, of those that have the instance. One that is
+// on its way in a socket's queue may be in none.
+func (r *Files) tableFor(epoll uint64, items []*dump.EpollItem) uint64 {
+	best, most := uint64(0), -1
+	for _, id := range sortedIDs(r.set.FdTables) {
+		fds := r.set.FdTables[id].GetFds()
+		score := 0
+		for _, item := range items {
+			if own := descriptorOf(fds, item.GetFd()); own.GetFile() == item.GetFile() {
+				score++
+			}
+		}
+		if slices.ContainsFunc(fds, func(fd *dump.Fd) bool { return fd.GetFile() == epoll }) {
+			score += len(items) + 1
+		}
+		if score > most {
+			best, most = id, score
+		}
+	}
+	return best
+}
+
+// descriptorOf finds a number in a table, nil if it is not there.
+func descriptorOf(fds []*dump.Fd, number uint32) *dump.Fd {
+	at, ok := slices.BinarySearchFunc(fds, number, func(fd *dump.Fd, n uint32) int { return cmp.Compare(fd.GetFd(), n) })
+	if !ok {
+		return nil
+	}
+	return fds[at]
 }
 
 // watchAgain fills epoll instances in a process that has its own descriptors already, and still has the maker's.
@@ -167,10 +177,8 @@ func (r *Files) watchDisarmed(s *remote.Script, table *dump.FdTable, w watch) er
 
 func (r *Files) watch(s *remote.Script, table *dump.FdTable, w watch, operation int, events uint32) {
 	number := int(w.item.GetFd())
-	at, own := slices.BinarySearchFunc(table.GetFds(), w.item.GetFd(), func(fd *dump.Fd, n uint32) int {
-		return cmp.Compare(fd.GetFd(), n)
-	})
-	moved := !own || table.GetFds()[at].GetFile() != w.item.GetFile()
+	own := descriptorOf(table.GetFds(), w.item.GetFd())
+	moved := own.GetFile() != w.item.GetFile()
 	b := s.Room(512)
 	if moved {
 		b.Call("dup3", unix.SYS_DUP3, r.fds[w.item.GetFile()], number, 0)
@@ -179,7 +187,7 @@ func (r *Files) watch(s *remote.Script, table *dump.FdTable, w watch, operation 
 	binary.LittleEndian.PutUint32(event[:], events)
 	binary.LittleEndian.PutUint64(event[4:], w.item.GetData())
 	b.Call(fmt.Sprintf("epoll_ctl %d", number), unix.SYS_EPOLL_CTL, r.fds[w.epoll], operation, number, b.Data(event[:]))
-	if moved && own {
-		r.install(b, table.GetFds()[at])
+	if moved && own != nil {
+		r.install(b, own)
 	}
 }

@@ -40,23 +40,23 @@ func (d *Descriptors) lock(line string) (*dump.Lock, error) {
 	if len(f) != 8 {
 		return nil, fmt.Errorf("%d fields", len(f))
 	}
+	pid, err := strconv.Atoi(f[4])
+	if err != nil {
+		return nil, err
+	}
 	lock := &dump.Lock{Write: f[3] == "WRITE"}
 	switch f[1] {
 	case "FLOCK":
+		lock.Pid = uint32(d.inside(pid))
 		return lock, nil
 	case "POSIX":
 		lock.Kind = dump.Lock_POSIX
-		pid, err := strconv.Atoi(f[4])
-		if err != nil {
-			return nil, err
-		}
 		lock.Pid = uint32(d.inside(pid))
 	case "OFDLCK":
 		lock.Kind = dump.Lock_OFD
 	default:
 		return nil, fmt.Errorf("%s: %w", f[1], ErrUnsupported)
 	}
-	var err error
 	if lock.Start, err = strconv.ParseInt(f[6], 10, 64); err != nil {
 		return nil, err
 	}
@@ -68,19 +68,40 @@ func (d *Descriptors) lock(line string) (*dump.Lock, error) {
 	return lock, err
 }
 
-// restoreLocks takes the locks of an open file that belong to it, not to a process.
-func restoreLocks(s *remote.Script, fd int, locks []*dump.Lock) {
-	for _, lock := range locks {
-		b := s.Room(256)
-		switch lock.GetKind() {
-		case dump.Lock_FLOCK:
-			how := unix.LOCK_SH
-			if lock.GetWrite() {
-				how = unix.LOCK_EX
-			}
-			b.Call("flock", unix.SYS_FLOCK, fd, how|unix.LOCK_NB)
-		case dump.Lock_OFD:
-			b.Call("take file lock", unix.SYS_FCNTL, fd, unix.F_OFD_SETLK, flock(b, lock))
+// restoreLocks takes the locks of an open file, but for those that processes are to take. /proc/locks names who has taken a
+// lock, even one that belongs to the open file.
+func (r *Files) restoreLocks(s *remote.Script, f *dump.File) {
+	for _, lock := range f.GetLocks() {
+		taker := r.set.Processes[uint64(lock.GetPid())]
+		if lock.GetKind() == dump.Lock_POSIX || lock.GetKind() == dump.Lock_FLOCK && taker != nil && taker.GetState() != dump.Process_ZOMBIE {
+			r.locks[lock.GetPid()] = append(r.locks[lock.GetPid()], lockedFile{f.GetId(), lock})
+		} else {
+			takeLock(s, r.fds[f.GetId()], lock)
+		}
+	}
+}
+
+func takeLock(s *remote.Script, fd int, lock *dump.Lock) {
+	b := s.Room(256)
+	switch lock.GetKind() {
+	case dump.Lock_POSIX:
+		b.Call("take file lock", unix.SYS_FCNTL, fd, unix.F_SETLK, flock(b, lock))
+	case dump.Lock_OFD:
+		b.Call("take file lock", unix.SYS_FCNTL, fd, unix.F_OFD_SETLK, flock(b, lock))
+	case dump.Lock_FLOCK:
+		how := unix.LOCK_SH
+		if lock.GetWrite() {
+			how = unix.LOCK_EX
+		}
+		b.Call("flock", unix.SYS_FLOCK, fd, how|unix.LOCK_NB)
+	}
+}
+
+// takeFlocks lets a process, which still has the maker's descriptors, take the locks of open files that it took.
+func (r *Files) takeFlocks(s *remote.Script, pid uint32) {
+	for _, l := range r.locks[pid] {
+		if l.lock.GetKind() == dump.Lock_FLOCK {
+			takeLock(s, r.fds[l.file], l.lock)
 		}
 	}
 }
@@ -90,16 +111,15 @@ func restoreLocks(s *remote.Script, fd int, locks []*dump.Lock) {
 func (r *Files) takeLocks(s *remote.Script, pid uint32, table *dump.FdTable) {
 	for _, l := range r.locks[pid] {
 		for _, fd := range table.GetFds() {
-			if fd.GetFile() == l.file {
-				b := s.Room(256)
-				b.Call("take file lock", unix.SYS_FCNTL, fd.GetFd(), unix.F_SETLK, flock(b, l.lock))
+			if fd.GetFile() == l.file && l.lock.GetKind() == dump.Lock_POSIX {
+				takeLock(s, int(fd.GetFd()), l.lock)
 				break
 			}
 		}
 	}
 }
 
-// lockedFile is a lock that belongs to a process.
+// lockedFile is a lock that a process takes.
 type lockedFile struct {
 	file uint64
 	lock *dump.Lock

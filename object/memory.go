@@ -56,6 +56,12 @@ func (d *Descriptors) memory(f *os.File, name string, st *unix.Stat_t) (uint64, 
 	default:
 		m.Kind, m.Name = dump.Memory_DELETED, name
 	}
+	if m.Kind != dump.Memory_ANON {
+		if _, err := unix.FcntlInt(f.Fd(), unix.F_SETFL, unix.O_NOATIME); err != nil {
+			return 0, fmt.Errorf("keep access time of %s: %w", name, err)
+		}
+		m.Mtime, m.Atime = st.Mtim.Nano(), st.Atim.Nano()
+	}
 	if err := d.sink.Put(id, m); err != nil {
 		return 0, err
 	}
@@ -134,6 +140,11 @@ func (r *Files) restoreMemory(ctx context.Context, s *remote.Script, m *dump.Mem
 	defer f.Close()
 	if err := r.content.Fill(m.GetId(), f); err != nil {
 		return fmt.Errorf("fill %s: %w", m.GetName(), err)
+	}
+	if m.GetMtime() != 0 || m.GetAtime() != 0 {
+		times := [2]unix.Timespec{unix.NsecToTimespec(m.GetAtime()), unix.NsecToTimespec(m.GetMtime())}
+		b := s.Room(512)
+		b.Call("set times of "+m.GetName(), unix.SYS_UTIMENSAT, fd, 0, place(b, &times), 0)
 	}
 	return r.seal(m, f)
 }

@@ -186,7 +186,7 @@ func (r *Files) number(ctx context.Context) error {
 	for _, id := range sortedIDs(r.set.Files) {
 		r.fds[id] = r.stage()
 	}
-	need := uint64(r.next + len(r.set.Memories) + 2*len(r.set.Pipes) + 2*len(r.set.Ttys) + 2*len(r.set.UnixSockets))
+	need := uint64(r.next + len(r.set.Memories) + 2*len(r.set.Pipes) + 2*len(r.set.Ttys) + 4*len(r.set.UnixSockets) + 3)
 	if need > allowed {
 		return fmt.Errorf("%d descriptors are needed, the limit (RLIMIT_NOFILE) is %d", need, allowed)
 	}
@@ -258,12 +258,7 @@ func (r *Files) setFlags(s *remote.Script, f *dump.File) {
 	const settable = unix.O_APPEND | unix.O_NONBLOCK | unix.O_NOATIME | unix.O_DIRECT
 	fd := r.fds[f.GetId()]
 	s.Call("set file flags", unix.SYS_FCNTL, fd, unix.F_SETFL, f.GetFlags()&settable)
-	restoreLocks(s, fd, f.GetLocks())
-	for _, lock := range f.GetLocks() {
-		if lock.GetKind() == dump.Lock_POSIX {
-			r.locks[lock.GetPid()] = append(r.locks[lock.GetPid()], lockedFile{f.GetId(), lock})
-		}
-	}
+	r.restoreLocks(s, f)
 }
 
 // FD returns the maker's descriptor of a File record; it goes when [Files.Install] runs.
@@ -305,6 +300,7 @@ func (r *Files) Install(s *remote.Script, pid uint32, table *dump.FdTable) error
 		}
 		r.install(s.Room(128), fd)
 	}
+	r.takeFlocks(s, pid)
 	if err := r.watchAgain(s, table); err != nil {
 		return err
 	}

@@ -15,14 +15,26 @@ func inNamespace(pid int, name string, kind int, f func() error) error {
 		return err
 	}
 	defer ns.Close()
+	return onSpareThread(func() error {
+		if err := unix.Setns(int(ns.Fd()), kind); err != nil {
+			return fmt.Errorf("enter %s namespace of process %d: %w", name, pid, err)
+		}
+		return f()
+	})
+}
+
+// onSpareThread runs f on an OS thread that ends with it. The main thread, which /proc/self stands for, cannot be ended:
+// it waits while another one does the work.
+func onSpareThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the runtime ends the thread with the goroutine
-		if err := unix.Setns(int(ns.Fd()), kind); err != nil {
-			done <- fmt.Errorf("enter %s namespace of process %d: %w", name, pid, err)
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			defer runtime.UnlockOSThread()
+			done <- onSpareThread(f)
 			return
 		}
-		done <- f()
+		done <- f() // never unlocked: the runtime ends the thread with the goroutine
 	}()
 	return <-done
 }

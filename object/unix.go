@@ -93,13 +93,8 @@ func (d *Descriptors) finishSockets() error {
 		return fmt.Errorf("list Unix sockets: %w", err)
 	}
 	byInode := make(map[uint64]*unixDiag)
-	waiting := make(map[string]uint32) // bytes in connections that nobody has accepted, by the listener's name
 	for _, diag := range all {
-		if diag.ino != 0 {
-			byInode[diag.ino] = diag
-		} else {
-			waiting[string(diag.name)] += diag.received
-		}
+		byInode[diag.ino] = diag
 	}
 	for more := true; more; { // queues hold descriptors of further sockets
 		more = false
@@ -121,10 +116,17 @@ func (d *Descriptors) finishSockets() error {
 		if s.record.State != dump.UnixSocket_LISTENING {
 			continue
 		}
-		if n := waiting[string(s.diag.name)]; n != 0 && len(s.diag.pending) > 0 {
-			return fmt.Errorf("%w: %w", ErrBusy, s.file.at.refusal(s.file.link, fmt.Sprintf("a connection that is not accepted yet carries %d bytes", n)))
-		}
 		for _, ino := range s.diag.pending {
+			// What a client has sent can be read only from the other end, which nobody has before it is accepted.
+			why := ""
+			if client := byInode[ino]; client == nil {
+				why = "a connection that is not accepted yet may carry data: its client is gone"
+			} else if client.sent != 0 {
+				why = "a connection that is not accepted yet carries data"
+			}
+			if why != "" {
+				return fmt.Errorf("%w: %w", ErrBusy, s.file.at.refusal("listening socket "+printable(s.diag.name), why))
+			}
 			if d.sockets[ino] == nil {
 				ino = 0 // gone, or not of the instance
 			}
@@ -134,6 +136,11 @@ func (d *Descriptors) finishSockets() error {
 	}
 	for _, s := range sorted(d.sockets) {
 		d.findPeer(s, pending)
+	}
+	for _, s := range sorted(d.sockets) {
+		if err := d.refuseNameless(s); err != nil {
+			return err
+		}
 		if err := d.sink.Put(s.record.Id, s.record); err != nil {
 			return err
 		}
@@ -154,6 +161,22 @@ func (d *Descriptors) findPeer(s *socketDump, pending map[uint64]bool) {
 	case !pending[s.record.Id]:
 		s.record.PeerClosed = true
 	}
+}
+
+// refuseNameless refuses datagram sockets that nobody could connect to, or send to, by a name.
+func (d *Descriptors) refuseNameless(s *socketDump) error {
+	var peer *dump.UnixSocket
+	if p := d.sockets[s.record.Peer]; p != nil {
+		peer = p.record
+	}
+	switch {
+	case s.record.Type != unix.SOCK_DGRAM || paired(s.record, peer):
+	case peer != nil && len(peer.Name) == 0:
+		return s.file.at.refusal(s.file.link, "connected to a socket without a name that has another peer")
+	case len(s.record.Name) == 0 && len(s.record.Queue) > 0:
+		return s.file.at.refusal(s.file.link, "holds messages of others than its peer, but has no name")
+	}
+	return nil
 }
 
 // finishSocket fills in what the kernel tells of a socket, and its queue.
@@ -178,7 +201,7 @@ func (d *Descriptors) finishSocket(s *socketDump) error {
 			return err
 		}
 	}
-	if u.State == dump.UnixSocket_LISTENING || u.Type == unix.SOCK_STREAM && u.State == dump.UnixSocket_UNCONNECTED {
+	if u.State == dump.UnixSocket_LISTENING || u.Type != unix.SOCK_DGRAM && u.State == dump.UnixSocket_UNCONNECTED {
 		return nil
 	}
 	return d.readQueue(u, fd)
@@ -214,6 +237,9 @@ func (d *Descriptors) findSocketFile(s *socketDump, fd int) error {
 		ref.Path = string(s.record.Name)
 	}
 	s.record.Path = ref
+	if _, err := spotOf(s.record); err != nil {
+		return s.file.at.refusal("socket "+where, err.Error())
+	}
 	s.record.Uid, s.record.Gid, err = d.owned(&st)
 	s.record.Mode = st.Mode & 0o7777
 	return err

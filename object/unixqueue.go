@@ -53,7 +53,6 @@ func (u *unixRestore) finish(ctx context.Context) error {
 			return named(fmt.Sprintf("socket %d", id), err)
 		}
 	}
-	u.unhide(u.s)
 	return u.s.Run()
 }
 
@@ -116,13 +115,14 @@ func (u *unixRestore) fill(sock *dump.UnixSocket, box *postBox) error {
 			u.enlarged[fd] = true
 		}
 		copy(box.mem, m.GetData())
-		dir := ""
+		var at spot
+		var name []byte
 		if to != nil {
-			dir, _ = u.target(to)
+			at, name = u.target(to)
 		}
-		u.chdir(dir)
+		u.enter(at)
 		b := u.s.Room(2048 + 4*len(m.GetFiles()))
-		result := u.send(b, fd, to, box, m)
+		result := u.send(b, fd, name, box, m)
 		if err := u.s.Run(); err != nil {
 			return err
 		}
@@ -131,7 +131,7 @@ func (u *unixRestore) fill(sock *dump.UnixSocket, box *postBox) error {
 		} else if int(n) != len(m.GetData()) {
 			return fmt.Errorf("send %d bytes: %w", len(m.GetData()), io.ErrShortWrite)
 		}
-		u.leave(dir)
+		u.leave(at)
 		if temporary {
 			u.s.Call("close", unix.SYS_CLOSE, fd)
 			delete(u.enlarged, fd)
@@ -157,26 +157,26 @@ func (u *unixRestore) sender(sock *dump.UnixSocket, m *dump.Message) (fd int, to
 	if len(sock.GetName()) == 0 {
 		return -1, nil, false, fmt.Errorf("a message for a socket without a name: %w", ErrUnsupported)
 	}
-	if len(m.GetFrom()) == 0 {
-		if fd, ok := u.sockets[sock.GetPeer()]; ok {
-			return fd, sock, false, nil
-		}
+	if fd, ok := u.sockets[sock.GetPeer()]; ok && len(m.GetFrom()) == 0 && len(u.set.UnixSockets[sock.GetPeer()].GetName()) == 0 {
+		return fd, sock, false, nil
 	}
 	for id, other := range u.set.UnixSockets {
 		if len(m.GetFrom()) > 0 && other.GetType() == unix.SOCK_DGRAM && string(other.GetName()) == string(m.GetFrom()) {
 			return u.sockets[id], sock, false, nil
 		}
 	}
-	fd = u.stage()
-	u.socket(unix.SOCK_DGRAM, fd)
-	if from := (&dump.UnixSocket{Id: 1<<63 + uint64(fd), Name: m.GetFrom()}); len(m.GetFrom()) > 0 && u.hasPlace(from) {
-		u.bindAside(from, fd)
+	if u.spare == 0 {
+		u.spare = u.stage()
 	}
-	return fd, sock, true, nil
+	u.socket(unix.SOCK_DGRAM, u.spare)
+	if len(m.GetFrom()) > 0 {
+		u.bindAside(m.GetFrom(), u.spare, 0)
+	}
+	return u.spare, sock, true, nil
 }
 
 // send adds the sendmsg(2) of the message in the box.
-func (u *unixRestore) send(b *remote.Batch, fd int, to *dump.UnixSocket, box *postBox, m *dump.Message) remote.Result {
+func (u *unixRestore) send(b *remote.Batch, fd int, to []byte, box *postBox, m *dump.Message) remote.Result {
 	var control []byte
 	add := func(kind int, data []byte) { // struct cmsghdr
 		control = binary.LittleEndian.AppendUint64(control, uint64(16+len(data)))
@@ -200,10 +200,9 @@ func (u *unixRestore) send(b *remote.Batch, fd int, to *dump.UnixSocket, box *po
 		add(unix.SCM_CREDENTIALS, creds)
 	}
 	var name, controlAt remote.Address
-	var nameLen int
-	if to != nil {
-		_, path := u.target(to)
-		name, nameLen = sockaddr(b, path)
+	nameLen := 0
+	if len(to) > 0 {
+		name, nameLen = sockaddr(b, to)
 	}
 	if len(control) > 0 {
 		controlAt = b.Data(control)

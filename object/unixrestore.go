@@ -1,11 +1,8 @@
 package object
 
 import (
-	"cmp"
-	"errors"
 	"fmt"
 	"path"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -20,13 +17,15 @@ type unixRestore struct {
 	s     *remote.Script
 	temps map[uint64]int // sockets that stand for a peer that is gone, by the UnixSocket that was connected to it
 
-	enlarged map[int]bool      // sockets whose SO_SNDBUF is not theirs
-	hidden   map[uint64]string // where the files of UnixSockets are for the moment that have none
+	enlarged map[int]bool   // sockets whose SO_SNDBUF is not theirs
+	deleted  map[uint64]int // the files of UnixSockets whose files are deleted, open with O_PATH
+
+	root, scratch, spare int // descriptors of the maker, 0 for none yet: see keepRoot, openScratch, sender
 }
 
 // restoreSockets makes the sockets. Nothing has been sent yet, nor anything ended: that is for [unixRestore.finish].
 func (r *Files) restoreSockets(s *remote.Script) (*unixRestore, error) {
-	u := &unixRestore{Files: r, s: s, temps: make(map[uint64]int), enlarged: make(map[int]bool), hidden: make(map[uint64]string)}
+	u := &unixRestore{Files: r, s: s, temps: make(map[uint64]int), enlarged: make(map[int]bool), deleted: make(map[uint64]int)}
 	for _, f := range r.set.Files {
 		if id := f.GetUnixSocket(); r.set.UnixSockets[id] != nil {
 			r.sockets[id] = r.fds[f.GetId()]
@@ -69,20 +68,12 @@ func (r *Files) checkSocket(u *dump.UnixSocket) error {
 	default:
 		return fmt.Errorf("type %d is not valid", u.GetType())
 	}
-	if len(u.GetName()) > maxSocketName {
-		return fmt.Errorf("name of %d bytes is not valid", len(u.GetName()))
-	}
-	if ref := u.GetPath(); ref != nil {
-		if err := checkPath(ref.GetPath()); err != nil {
-			return err
-		}
-	}
-	if len(u.GetName()) == 0 && (u.GetPath() != nil || u.GetState() == dump.UnixSocket_LISTENING) {
-		return errors.New("a file or a listener without a name")
+	if err := checkName(u); err != nil {
+		return err
 	}
 	if peer := u.GetPeer(); peer != 0 {
 		other := r.set.UnixSockets[peer]
-		if other == nil || other.GetType() != u.GetType() || peer == u.GetId() {
+		if other == nil || other.GetType() != u.GetType() || other == u && (u.GetType() != unix.SOCK_DGRAM || len(u.GetName()) == 0) {
 			return fmt.Errorf("peer %d is not there", peer)
 		}
 		if u.GetType() != unix.SOCK_DGRAM && other.GetPeer() != u.GetId() {
@@ -139,13 +130,17 @@ func (u *unixRestore) makeNamed(sock *dump.UnixSocket) error {
 	return nil
 }
 
-// paired tells whether a datagram socket is one of a socketpair(2), which has no names.
 func (u *unixRestore) paired(sock *dump.UnixSocket) bool {
-	other := u.set.UnixSockets[sock.GetPeer()]
-	if other == nil { // its peer is gone
+	return paired(sock, u.set.UnixSockets[sock.GetPeer()])
+}
+
+// paired tells whether a datagram socket and its peer, nil if that is gone, are the two of a socketpair(2): connect(2)
+// cannot lead to one without a name.
+func paired(sock, peer *dump.UnixSocket) bool {
+	if peer == nil {
 		return len(sock.GetName()) == 0
 	}
-	return other.GetPeer() == sock.GetId() && len(sock.GetName()) == 0 && len(other.GetName()) == 0
+	return peer.GetPeer() == sock.GetId() && (len(sock.GetName()) == 0 || len(peer.GetName()) == 0)
 }
 
 // connectStream makes a socket that is connected, and its peer, which may be gone.
@@ -165,25 +160,28 @@ func (u *unixRestore) connectStream(sock *dump.UnixSocket) error {
 		u.temps[sock.GetId()] = peer
 	}
 	switch {
-	case len(sock.GetName()) == 0 && len(other.GetName()) == 0:
-		u.pair(sock, fd, other, peer)
-		return nil
+	case sock.GetType() == unix.SOCK_DGRAM, len(sock.GetName()) == 0 && len(other.GetName()) == 0:
+		return u.pair(sock, fd, other, peer)
 	case len(sock.GetName()) == 0, len(other.GetName()) != 0 && u.listener(sock) == nil:
 		return u.accept(other, peer, sock, fd)
 	}
 	return u.accept(sock, fd, other, peer)
 }
 
-// pair makes two connected sockets without names; the second is nil if it is gone.
-func (u *unixRestore) pair(sock *dump.UnixSocket, fd int, other *dump.UnixSocket, otherFD int) {
+// pair makes two sockets that are connected to each other; the second is nil if it is gone.
+func (u *unixRestore) pair(sock *dump.UnixSocket, fd int, other *dump.UnixSocket, otherFD int) error {
 	u.as(sock.GetPeerUid(), sock.GetPeerGid(), func(b *remote.Batch) {
-		b.Call("socketpair", unix.SYS_SOCKETPAIR, unix.AF_UNIX, sock.GetType(), 0, b.Space(8))
+		b.Call("socketpair", unix.SYS_SOCKETPAIR, unix.AF_UNIX, sock.GetType()|unix.SOCK_NONBLOCK, 0, b.Space(8))
 		u.settle(b, fd, otherFD)
 	})
 	u.own(sock, fd)
 	if other != nil {
 		u.own(other, otherFD)
+		if err := u.bind(other, otherFD); err != nil {
+			return err
+		}
 	}
+	return u.bind(sock, fd)
 }
 
 // listener finds the listening socket that has given a socket its name.
@@ -200,10 +198,6 @@ func (u *unixRestore) listener(server *dump.UnixSocket) *dump.UnixSocket {
 // accept connects a client, nil if it is gone, and accepts it from a listener with the name of the server's end.
 func (u *unixRestore) accept(server *dump.UnixSocket, fd int, client *dump.UnixSocket, clientFD int) error {
 	live := u.listener(server)
-	if live == nil && !u.hasPlace(server) {
-		u.pair(server, fd, client, clientFD) // a name in a directory that is gone
-		return u.s.Run()
-	}
 	u.socket(server.GetType(), clientFD)
 	if client != nil {
 		u.own(client, clientFD)
@@ -215,11 +209,15 @@ func (u *unixRestore) accept(server *dump.UnixSocket, fd int, client *dump.UnixS
 		u.connect(clientFD, live, server)
 		u.take(u.sockets[live.GetId()], fd)
 	} else {
-		l := u.stage() // its listener is gone: one for the moment
+		l, file := u.stage(), u.stage() // its listener is gone: one for the moment
 		u.socket(server.GetType(), l)
-		u.bindAside(server, l)
+		u.bindAside(server.GetName(), l, file)
 		u.s.Call("listen", unix.SYS_LISTEN, l, 1)
-		u.connect(clientFD, server, server)
+		name := server.GetName()
+		if name[0] != 0 {
+			name = []byte(fdPath(file))
+		}
+		u.connectTo(clientFD, spot{}, name, server)
 		u.take(l, fd)
 		u.s.Call("close", unix.SYS_CLOSE, l)
 	}
@@ -288,13 +286,17 @@ func (u *unixRestore) as(uid, gid uint32, calls func(b *remote.Batch)) {
 
 // connect connects a socket to the one that is bound as target is. whose is the record that has the client's ids.
 func (u *unixRestore) connect(fd int, target, whose *dump.UnixSocket) {
-	dir, name := u.target(target)
-	u.chdir(dir)
+	at, name := u.target(target)
+	u.connectTo(fd, at, name, whose)
+}
+
+func (u *unixRestore) connectTo(fd int, at spot, name []byte, whose *dump.UnixSocket) {
+	u.enter(at)
 	u.as(whose.GetPeerUid(), whose.GetPeerGid(), func(b *remote.Batch) {
-		at, n := sockaddr(b, name)
-		b.Call("connect to "+printable(name), unix.SYS_CONNECT, fd, at, n)
+		addr, n := sockaddr(b, name)
+		b.Call("connect to "+printable(name), unix.SYS_CONNECT, fd, addr, n)
 	})
-	u.leave(dir)
+	u.leave(at)
 }
 
 // bind gives a socket its name. A socket file that is still there from before is replaced.
@@ -303,21 +305,23 @@ func (u *unixRestore) bind(sock *dump.UnixSocket, fd int) error {
 		return nil
 	}
 	if sock.GetBoundDeleted() {
-		if u.hasPlace(sock) {
-			u.bindAside(sock, fd)
+		file := u.stage()
+		u.bindAside(sock.GetName(), fd, file)
+		if sock.GetName()[0] != 0 {
+			u.deleted[sock.GetId()] = file
 		}
-		return u.s.Run()
+		return nil
 	}
 	ref := sock.GetPath()
 	if ref == nil {
 		if sock.GetName()[0] != 0 {
 			return fmt.Errorf("name %s without a file", printable(sock.GetName()))
 		}
-		u.bindTo(sock, fd)
+		u.bindTo(spot{}, sock.GetName(), fd)
 		return nil
 	}
 	file := ref.GetPath()
-	if !u.hasPlace(sock) {
+	if !u.isPlace(u.s, path.Dir(file)) {
 		return fmt.Errorf("the directory of %s is not there: %w", file, ErrChanged)
 	}
 	b := u.s.Room(len(file) + 1024)
@@ -333,100 +337,23 @@ func (u *unixRestore) bind(sock *dump.UnixSocket, fd int) error {
 		}
 		b.Call("unlink "+file, unix.SYS_UNLINKAT, unix.AT_FDCWD, b.String(file), 0)
 	}
-	u.bindTo(sock, fd)
+	at, err := spotOf(sock)
+	if err != nil {
+		return err
+	}
+	u.bindTo(at, sock.GetName(), fd)
 	b = u.s.Room(2*len(file) + 1024)
 	b.Call("set mode of "+file, unix.SYS_FCHMODAT, unix.AT_FDCWD, b.String(file), sock.GetMode()&0o7777)
 	b.Call("own "+file, unix.SYS_FCHOWNAT, unix.AT_FDCWD, b.String(file), sock.GetUid(), sock.GetGid(), unix.AT_SYMLINK_NOFOLLOW)
 	return nil
 }
 
-func (u *unixRestore) bindTo(sock *dump.UnixSocket, fd int) {
-	dir, name := address(sock)
-	u.chdir(dir)
+func (u *unixRestore) bindTo(at spot, name []byte, fd int) {
+	u.enter(at)
 	b := u.s.Room(1024)
-	at, n := sockaddr(b, name)
-	b.Call("bind "+printable(name), unix.SYS_BIND, fd, at, n)
-	u.leave(dir)
-}
-
-// bindAside gives a socket a name whose file is deleted. Until all connections are made the file is there under another
-// name; what has its path now keeps it.
-func (u *unixRestore) bindAside(sock *dump.UnixSocket, fd int) {
-	dir, name := address(sock)
-	if name[0] == 0 {
-		u.bindTo(sock, fd)
-		return
-	}
-	file := string(name)
-	if !strings.HasPrefix(file, "/") {
-		file = path.Join(cmp.Or(dir, "/"), file)
-	}
-	aside, hidden := file+asideMark, path.Join(path.Dir(file), fmt.Sprintf("%s%d", asideMark, fd))
-	rename := func(from, to string) {
-		b := u.s.Room(len(from) + len(to) + 512)
-		b.Try("rename "+from, unix.SYS_RENAMEAT2, unix.AT_FDCWD, b.String(from), unix.AT_FDCWD, b.String(to), unix.RENAME_NOREPLACE)
-	}
-	rename(file, aside)
-	u.bindTo(sock, fd)
-	rename(file, hidden)
-	rename(aside, file)
-	u.hidden[sock.GetId()] = hidden
-}
-
-// unhide deletes the files of sockets whose files are deleted.
-func (u *unixRestore) unhide(s *remote.Script) {
-	for _, id := range sortedIDs(u.hidden) {
-		b := s.Room(len(u.hidden[id]) + 512)
-		b.Try("unlink "+u.hidden[id], unix.SYS_UNLINKAT, unix.AT_FDCWD, b.String(u.hidden[id]), 0)
-	}
-	clear(u.hidden)
-}
-
-// target returns how a socket is reached now: the directory to be in, "" for any, and the name to connect to.
-func (u *unixRestore) target(sock *dump.UnixSocket) (dir string, name []byte) {
-	if hidden, ok := u.hidden[sock.GetId()]; ok {
-		return path.Dir(hidden), []byte(path.Base(hidden))
-	}
-	return address(sock)
-}
-
-// hasPlace tells whether the directory in which a socket is to be bound is there.
-func (u *unixRestore) hasPlace(sock *dump.UnixSocket) bool {
-	dir, name := address(sock)
-	if name[0] == 0 {
-		return true
-	}
-	parent := path.Dir(path.Join(cmp.Or(dir, "/"), string(name)))
-	if strings.HasPrefix(string(name), "/") {
-		parent = path.Dir(string(name))
-	}
-	return u.isPlace(u.s, parent)
-}
-
-func (u *unixRestore) chdir(dir string) {
-	if dir != "" {
-		b := u.s.Room(len(dir) + 512)
-		b.Call("chdir "+dir, unix.SYS_CHDIR, b.String(dir))
-	}
-}
-
-func (u *unixRestore) leave(dir string) {
-	if dir != "" {
-		u.chdir("/")
-	}
-}
-
-// address returns the name to bind a socket to, and the directory in which that leads to its file: "" for any.
-func address(sock *dump.UnixSocket) (dir string, name []byte) {
-	name = sock.GetName()
-	ref := sock.GetPath()
-	if ref == nil || ref.GetPath() == string(name) || name[0] == 0 {
-		return "", name
-	}
-	if dir, ok := strings.CutSuffix(ref.GetPath(), "/"+string(name)); ok {
-		return cmp.Or(dir, "/"), name
-	}
-	return path.Dir(ref.GetPath()), []byte(path.Base(ref.GetPath())) // bound in a chroot
+	addr, n := sockaddr(b, name)
+	b.Call("bind "+printable(name), unix.SYS_BIND, fd, addr, n)
+	u.leave(at)
 }
 
 // sockaddr puts a struct sockaddr_un into the slot.

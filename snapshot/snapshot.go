@@ -118,6 +118,9 @@ func Probe(src *Source) []error {
 	for _, p := range procs {
 		refusals = append(refusals, probeProcess(p, src.Init, d)...)
 	}
+	if err := probeTree(src); err != nil {
+		refusals = append(refusals, err)
+	}
 	return refusals
 }
 
@@ -183,6 +186,6 @@ func Estimate(src *Source) (bytes int64, frozen time.Duration, err error) {
 		bytes += perProcess + int64(len(tasks))*perThread
 		frozen += time.Millisecond + time.Duration(len(tasks))*100*time.Microsecond
 	}
-	const bytesPerSecond = 1.5e9
+	const bytesPerSecond = 0.6e9
 	return bytes, frozen + time.Duration(float64(bytes)/bytesPerSecond*1e9), nil
 }

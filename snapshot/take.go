@@ -76,6 +76,13 @@ func (t *taker) take() error {
 			return nameOf(p.Proc, err)
 		}
 	}
+	records := make(map[uint64]*dump.Process)
+	for _, p := range t.procs {
+		records[uint64(p.PID)] = p.record
+	}
+	if err := planTree(records); err != nil {
+		return err
+	}
 	t.clock.done("examine")
 	if t.in.Suspended {
 		if err := t.in.Freeze(t.ctx); err != nil {
