@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"vps/dump"
@@ -81,9 +82,30 @@ func Take(ctx context.Context, src *Source, w *dump.Writer, suspended bool) (Rep
 	return report, nil
 }
 
+// A process that executes a program, or has just been born by vfork(2), looks strange for a moment: what stands in the way
+// is what does so in every one of some looks.
+const (
+	probeLooks = 4
+	probePause = 10 * time.Millisecond
+)
+
 // Probe returns everything that stands in the way of a snapshot, as [object.Refusal] where it can be named. The instance
 // may run, and change meanwhile: what ends during the probe is passed over.
 func Probe(src *Source) []error {
+	refusals := probe(src)
+	for look := 1; look < probeLooks && len(refusals) > 0; look++ {
+		time.Sleep(probePause)
+		again := make(map[string]bool)
+		for _, err := range probe(src) {
+			again[err.Error()] = true
+		}
+		refusals = slices.DeleteFunc(refusals, func(err error) bool { return !again[err.Error()] })
+	}
+	return refusals
+}
+
+// probe looks once.
+func probe(src *Source) []error {
 	pids, err := src.Group.Procs()
 	if err != nil {
 		return []error{err}

@@ -14,9 +14,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"vps/linux"
 	"vps/remote"
 )
 
@@ -51,7 +53,7 @@ func Hold(ctx context.Context, g Group, leave func() (frozen bool), f func(*Inst
 	if err != nil {
 		return err
 	}
-	if err := g.Freeze(ctx); err != nil {
+	if err := freeze(ctx, g, frozen); err != nil {
 		return errors.Join(fmt.Errorf("freeze: %w", err), undo(g, frozen))
 	}
 	in := &Instance{group: g, Suspended: frozen}
@@ -68,6 +70,55 @@ func Hold(ctx context.Context, g Group, leave func() (frozen bool), f func(*Inst
 		return errors.Join(err, undo(g, frozen))
 	}
 	return nil
+}
+
+// vforkPatience is how long an instance may be in the middle of a vfork(2), with interruptions, before that is an error.
+const vforkPatience = 2 * time.Second
+
+// freeze freezes the instance at a moment at which no parent waits in vfork(2): nobody could stop that one before its
+// child, which shares its memory, executes a program or ends.
+func freeze(ctx context.Context, g Group, frozen bool) error {
+	for end := time.Now().Add(vforkPatience); ; {
+		if err := g.Freeze(ctx); err != nil {
+			return err
+		}
+		child, err := vforked(g)
+		if err != nil || child == 0 {
+			return err
+		}
+		if frozen || time.Now().After(end) {
+			return fmt.Errorf("process %d shares the memory of its parent, which may wait for it in vfork: %w", child, unix.EBUSY)
+		}
+		if err := g.Thaw(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(2 * time.Millisecond):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// vforked returns a process that shares its parent's memory; 0: there is none.
+func vforked(g Group) (int, error) {
+	pids, err := g.Procs()
+	if err != nil {
+		return 0, err
+	}
+	for _, pid := range pids {
+		children, err := Children(pid)
+		if err != nil {
+			return 0, err
+		}
+		for _, child := range children {
+			// A zombie has no memory to share, and another group's process is none of ours.
+			if order, err := linux.Kcmp(pid, child, linux.KCMP_VM, 0, 0); err == nil && order == 0 {
+				return child, nil
+			}
+		}
+	}
+	return 0, nil
 }
 
 // Freeze lets the freezer take over already, for an instance that was suspended when it was found: should we die, it stays
