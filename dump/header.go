@@ -53,14 +53,18 @@ func appendHeader(b []byte, h *Header, v Version) ([]byte, error) {
 // readHeader reads the preamble and the header message.
 func readHeader(s *scanner) (*Header, Version, error) {
 	var b [unitHeadSize]byte
-	if err := s.read(b[:], "header"); err != nil {
+	if err := s.read(b[:len(magic)], "header"); err != nil {
+		return nil, Version{}, err
+	}
+	if string(b[:len(magic)]) != magic {
+		return nil, Version{}, formatError(ErrNotSnapshot, 0, "not a snapshot file")
+	}
+	if err := s.read(b[len(magic):], "header"); err != nil {
 		return nil, Version{}, err
 	}
 	v := Version{binary.LittleEndian.Uint16(b[8:]), binary.LittleEndian.Uint16(b[10:])}
 	length := binary.LittleEndian.Uint32(b[16:])
 	switch {
-	case string(b[:8]) != magic:
-		return nil, v, formatError(ErrNotSnapshot, 0, "not a snapshot file")
 	case v.Major != Major:
 		return nil, v, formatError(ErrVersion, 8, "format %s cannot be read by this program, which reads %d.x", v, Major)
 	case b[12] != littleEndian || b[13]|b[14]|b[15] != 0:

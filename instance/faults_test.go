@@ -174,17 +174,16 @@ func TestDaemonKilledInSnapshot(t *testing.T) {
 	h := newHost(t)
 	h.start("web", ticking)
 	h.ticks()
-	size := len(h.snapshotted("web", SnapshotOptions{}))
 	for _, before := range []State{Running, Suspended} {
 		if before == Suspended {
 			if err := h.Suspend(t.Context(), "web"); err != nil {
 				t.Fatal(err)
 			}
 		}
-		for _, at := range []int{0, 500, 5000, size / 4, size / 2, size * 9 / 10} {
+		for _, at := range []int{0, 500, 5000, 20_000, 35_000, 50_000} { // a snapshot of a shell alone has more
 			n := h.count()
 			h.killed(fmt.Sprintf("snapshot@%d web -", at))
-			if before == Suspended && at > size/2 {
+			if before == Suspended && at >= 5000 {
 				// It is so even while no daemon runs.
 				if now := h.count(); now != n {
 					t.Errorf("at byte %d: it went on from %d to %d", at, n, now)
@@ -291,7 +290,7 @@ func TestClientGone(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for _, at := range []int{0, 5000, len(snapshot) / 2, len(snapshot) * 9 / 10} {
+		for _, at := range []int{0, 5000, 20_000, 50_000} {
 			for _, opt := range []SnapshotOptions{{}, {Stop: true}, {Suspend: true}} {
 				ctx, cancel := context.WithCancel(t.Context())
 				_, err := h.Snapshot(ctx, "web", &stuckWriter{ctx: ctx, left: at, stuck: cancel}, opt, nil)
@@ -375,17 +374,14 @@ func TestTwoAtOnce(t *testing.T) {
 	}()
 	<-begun
 	_, second := h.Snapshot(t.Context(), "web", io.Discard, SnapshotOptions{}, nil)
-	snapshot := strings.NewReader("")
 	for verb, err := range map[string]error{
 		"snapshot": second, "suspend": h.Suspend(t.Context(), "web"), "stop": h.Stop(t.Context(), "web", 0),
 		"rm": h.Remove(t.Context(), "web"), "start": h.Start(t.Context(), "web", nil),
+		"restore": h.Restore(t.Context(), "web", strings.NewReader(""), RestoreOptions{}, nil),
 	} {
 		if !errors.Is(err, ErrBusy) || err.Error() != verb+" web: snapshot is under way" {
 			t.Errorf("%s: %v", verb, err)
 		}
-	}
-	if err := h.Restore(t.Context(), "web", snapshot, RestoreOptions{}, nil); err == nil {
-		t.Error("it was restored meanwhile")
 	}
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
@@ -529,7 +525,7 @@ func TestRestoreRefusals(t *testing.T) {
 	major[8]++ // of the version, after the magic: docs/format.md
 	flipped := bytes.Clone(snapshot)
 	flipped[len(flipped)/2] ^= 4
-	nowhere := h.config("FSROOT=/missing")
+	here, nowhere := h.config(), h.config("FSROOT=/missing")
 	for _, test := range []struct {
 		name     string
 		id       string
@@ -541,13 +537,13 @@ func TestRestoreRefusals(t *testing.T) {
 		{"architecture", "copy", rewritten(t, snapshot, func(h *dump.Header) { h.Arch = "aarch64" }), nil, dump.ErrArch, `"aarch64"`},
 		{"processor", "copy", rewritten(t, snapshot, func(h *dump.Header) { h.CpuFeatures = []string{"avx1024"} }), nil, dump.ErrCPU, `"avx1024"`},
 		{"pages", "copy", rewritten(t, snapshot, func(h *dump.Header) { h.PageSize = 65536 }), nil, dump.ErrArch, "65536"},
-		{"version", "copy", major, nil, nil, "version"},
+		{"version", "copy", major, nil, nil, "format 2.0 cannot be read"},
 		{"empty", "copy", nil, nil, dump.ErrTruncated, "offset 0"},
 		{"truncated", "copy", snapshot[:len(snapshot)*2/3], nil, dump.ErrTruncated, "offset"},
-		{"flipped", "copy", flipped, nil, nil, "offset"},
+		{"flipped", "copy", flipped, here, nil, "offset"},
 		{"no snapshot", "copy", bytes.Repeat([]byte("vps"), 1000), nil, nil, "offset 0"},
-		{"bad name", "no/name", snapshot, nil, ErrInvalid, "no/name"},
-		{"name in use", "web", snapshot, nil, ErrState, "it is running"},
+		{"bad name", "no/name", snapshot, nil, ErrInvalid, `restore no/name: invalid: invalid instance name "no/name"`},
+		{"name in use", "web", snapshot, nil, ErrState, "restore web: it is running"},
 		{"no root", "copy", snapshot, nowhere, nil, "FSROOT: stat /missing: no such file or directory"},
 	} {
 		f, _ := h.save(test.snapshot)
@@ -556,8 +552,8 @@ func TestRestoreRefusals(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), test.want) || test.class != nil && !errors.Is(err, test.class) {
 				t.Errorf("%s, from a %s: %v", test.name, how, err)
 			}
-			if err != nil {
-				t.Logf("%s: %v", test.name, err)
+			if err != nil && strings.Count(err.Error(), "restore ") != 1 {
+				t.Errorf("%s: said twice: %v", test.name, err)
 			}
 			if test.id == "copy" {
 				h.nothingLeft("copy")
@@ -589,7 +585,7 @@ func TestChangedFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := h.Restore(t.Context(), "web", bytes.NewReader(snapshot), RestoreOptions{}, nil)
-	if err == nil || !strings.Contains(err.Error(), "/bin/busybox changed since the snapshot") {
+	if err == nil || !strings.Contains(err.Error(), "bin/busybox changed since the snapshot") {
 		t.Errorf("changed time: %v", err)
 	}
 	if state := h.state("web"); state != Dead {
@@ -607,7 +603,7 @@ func TestChangedFile(t *testing.T) {
 	}
 	for _, force := range []bool{false, true} {
 		err = h.Restore(t.Context(), "web", bytes.NewReader(snapshot), RestoreOptions{Force: force}, nil)
-		if err == nil || !strings.Contains(err.Error(), "open /bin/busybox: no such file or directory") {
+		if err == nil || !strings.Contains(err.Error(), "bin/busybox: no such file or directory") {
 			t.Errorf("missing file, force %v: %v", force, err)
 		}
 	}

@@ -20,20 +20,23 @@ import (
 // Restore builds an instance from a snapshot, which is read from r: a file is read where it lies, anything else is stored first. The
 // instance is then suspended, unless opt says otherwise. A restore that fails leaves nothing behind.
 func (h *Host) Restore(ctx context.Context, id string, r io.Reader, opt RestoreOptions, progress func(Progress)) error {
-	err := h.restore(ctx, id, r, opt, progress)
-	if err != nil {
-		err = fmt.Errorf("restore %s: %w", id, err)
+	i, done, err := h.claim("restore", id, "", Dead)
+	if err == nil {
+		if err = i.restoreFrom(ctx, r, opt); err != nil {
+			err = fmt.Errorf("restore %s: %w", id, err)
+		}
+		done()
 	}
 	return h.audit(ctx, "restore", id, err)
 }
 
-func (h *Host) restore(ctx context.Context, id string, r io.Reader, opt RestoreOptions, progress func(Progress)) error {
-	s, closeFile, err := h.openSnapshot(r)
+func (i *instance) restoreFrom(ctx context.Context, r io.Reader, opt RestoreOptions) error {
+	s, closeFile, err := i.host.openSnapshot(r)
 	if err != nil {
 		return err
 	}
 	defer closeFile()
-	here, err := snapshot.Header(id)
+	here, err := snapshot.Header(i.id)
 	if err != nil {
 		return err
 	}
@@ -48,13 +51,8 @@ func (h *Host) restore(ctx context.Context, id string, r io.Reader, opt RestoreO
 	if err != nil {
 		return err
 	}
-	i, done, err := h.claim("restore", id, "", Dead)
-	if err != nil {
-		return err
-	}
-	defer done()
 	i.cancelRetry()
-	cfg, err := h.restoredConfig(i, set.Instance, opt.Config)
+	cfg, err := i.host.restoredConfig(i, set.Instance, opt.Config)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -47,10 +48,26 @@ func (a *AddressSpace) Probe() []error {
 				Object: fmt.Sprintf("mapping %#x-%#x of %s", a.vmas[i].start, a.vmas[i].end, why)})
 		}
 	}
-	if start, _ := a.VDSO(); start == 0 {
+	if a.withoutVDSO() {
 		refusals = append(refusals, &Refusal{PID: a.PID, Comm: a.Comm, FD: -1, Object: "a process without vDSO"})
 	}
 	return refusals
+}
+
+// withoutVDSO tells whether a process that may run has no vDSO; in execve(2) every process has none for a moment.
+func (a *AddressSpace) withoutVDSO() bool {
+	for range 20 {
+		if start, _ := a.VDSO(); start != 0 {
+			return false
+		}
+		time.Sleep(time.Millisecond)
+		again, err := ReadAddressSpace(a.Proc)
+		if err != nil || len(again.vmas) == 0 {
+			return false // it has ended
+		}
+		a = again
+	}
+	return true
 }
 
 // refused names what a mapping is of, if that cannot be dumped.

@@ -32,7 +32,7 @@ func (r *Files) restoreTtys(s *remote.Script) error {
 		}
 		r.ttys[id] = &ttyEnds{master: -1, slave: -1, termios: termiosOf(t.GetTermios())}
 		if t.GetConsole() {
-			if r.opt.Console == nil || r.opt.ConsoleTTY != int(t.GetIndex()) {
+			if t.GetExternalMaster() || r.opt.Console == nil || r.opt.ConsoleTTY != int(t.GetIndex()) {
 				return fmt.Errorf("pty %d: the console is another one", t.GetIndex())
 			}
 			continue

@@ -1,18 +1,13 @@
 package object
 
 import (
-	"cmp"
 	"encoding/binary"
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
-	"vps/linux"
 )
 
 // socketDump is a Unix socket of which a descriptor has been found.
@@ -205,65 +200,6 @@ func (d *Descriptors) finishSocket(s *socketDump) error {
 		return nil
 	}
 	return d.readQueue(u, fd)
-}
-
-// findSocketFile finds the file that a socket is bound to.
-func (d *Descriptors) findSocketFile(s *socketDump, fd int) error {
-	file, err := unix.IoctlRetInt(fd, linux.SIOCUNIXFILE)
-	if err != nil {
-		return fmt.Errorf("open the file of %s: %w", s.record.Name, err)
-	}
-	defer unix.Close(file)
-	var st unix.Stat_t
-	if err := unix.Fstat(file, &st); err != nil {
-		return fmt.Errorf("fstat %s: %w", s.record.Name, err)
-	}
-	if st.Nlink == 0 {
-		s.record.BoundDeleted = true
-		return nil
-	}
-	where, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(file))
-	if err != nil {
-		return err
-	}
-	ref, why, err := d.refer(where, &st, 0)
-	if err != nil {
-		return err
-	}
-	if why != "" || ref.GetDeleted() {
-		return s.file.at.refusal("socket "+where, cmp.Or(why, "bound to a name that is deleted, but has another"))
-	}
-	if d.leadsTo(string(s.record.Name), &st) {
-		ref.Path = string(s.record.Name)
-	}
-	s.record.Path = ref
-	if _, err := spotOf(s.record); err != nil {
-		return s.file.at.refusal("socket "+where, err.Error())
-	}
-	s.record.Uid, s.record.Gid, err = d.owned(&st)
-	s.record.Mode = st.Mode & 0o7777
-	return err
-}
-
-// leadsTo tells whether a socket's own name is an absolute path to its file, perhaps through links.
-func (d *Descriptors) leadsTo(name string, st *unix.Stat_t) bool {
-	if !strings.HasPrefix(name, "/") {
-		return false
-	}
-	root, err := unix.Open(fmt.Sprintf("/proc/%d/root", d.init), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(root)
-	fd, err := unix.Openat2(root, name, &unix.OpenHow{
-		Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
-	if err != nil {
-		return false
-	}
-	defer unix.Close(fd)
-	var found unix.Stat_t
-	return unix.Fstat(fd, &found) == nil && found.Dev == st.Dev && found.Ino == st.Ino
 }
 
 // sockOption is a socket option that is restored when it is not what a new socket has.

@@ -110,8 +110,9 @@ func (u *unixRestore) fill(sock *dump.UnixSocket, box *postBox) error {
 			return err
 		}
 		if size > normalBuffer {
-			b := u.s.Room(512)
-			b.Call("make room for messages", unix.SYS_SETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, b.Words(uint64(size)), 4)
+			if err := u.force(fd, unix.SO_SNDBUFFORCE, size); err != nil {
+				return fmt.Errorf("make room for messages: %w", err)
+			}
 			u.enlarged[fd] = true
 		}
 		copy(box.mem, m.GetData())
@@ -232,8 +233,9 @@ func (u *unixRestore) finishSocket(sock *dump.UnixSocket) error {
 		if err != nil {
 			return fmt.Errorf("SO_SNDBUF: %w", err)
 		}
-		b := u.s.Room(512)
-		b.Call("set SO_SNDBUF", unix.SYS_SETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, b.Words(uint64(size/2)), 4)
+		if err := u.force(fd, unix.SO_SNDBUFFORCE, size/2); err != nil {
+			return fmt.Errorf("set SO_SNDBUF: %w", err)
+		}
 	}
 	for _, o := range sock.GetOptions() {
 		if err := u.setOption(fd, o); err != nil {
@@ -246,18 +248,32 @@ func (u *unixRestore) finishSocket(sock *dump.UnixSocket) error {
 	return nil
 }
 
+// force sets the size of a socket's buffer from outside: to go beyond the limit for users takes CAP_NET_ADMIN over the host.
+func (u *unixRestore) force(fd, option, size int) error {
+	if err := u.s.Run(); err != nil {
+		return err
+	}
+	ours, err := unix.PidfdGetfd(u.m.PidFD, fd, 0)
+	if err != nil {
+		return fmt.Errorf("take descriptor %d of the maker: %w", fd, err)
+	}
+	defer unix.Close(ours)
+	return unix.SetsockoptInt(ours, unix.SOL_SOCKET, option, size)
+}
+
 func (u *unixRestore) setOption(fd int, o *dump.SockOpt) error {
 	for _, known := range restorableOptions {
 		if o.GetLevel() != unix.SOL_SOCKET || int(o.GetName()) != known.name || len(o.GetValue()) != known.size {
 			continue
 		}
-		value := make([]byte, known.size)
-		copy(value, o.GetValue())
 		if known.halve {
-			binary.LittleEndian.PutUint32(value, binary.LittleEndian.Uint32(value)/2)
+			if err := u.force(fd, known.set, int(binary.LittleEndian.Uint32(o.GetValue()))/2); err != nil {
+				return fmt.Errorf("set socket option %d: %w", known.name, err)
+			}
+			return nil
 		}
 		b := u.s.Room(512)
-		b.Call(fmt.Sprintf("set socket option %d", known.name), unix.SYS_SETSOCKOPT, fd, unix.SOL_SOCKET, known.set, b.Data(value), known.size)
+		b.Call(fmt.Sprintf("set socket option %d", known.name), unix.SYS_SETSOCKOPT, fd, unix.SOL_SOCKET, known.set, b.Data(o.GetValue()), known.size)
 		return nil
 	}
 	return fmt.Errorf("option %d of level %d: %w", o.GetName(), o.GetLevel(), ErrUnsupported)

@@ -137,6 +137,7 @@ func (s *site) pass() error {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	defer w.Abort()
 	_, err = snapshot.Take(s.t.Context(), s.source(), w, false)
 	return err
 }

@@ -220,6 +220,16 @@ func readRecords(t testing.TB, s *dump.Snapshot) *records {
 // write makes a snapshot of the records, with those in place replaced, and with the pages of another one, if that is given.
 func (r *records) write(t testing.TB, place map[dump.Key]proto.Message, pages *dump.Snapshot) *dump.Snapshot {
 	t.Helper()
+	data := r.bytes(t, place, pages)
+	s, err := dump.Open(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (r *records) bytes(t testing.TB, place map[dump.Key]proto.Message, pages *dump.Snapshot) []byte {
+	t.Helper()
 	var buf bytes.Buffer
 	w, err := dump.NewWriter(&buf, r.header, dump.Plain)
 	if err != nil {
@@ -258,11 +268,7 @@ func (r *records) write(t testing.TB, place map[dump.Key]proto.Message, pages *d
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s, err := dump.Open(bytes.NewReader(buf.Bytes()), int64(buf.Len()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return buf.Bytes()
 }
 
 // mutated makes a snapshot in which one field is changed.

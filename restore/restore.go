@@ -146,7 +146,7 @@ func (p *Plan) Into(ctx context.Context, t Target) error {
 func (r *restorer) check() error {
 	for _, mm := range r.set.Mms {
 		if err := object.CheckVDSO(mm); err != nil {
-			return err
+			return fmt.Errorf("address space %d: %w", mm.GetId(), err)
 		}
 	}
 	for _, p := range r.set.Processes {

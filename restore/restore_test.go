@@ -44,6 +44,9 @@ type site struct {
 	runs    int
 
 	restarts *object.RestartReader
+
+	force  bool     // restores are forced
+	warned []string // what the last one skipped
 }
 
 func newSite(t testing.TB, opts ...testimage.Option) *site {
@@ -208,11 +211,12 @@ func (s *site) into(ctx context.Context, plan *restore.Plan, set *object.Set) er
 	if err := s.tryBuild(ctx, spec); err != nil {
 		return err
 	}
+	s.warned = nil
 	first, _ := s.cell.FreeSlots()
 	return plan.Into(ctx, restore.Target{
 		Arena: s.cell.Arena, Page: s.cell.Init.Page, PID: s.cell.Init.PID, PidFD: s.cell.Init.PidFD, FirstSlot: first,
 		Socket: s.cell.Socket, SocketFD: s.cell.SocketFD, Group: s.group, Console: s.cell.Console,
-		Filter: s.rights.Filter, Bound: s.rights.Capabilities, Warn: func(text string) { s.t.Log(text) },
+		Filter: s.rights.Filter, Bound: s.rights.Capabilities, Force: s.force, Warn: func(text string) { s.warned = append(s.warned, text) },
 	})
 }
 

@@ -3,8 +3,7 @@ from kind import *
 
 
 def note(name):
-    with open(path(name), "w") as f:
-        f.write(str(os.getpid()))
+    write(name, str(os.getpid()))
 
 
 def noted(name):
