@@ -101,7 +101,7 @@ func TestResize(t *testing.T) {
 func TestExecEndsWithItsClient(t *testing.T) {
 	c, _ := serve(t, apitest.New("web"))
 	ctx, cancel := context.WithCancel(t.Context())
-	x, err := c.Exec(ctx, "web", instance.ExecSpec{Args: sh("echo ready; sleep 1000")})
+	x, err := c.Exec(ctx, "web", instance.ExecSpec{Args: sh("echo ready; exec sleep 1000")})
 	must(t, err)
 	defer x.Close()
 	if _, err := x.Copy(writer(func([]byte) { cancel() }), io.Discard); err != context.Canceled {

@@ -122,6 +122,9 @@ func stopDaemons(t *testing.T, dir string) {
 			t.Error(err)
 		}
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 10_000)
+		for err == unix.EINTR { // a signal of the Go runtime's
+			n, err = unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 10_000)
+		}
 		if n != 1 {
 			t.Errorf("the daemon %d of %s does not end: %v", pid, home.Dir, err)
 		}
