@@ -13,6 +13,7 @@ import (
 
 	"vps/dump"
 	"vps/linux"
+	"vps/remote"
 )
 
 // ErrBusy is the class of refusals that are likely to be gone when the instance has run a moment longer.
@@ -106,7 +107,7 @@ func (d *Descriptors) Probe(p Proc) []error {
 
 // probeThreads refuses threads that do not share their process's table (CLONE_FILES of unshare(2)).
 func probeThreads(p Proc) []error {
-	tids, err := Tasks(p.Host)
+	tids, err := remote.Tasks(p.Host)
 	if err != nil {
 		return nil // it ends
 	}

@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"vps/remote"
 )
 
 // OpenProc finds a process of an instance by its pid here. level is the depth of the instance's pid namespace, see [ReadLevel];
@@ -94,7 +96,7 @@ func ProbeProcess(p Proc) error {
 	case s.Seccomp == 1:
 		return refuse("seccomp strict mode")
 	}
-	tasks, err := Tasks(p.Host)
+	tasks, err := remote.Tasks(p.Host)
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ func TestStatusOfNamespaces(t *testing.T) {
 func TestTasks(t *testing.T) {
 	s := spawnTestStub(t, nil)
 	tid := s.thread()
-	got, err := Tasks(s.pid)
+	got, err := remote.Tasks(s.pid)
 	if err != nil || !reflect.DeepEqual(got, []int{s.pid, tid}) {
 		t.Errorf("tasks %v, %v; want %d and %d", got, err, s.pid, tid)
 	}

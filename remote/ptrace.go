@@ -237,6 +237,9 @@ func (th *Thread) Filters() (programs [][]byte, flags []uint32, err error) {
 	}
 }
 
+// ptrace makes the call. What addr and data point to must not move with our stack meanwhile.
+//
+//go:uintptrescapes
 func ptrace(request, tid int, addr, data uintptr) error {
 	_, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, uintptr(request), uintptr(tid), addr, data, 0, 0)
 	if errno != 0 {

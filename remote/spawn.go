@@ -14,10 +14,8 @@ type IDMap struct{ Inside, Host, Size int }
 
 // SpawnOptions say where the first stub of an arena is born.
 type SpawnOptions struct {
-	UserNS    []IDMap // a new user namespace with these uids and gids; nil: ours
-	CgroupFD  int     // a cgroup v2 directory, with UseCgroup
-	UseCgroup bool
-	Files     []*os.File // descriptors 4 and up; the arena is descriptor 3, 0 to 2 are /dev/null
+	UserNS []IDMap    // a new user namespace with these uids and gids; nil: ours
+	Files  []*os.File // descriptors 4 and up; the arena is descriptor 3, 0 to 2 are /dev/null
 }
 
 // Spawn makes the first stub of an arena: a child of ours, in its own session, that waits in the given slot.
@@ -49,7 +47,7 @@ func Spawn(a *Arena, slot int, opt SpawnOptions) (pid, pidfd int, err error) {
 	for _, f := range opt.Files {
 		files = append(files, f.Fd())
 	}
-	attr := &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd, UseCgroupFD: opt.UseCgroup, CgroupFD: opt.CgroupFD}
+	attr := &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd}
 	if opt.UserNS != nil {
 		attr.Cloneflags = unix.CLONE_NEWUSER
 		for _, m := range opt.UserNS {

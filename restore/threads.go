@@ -79,7 +79,7 @@ func (r *restorer) bearThreads(ctx context.Context, p *process) error {
 	if err := s.Run(); err != nil || len(p.threads) == 1 {
 		return err
 	}
-	tasks, err := object.Tasks(p.host)
+	tasks, err := remote.Tasks(p.host)
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/remote"
 	"vps/suspend"
 )
 
@@ -204,7 +205,10 @@ func Estimate(src *Source) (bytes int64, frozen time.Duration, err error) {
 		for _, r := range ranges {
 			bytes += int64(r.Len())
 		}
-		tasks, _ := object.Tasks(pid)
+		tasks, err := remote.Tasks(pid)
+		if err != nil {
+			continue
+		}
 		bytes += perProcess + int64(len(tasks))*perThread
 		frozen += time.Millisecond + time.Duration(len(tasks))*100*time.Microsecond
 	}

@@ -168,7 +168,7 @@ func (t *taker) examine(p *process) error {
 	if p.record.Pending, stop = object.SplitStop(pending); stop {
 		p.record.State = dump.Process_STOPPED
 	}
-	p.record.Timers, err = object.DumpTimers(p.Host, func(tid int) (int, error) { return t.inside[tid], nil })
+	p.record.Timers, err = object.DumpTimers(p.Host, t.insideTID)
 	if err != nil {
 		return err
 	}
@@ -211,12 +211,24 @@ func (t *taker) link(p *process, name string) (*dump.FileRef, error) {
 	return ref, nil
 }
 
+// insideTID translates the tid of a thread that has been read.
+func (t *taker) insideTID(tid int) (int, error) {
+	inside, ok := t.inside[tid]
+	if !ok {
+		return 0, fmt.Errorf("timer: task %d is no thread of the instance", tid)
+	}
+	return inside, nil
+}
+
 // thread reads what can be seen of a thread from outside.
 func (t *taker) thread(p *process, th *remote.Thread) (*dump.Thread, error) {
 	t.threads++
-	status, err := object.ReadStatus(th.TID)
-	if err != nil {
-		return nil, err
+	status := p.status
+	if th.TID != p.Host {
+		var err error
+		if status, err = object.ReadStatus(th.TID); err != nil {
+			return nil, err
+		}
 	}
 	record, err := object.DumpThread(status, t.ids)
 	if err != nil {

@@ -190,7 +190,7 @@ func (in *Instance) find() error {
 
 // Children returns the children of all threads of a process (/proc/PID/task/TID/children, proc_tid_children(5)).
 func Children(pid int) ([]int, error) {
-	tids, err := Threads(pid)
+	tids, err := remote.Tasks(pid)
 	if err != nil {
 		return nil, err
 	}
@@ -211,34 +211,6 @@ func Children(pid int) ([]int, error) {
 	return list, nil
 }
 
-// Threads returns the tids of a process, ascending, the leader's first.
-func Threads(pid int) ([]int, error) {
-	dir, err := os.Open(fmt.Sprintf("/proc/%d/task", pid))
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return nil, fmt.Errorf("threads of process %d: %w", pid, err)
-	}
-	tids := make([]int, 0, len(names))
-	for _, name := range names {
-		tid, err := strconv.Atoi(name)
-		if err != nil {
-			return nil, fmt.Errorf("threads of process %d: %w", pid, err)
-		}
-		tids = append(tids, tid)
-	}
-	slices.SortFunc(tids, func(a, b int) int {
-		if a == pid || b == pid {
-			return map[bool]int{true: -1, false: 1}[a == pid]
-		}
-		return a - b
-	})
-	return tids, nil
-}
-
 func (in *Instance) seize(p *Process) error {
 	var err error
 	if p.PidFD, err = unix.PidfdOpen(p.Host, 0); err != nil {
@@ -247,9 +219,13 @@ func (in *Instance) seize(p *Process) error {
 	if p.Zombie {
 		return nil
 	}
-	tids, err := Threads(p.Host)
+	tids, err := remote.Tasks(p.Host)
 	if err != nil {
 		return err
+	}
+	// The leader's first, though a number that was given again may be lower.
+	if i := slices.Index(tids, p.Host); i > 0 {
+		tids = slices.Insert(slices.Delete(tids, i, i+1), 0, p.Host)
 	}
 	for _, tid := range tids {
 		th, err := in.Tracer.Seize(tid, false)
