@@ -27,21 +27,24 @@ func (r Range) check(pageSize uint64) error {
 	return nil
 }
 
-// Zero is the Frame of an extent that is all zeros.
-const Zero = -1
+// What the Frame of an extent is that is stored nowhere.
+const (
+	Zero = -1 // it is all zeros
+	None = -2 // it is withdrawn; only a [PageFrame] has such extents
+)
 
 // Extent is a range with the place where its pages are stored. Two extents at the same
 // place hold what was the same page when the snapshot was written.
 type Extent struct {
 	Range
-	Frame int // by order in the file, from 0; or Zero
+	Frame int // by order in the file, from 0; or Zero, None
 	Index int // of the first page, within the frame
 }
 
 // cut returns the part of e that is in r; they overlap.
 func (e Extent) cut(r Range, pageSize uint64) Extent {
 	if r.Start > e.Start {
-		if e.Frame != Zero {
+		if e.Frame >= 0 {
 			e.Index += int((r.Start - e.Start) / pageSize)
 		}
 		e.Start = r.Start
@@ -53,7 +56,7 @@ func (e Extent) cut(r Range, pageSize uint64) Extent {
 // follows tells whether e goes on where prev ends, in addresses and in storage.
 func (e Extent) follows(prev Extent, pageSize uint64) bool {
 	return e.Start == prev.End && e.Frame == prev.Frame &&
-		(e.Frame == Zero || e.Index == prev.Index+int(prev.Len()/pageSize))
+		(e.Frame < 0 || e.Index == prev.Index+int(prev.Len()/pageSize))
 }
 
 // overlap returns the run of the ascending extents that r overlaps.
@@ -78,7 +81,7 @@ type pageLog struct {
 }
 
 func (l *pageLog) add(e Extent) {
-	if n := len(l.entries); n > 0 && e.Start < l.entries[n-1].End {
+	if n := len(l.entries); n > 0 && e.Start < l.entries[n-1].End || e.Frame == None {
 		l.resolved = false
 	}
 	l.entries = append(l.entries, e)
@@ -94,6 +97,7 @@ func (l *pageLog) extents(pageSize uint64) []Extent {
 }
 
 // resolve sweeps over the entries by address and keeps those under the sweep in a heap, the last one on top.
+// Where that one is a withdrawal nothing is left.
 func resolve(entries []Extent, pageSize uint64) []Extent {
 	order := make([]int, len(entries))
 	for i := range order {
@@ -128,6 +132,9 @@ func resolve(entries []Extent, pageSize uint64) []Extent {
 			piece.End = min(piece.End, entries[order[next]].Start)
 		}
 		at = piece.End
+		if top.Frame == None {
+			continue
+		}
 		e := top.cut(piece, pageSize)
 		if n := len(out); n > 0 && e.follows(out[n-1], pageSize) {
 			out[n-1].End = e.End
