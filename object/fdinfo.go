@@ -160,3 +160,26 @@ func descriptors(host int) ([]int, error) {
 	}
 	return fds, nil
 }
+
+// WritesDirectly tells whether a process has a file open past the page cache (O_DIRECT): devices write to its memory then.
+func WritesDirectly(p Proc) (bool, error) {
+	fds, err := descriptors(p.Host)
+	if err != nil {
+		return false, err
+	}
+	for _, fd := range fds {
+		h := handle{&p, p.Host, p.PidFD, fd}
+		info, err := h.info()
+		if Vanished(err) || err == nil && info.flags&unix.O_DIRECT == 0 {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		// To a pipe the flag means something else.
+		if link, err := os.Readlink(h.path("fd")); err == nil && strings.HasPrefix(link, "/") {
+			return true, nil
+		}
+	}
+	return false, nil
+}

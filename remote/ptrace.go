@@ -1,8 +1,10 @@
 package remote
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -65,9 +67,12 @@ func (th *Thread) Interrupt() error {
 
 // WaitStop waits until an interrupted thread has stopped on its way out of the kernel, where signals are looked for:
 // from there the kernel itself restarts an interrupted call. A signal that comes first is delivered.
-func (th *Thread) WaitStop() error {
+func (th *Thread) WaitStop() error { return th.waitStop(time.Time{}) }
+
+// waitStop is WaitStop until a deadline, after which it returns errLate; none if that is zero.
+func (th *Thread) waitStop(deadline time.Time) error {
 	for {
-		ws, err := th.wait()
+		ws, err := th.waitUntil(deadline)
 		if err != nil {
 			return err
 		}
@@ -92,13 +97,23 @@ func (th *Thread) WaitStop() error {
 // our own runs only when we sleep.
 const spins = 20
 
+var errLate = errors.New("does not stop")
+
 // wait waits for the next stop of this very thread.
-func (th *Thread) wait() (unix.WaitStatus, error) {
+func (th *Thread) wait() (unix.WaitStatus, error) { return th.waitUntil(time.Time{}) }
+
+func (th *Thread) waitUntil(deadline time.Time) (unix.WaitStatus, error) {
 	var status int32
 	for tries := 0; ; tries++ {
 		var pid uintptr
 		var errno unix.Errno
-		if tries < spins {
+		if tries >= spins && !deadline.IsZero() {
+			if time.Now().After(deadline) {
+				return 0, fmt.Errorf("task %d: %w", th.TID, errLate)
+			}
+			time.Sleep(20 * time.Microsecond)
+		}
+		if tries < spins || !deadline.IsZero() {
 			pid, _, errno = unix.RawSyscall6(unix.SYS_WAIT4, uintptr(th.TID), uintptr(unsafe.Pointer(&status)), unix.WALL|unix.WNOHANG, 0, 0, 0)
 		} else {
 			pid, _, errno = unix.Syscall6(unix.SYS_WAIT4, uintptr(th.TID), uintptr(unsafe.Pointer(&status)), unix.WALL, 0, 0, 0)
