@@ -216,7 +216,7 @@ func (sp *space) written(s *Space) ([]dump.Range, error) {
 // Tracks tells whether an address space is being copied in rounds.
 func (c *Copy) Tracks(id uint64) bool { return c.spaces[id] != nil && c.spaces[id].tracker != nil }
 
-// Written returns how much has been written to since the last round, of what is tracked.
+// Written returns how much is not in the snapshot as it is now, in anonymous mappings of address spaces that are tracked.
 func (c *Copy) Written(spaces []*Space) uint64 {
 	var n uint64
 	for _, s := range spaces {
@@ -228,10 +228,10 @@ func (c *Copy) Written(spaces []*Space) uint64 {
 		if err != nil {
 			continue // it has ended
 		}
-		arg := linux.PMScanArg{Flags: linux.PM_SCAN_CHECK_WPASYNC, CategoryMask: linux.PAGE_IS_WRITTEN}
+		arg := linux.PMScanArg{CategoryMask: linux.PAGE_IS_WRITTEN}
 		for _, m := range s.Mappings {
 			if m.Anonymous {
-				// What is not tracked, or cannot be scanned, is noticed by the next round.
+				// What cannot be scanned is noticed by the next round. What is not tracked counts as written to.
 				_ = scanner.scan(m.Start, m.End, arg, func(r linux.PageRegion) { n += r.End - r.Start })
 			}
 		}

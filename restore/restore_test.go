@@ -45,6 +45,9 @@ type site struct {
 
 	restarts *object.RestartReader
 
+	copy     snapshot.Way
+	progress func(int, snapshot.Round)
+
 	force  bool     // restores are forced
 	warned []string // what the last one skipped
 }
@@ -147,7 +150,7 @@ func (s *site) end() {
 func (s *site) source() *snapshot.Source {
 	return &snapshot.Source{
 		Group: s.group, Init: s.cell.Init.PID, Info: &dump.Instance{Name: "web"}, Standard: s.mounts, Filters: 1,
-		Restarts: s.restarts,
+		Restarts: s.restarts, Copy: s.copy, Progress: s.progress,
 	}
 }
 
