@@ -105,14 +105,14 @@ func space(t *testing.T, p object.Proc, id uint64) *pager.Space {
 	return s
 }
 
-// spaces are those of the guest, which has id 1, and its children.
+// spaces are those of the children, and of the guest, which has id 1.
 func (g *guest) spaces() []*pager.Space {
 	g.t.Helper()
-	list := []*pager.Space{space(g.t, g.proc, 1)}
+	var list []*pager.Space
 	for i, p := range g.children {
 		list = append(list, space(g.t, p, uint64(i+2)))
 	}
-	return list
+	return append(list, space(g.t, g.proc, 1))
 }
 
 // stop stops the guest and its children, as far as this test goes: with SIGSTOP.
@@ -167,9 +167,12 @@ func (g *guest) copied(lines ...string) (s *dump.Snapshot, rounds []uint64) {
 	c := pager.NewCopy(w.Writer)
 	defer c.Close()
 	for i, line := range lines {
-		if strings.HasPrefix(line, "churn") {
+		switch {
+		case strings.HasPrefix(line, "churn"):
 			fmt.Fprintln(g.in, line) // it does not end
-		} else if line != "" {
+		case strings.HasPrefix(line, "fork"):
+			g.fork(1, "pass")
+		case line != "":
 			g.do(line)
 		}
 		if i == len(lines)-1 {
@@ -365,6 +368,8 @@ func TestChildrenShare(t *testing.T) {
 		{"the parent writes", []string{"fill(a, M, 2)", "fill(a + 2*M, M, 2)", "fill(a + M//2, M, 3)"}},
 		{"the parent forgets", []string{"pass", "munmap(a, 16*M)", "madvise(a + 16*M, 16*M, DONTNEED)"}},
 		{"the parent ends its program", []string{"pass", "again()"}},
+		{"a child is born after a write", []string{"pass", "fill(a, M, 2)", "fill(a, M, 3)", "fork", "pass"}},
+		{"children all the time", []string{"fill(a, M, 2)", "fork", "fill(a + M//2, M, 3)", "fork", "fill(a + M, M, 4)"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
