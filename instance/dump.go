@@ -12,6 +12,7 @@ import (
 	"vps/dump"
 	"vps/instance/idrange"
 	"vps/object"
+	"vps/object/task"
 	"vps/snapshot"
 )
 
@@ -145,8 +146,8 @@ func ownPipes() (map[uint64]bool, error) {
 }
 
 // restarts opens the reader of interrupted calls, once: that takes a while.
-func (h *Host) restarts() (*object.RestartReader, error) {
-	h.restartsOnce.Do(func() { h.restartReader, h.restartsErr = object.OpenRestartReader() })
+func (h *Host) restarts() (*task.RestartReader, error) {
+	h.restartsOnce.Do(func() { h.restartReader, h.restartsErr = task.OpenRestartReader() })
 	return h.restartReader, h.restartsErr
 }
 

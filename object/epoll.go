@@ -83,7 +83,7 @@ type watch struct {
 
 // planWatches decides which table an epoll instance is filled in.
 func (r *Files) planWatches() error {
-	for _, id := range sortedIDs(r.set.Files) {
+	for _, id := range SortedIDs(r.set.Files) {
 		items := r.set.Files[id].GetEpoll().GetItems()
 		if len(items) == 0 {
 			continue
@@ -107,7 +107,7 @@ func (r *Files) planWatches() error {
 // on its way in a socket's queue may be in none.
 func (r *Files) tableFor(epoll uint64, items []*dump.EpollItem) uint64 {
 	best, most := uint64(0), -1
-	for _, id := range sortedIDs(r.set.FdTables) {
+	for _, id := range SortedIDs(r.set.FdTables) {
 		fds := r.set.FdTables[id].GetFds()
 		score := 0
 		for _, item := range items {

@@ -14,9 +14,6 @@ import (
 	"vps/remote"
 )
 
-// ErrChanged is the class of errors about files that are not what they were at the time of the snapshot.
-var ErrChanged = errors.New("changed since the snapshot")
-
 // Refer notes a file by its path in the instance, which leads to what f is open on. f may be open with O_PATH.
 func (d *Descriptors) Refer(f *os.File, path string) (*dump.FileRef, error) {
 	var st unix.Stat_t
@@ -131,7 +128,7 @@ func (r *Files) openNamed(s *remote.Script, path string, flags uint32, fd int) {
 		flags |= unix.O_NONBLOCK
 	}
 	b := s.Room(len(path) + 512)
-	how := place(b, &unix.OpenHow{Flags: uint64(flags), Resolve: unix.RESOLVE_NO_MAGICLINKS})
+	how := Place(b, &unix.OpenHow{Flags: uint64(flags), Resolve: unix.RESOLVE_NO_MAGICLINKS})
 	b.Call("open "+path, unix.SYS_OPENAT2, unix.AT_FDCWD, b.String(path), how, unix.SizeofOpenHow)
 	r.settle(b, fd)
 }
@@ -139,7 +136,7 @@ func (r *Files) openNamed(s *remote.Script, path string, flags uint32, fd int) {
 // restorePath opens a file by its path.
 func (r *Files) restorePath(s *remote.Script, file *dump.File, ref *dump.FileRef) error {
 	fd := r.fds[file.GetId()]
-	if err := checkPath(ref.GetPath()); err != nil {
+	if err := CheckPath(ref.GetPath()); err != nil {
 		return err
 	}
 	flags := openFlags(file.GetFlags())
@@ -164,7 +161,7 @@ func (r *Files) restorePath(s *remote.Script, file *dump.File, ref *dump.FileRef
 // openUnlinked opens a file by a name that is deleted, while the file has another one beside it.
 func (r *Files) openUnlinked(s *remote.Script, ref *dump.FileRef, flags uint32, fd int) error {
 	name, other := ref.GetPath(), ref.GetOther()
-	if err := checkPath(other); err != nil {
+	if err := CheckPath(other); err != nil {
 		return err
 	}
 	if path.Dir(other) != path.Dir(name) || !r.isPlace(s, path.Dir(name)) {
@@ -179,7 +176,7 @@ func (r *Files) openUnlinked(s *remote.Script, ref *dump.FileRef, flags uint32, 
 // isPlace tells whether the maker has a directory, and no magic link leads there.
 func (r *Files) isPlace(s *remote.Script, dir string) bool {
 	b := s.Room(len(dir) + 512)
-	how := place(b, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY, Resolve: unix.RESOLVE_NO_MAGICLINKS})
+	how := Place(b, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY, Resolve: unix.RESOLVE_NO_MAGICLINKS})
 	found := b.Try("find directory "+dir, unix.SYS_OPENAT2, unix.AT_FDCWD, b.String(dir), how, unix.SizeofOpenHow)
 	if err := s.Run(); err != nil {
 		return false // the script keeps it
@@ -233,7 +230,7 @@ func (r *Files) check(fd int, ref *dump.FileRef, exact bool) error {
 // OpenPath opens a file in the maker and returns its descriptor there, which goes when [Files.Install] runs. The file must
 // be what it was at the time of the snapshot, unless it is opened with O_PATH or the restore is forced: else [ErrChanged].
 func (r *Files) OpenPath(ctx context.Context, ref *dump.FileRef, flags int) (int, error) {
-	if err := checkPath(ref.GetPath()); err != nil {
+	if err := CheckPath(ref.GetPath()); err != nil {
 		return -1, err
 	}
 	if ref.GetDeleted() {
@@ -246,12 +243,4 @@ func (r *Files) OpenPath(ctx context.Context, ref *dump.FileRef, flags int) (int
 		return -1, err
 	}
 	return fd, r.check(fd, ref, flags&unix.O_PATH == 0)
-}
-
-// checkPath refuses what no path of the kernel's can be.
-func checkPath(path string) error {
-	if !strings.HasPrefix(path, "/") || len(path) >= unix.PathMax || strings.IndexByte(path, 0) >= 0 {
-		return fmt.Errorf("file path %.100q is not valid", path)
-	}
-	return nil
 }

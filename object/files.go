@@ -1,11 +1,9 @@
 package object
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 
@@ -15,9 +13,6 @@ import (
 	"vps/linux"
 	"vps/remote"
 )
-
-// ErrBusy is the class of refusals that are likely to be gone when the instance has run a moment longer.
-var ErrBusy = errors.New("busy")
 
 // Externals are the ends of an instance's objects that lie in our own hands.
 type Externals struct {
@@ -177,26 +172,6 @@ func (d *Descriptors) findTable(host int) (int, error) {
 	return search(len(d.tables), func(i int) (int, error) {
 		return linux.Kcmp(d.tables[i].host, host, linux.KCMP_FILES, 0, 0)
 	})
-}
-
-// search is a binary search whose comparison may fail; it returns -place-1 if nothing compares as 0.
-func search(n int, compare func(int) (int, error)) (int, error) {
-	low, high := 0, n
-	for low < high {
-		mid := (low + high) / 2
-		order, err := compare(mid)
-		switch {
-		case err != nil:
-			return 0, err
-		case order == 0:
-			return mid, nil
-		case order < 0:
-			low = mid + 1
-		default:
-			high = mid
-		}
-	}
-	return -low - 1, nil
 }
 
 // file returns the open file description behind a descriptor, and whether the descriptor is close-on-exec.
@@ -374,13 +349,4 @@ func (d *Descriptors) inside(host int) int {
 		}
 	}
 	return 0
-}
-
-// sorted gives the values of a map by ascending key, so that two dumps of the same thing are the same.
-func sorted[K cmp.Ordered, V any](m map[K]V) []V {
-	values := make([]V, 0, len(m))
-	for _, k := range slices.Sorted(maps.Keys(m)) {
-		values = append(values, m[k])
-	}
-	return values
 }

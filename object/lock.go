@@ -130,5 +130,5 @@ func flock(b *remote.Batch, lock *dump.Lock) remote.Address {
 	if lock.GetWrite() {
 		kind = unix.F_WRLCK
 	}
-	return place(b, &unix.Flock_t{Type: kind, Start: lock.GetStart(), Len: lock.GetLen()})
+	return Place(b, &unix.Flock_t{Type: kind, Start: lock.GetStart(), Len: lock.GetLen()})
 }

@@ -144,7 +144,7 @@ func (r *Files) restoreMemory(ctx context.Context, s *remote.Script, m *dump.Mem
 	if m.GetMtime() != 0 || m.GetAtime() != 0 {
 		times := [2]unix.Timespec{unix.NsecToTimespec(m.GetAtime()), unix.NsecToTimespec(m.GetMtime())}
 		b := s.Room(512)
-		b.Call("set times of "+m.GetName(), unix.SYS_UTIMENSAT, fd, 0, place(b, &times), 0)
+		b.Call("set times of "+m.GetName(), unix.SYS_UTIMENSAT, fd, 0, Place(b, &times), 0)
 	}
 	return r.seal(m, f)
 }
@@ -220,7 +220,7 @@ func (r *Files) makeAnonymous(ctx context.Context, s *remote.Script, m *dump.Mem
 
 // makeDeleted makes a file that has no name any more, as near to where it was as there is a directory.
 func (r *Files) makeDeleted(s *remote.Script, m *dump.Memory, fd int) error {
-	if err := checkPath(m.GetName()); err != nil {
+	if err := CheckPath(m.GetName()); err != nil {
 		return err
 	}
 	dir, base := path.Dir(m.GetName()), path.Base(m.GetName())

@@ -12,6 +12,7 @@ import (
 	"io"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	"vps/dump"
@@ -19,6 +20,12 @@ import (
 
 // ErrUnsupported is the class of everything that cannot be dumped.
 var ErrUnsupported = errors.New("not supported")
+
+// ErrBusy is the class of refusals that are likely to be gone when the instance has run a moment longer.
+var ErrBusy = errors.New("busy")
+
+// ErrChanged is the class of errors about files that are not what they were at the time of the snapshot.
+var ErrChanged = errors.New("changed since the snapshot")
 
 // Refusal names what stands in the way of a snapshot.
 type Refusal struct {
@@ -89,4 +96,12 @@ type Set struct {
 	UnixSockets map[uint64]*dump.UnixSocket
 	Ttys        map[uint64]*dump.Tty
 	Memories    map[uint64]*dump.Memory
+}
+
+// CheckPath refuses what no path of the kernel's can be.
+func CheckPath(path string) error {
+	if !strings.HasPrefix(path, "/") || len(path) >= unix.PathMax || strings.IndexByte(path, 0) >= 0 {
+		return fmt.Errorf("file path %.100q is not valid", path)
+	}
+	return nil
 }

@@ -168,7 +168,7 @@ func (r *Files) restorePipe(s *remote.Script, p *dump.Pipe) error {
 	ends := &pipeEnds{read: r.stage(), write: r.stage()}
 	r.pipes[p.GetId()] = ends
 	if ref := p.GetFifo(); ref != nil {
-		if err := checkPath(ref.GetPath()); err != nil {
+		if err := CheckPath(ref.GetPath()); err != nil {
 			return err
 		}
 		r.openFIFO(s, p, ref, ends.read)

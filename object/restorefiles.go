@@ -45,6 +45,12 @@ type Files struct {
 	masters  map[uint64]*os.File // of ttys whose master was outside
 }
 
+// Maker is the maker in whose descriptor table the files are.
+func (r *Files) Maker() *Maker { return r.m }
+
+// PID is the maker's pid here.
+func (r *Files) PID() int { return r.pid }
+
 // maxDescriptor bounds the numbers in a snapshot: fs.nr_open's default (proc_sys_fs(5)).
 const maxDescriptor = 1 << 20
 
@@ -71,7 +77,7 @@ func (r *Files) restore(ctx context.Context) error {
 		return err
 	}
 	s := r.m.Page.Script(ctx, r.m.PidFD)
-	for _, id := range sortedIDs(r.set.Memories) {
+	for _, id := range SortedIDs(r.set.Memories) {
 		if r.set.Memories[id].GetKind() == dump.Memory_TMPFS {
 			continue // a named file's
 		}
@@ -79,7 +85,7 @@ func (r *Files) restore(ctx context.Context) error {
 			return fmt.Errorf("memory %d: %w", id, err)
 		}
 	}
-	for _, id := range sortedIDs(r.set.Pipes) {
+	for _, id := range SortedIDs(r.set.Pipes) {
 		s.About("pipe %d", id)
 		if err := r.restorePipe(s, r.set.Pipes[id]); err != nil {
 			return named(fmt.Sprintf("pipe %d", id), err)
@@ -92,7 +98,7 @@ func (r *Files) restore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, id := range sortedIDs(r.set.Files) {
+	for _, id := range SortedIDs(r.set.Files) {
 		s.About("file %d", id)
 		if err := r.restoreFile(s, r.set.Files[id]); err != nil {
 			return named(fmt.Sprintf("file %d", id), err)
@@ -106,7 +112,7 @@ func (r *Files) restore(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, id := range sortedIDs(r.set.Pipes) {
+	for _, id := range SortedIDs(r.set.Pipes) {
 		if err := r.fillPipe(r.set.Pipes[id]); err != nil {
 			return err
 		}
@@ -117,7 +123,7 @@ func (r *Files) restore(ctx context.Context) error {
 	if err := r.finishTtys(s); err != nil {
 		return err
 	}
-	for _, id := range sortedIDs(r.set.Files) {
+	for _, id := range SortedIDs(r.set.Files) {
 		s.About("file %d", id)
 		r.setFlags(s, r.set.Files[id])
 	}
@@ -165,7 +171,7 @@ func (r *Files) number(ctx context.Context) error {
 	err = r.m.Run(ctx, func(batch *remote.Batch) {
 		b = batch
 		var at remote.Address
-		at, limit = space[unix.Rlimit](b)
+		at, limit = Space[unix.Rlimit](b)
 		b.Call("get RLIMIT_NOFILE", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, 0, at)
 		for i := range free {
 			free[i] = b.Call("find a free descriptor", unix.SYS_FCNTL, 0, unix.F_DUPFD, 0)
@@ -183,7 +189,7 @@ func (r *Files) number(ctx context.Context) error {
 	}
 	allowed := limit().Max
 	r.next = max(top, r.bench[1]) + 1
-	for _, id := range sortedIDs(r.set.Files) {
+	for _, id := range SortedIDs(r.set.Files) {
 		r.fds[id] = r.stage()
 	}
 	need := uint64(r.next + len(r.set.Memories) + 2*len(r.set.Pipes) + 2*len(r.set.Ttys) + 4*len(r.set.UnixSockets) + 3)
@@ -274,7 +280,7 @@ func (r *Files) FD(id uint64) (int, error) {
 // installed a table of its own yet.
 func (r *Files) SetOwners(ctx context.Context) error {
 	s := r.m.Page.Script(ctx, r.m.PidFD)
-	for _, id := range sortedIDs(r.set.Files) {
+	for _, id := range SortedIDs(r.set.Files) {
 		f := r.set.Files[id]
 		owner, fd := f.GetOwner(), r.fds[id]
 		s.About("file %d", id)

@@ -63,7 +63,7 @@ func (r *Files) restoreTimerFd(s *remote.Script, file *dump.File) {
 	}
 	if value != 0 {
 		interval, first := unix.NsecToTimespec(t.GetInterval()), unix.NsecToTimespec(value)
-		b.Call("timerfd_settime", unix.SYS_TIMERFD_SETTIME, fd, flags, place(b, &unix.ItimerSpec{Interval: interval, Value: first}), 0)
+		b.Call("timerfd_settime", unix.SYS_TIMERFD_SETTIME, fd, flags, Place(b, &unix.ItimerSpec{Interval: interval, Value: first}), 0)
 	}
 	if t.GetTicks() != 0 {
 		b.Call("set ticks of timerfd", unix.SYS_IOCTL, fd, linux.TFD_IOC_SET_TICKS, b.Words(t.GetTicks()))

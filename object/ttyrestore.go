@@ -25,7 +25,7 @@ const maxPTY = 4096
 func (r *Files) restoreTtys(s *remote.Script) error {
 	byIndex := make(map[uint32]uint64)
 	var missing, top uint32
-	for _, id := range sortedIDs(r.set.Ttys) {
+	for _, id := range SortedIDs(r.set.Ttys) {
 		t := r.set.Ttys[id]
 		if t.GetIndex() >= maxPTY || TtyID(int(t.GetIndex())) != id || len(t.GetTermios().GetCc()) != len(unix.Termios{}.Cc) {
 			return fmt.Errorf("pty %d: index %d or settings are not valid", id, t.GetIndex())
@@ -61,7 +61,7 @@ func (r *Files) restoreTtys(s *remote.Script) error {
 	for _, fd := range spare {
 		s.Call("close", unix.SYS_CLOSE, fd)
 	}
-	for _, id := range sortedIDs(r.set.Ttys) {
+	for _, id := range SortedIDs(r.set.Ttys) {
 		s.About("pty %d", r.set.Ttys[id].GetIndex())
 		r.setTty(s, r.set.Ttys[id])
 	}
@@ -110,8 +110,8 @@ func (r *Files) setTty(s *remote.Script, t *dump.Tty) {
 		fd = ends.slave
 	}
 	b := s.Room(1024)
-	b.Call("set terminal", unix.SYS_IOCTL, fd, unix.TCSETS2, place(b, &ends.termios))
-	b.Call("set window size", unix.SYS_IOCTL, fd, unix.TIOCSWINSZ, place(b, &unix.Winsize{
+	b.Call("set terminal", unix.SYS_IOCTL, fd, unix.TCSETS2, Place(b, &ends.termios))
+	b.Call("set window size", unix.SYS_IOCTL, fd, unix.TIOCSWINSZ, Place(b, &unix.Winsize{
 		Row: uint16(t.GetRows()), Col: uint16(t.GetCols()), Xpixel: uint16(t.GetXpixel()), Ypixel: uint16(t.GetYpixel()),
 	}))
 	b.Try("own pty", unix.SYS_FCHOWNAT, unix.AT_FDCWD, b.String(slavePath(t)), t.GetUid(), t.GetGid(), 0)
@@ -136,7 +136,7 @@ func (r *Files) finishTtys(s *remote.Script) error {
 	if err := s.Run(); err != nil {
 		return err
 	}
-	for _, id := range sortedIDs(r.set.Ttys) {
+	for _, id := range SortedIDs(r.set.Ttys) {
 		t, ends := r.set.Ttys[id], r.ttys[id]
 		if err := r.fillTty(t, ends); err != nil {
 			return fmt.Errorf("pty %d: %w", t.GetIndex(), err)
@@ -210,7 +210,7 @@ func (r *Files) restoreTtyFile(s *remote.Script, f *dump.File) error {
 	if path == "/dev/tty" || strings.HasPrefix(path, "/dev/pts/") {
 		path = slavePath(t)
 	}
-	if err := checkPath(path); err != nil {
+	if err := CheckPath(path); err != nil {
 		return err
 	}
 	r.openNamed(s, path, openFlags(f.GetFlags())|unix.O_NOCTTY, fd)

@@ -80,7 +80,7 @@ func (d *Descriptors) finishSockets() error {
 		return nil
 	}
 	var all []*unixDiag
-	err := inNamespace(d.init, "net", unix.CLONE_NEWNET, func() (err error) {
+	err := InNamespace(d.init, "net", unix.CLONE_NEWNET, func() (err error) {
 		all, err = readUnixDiag()
 		return err
 	})

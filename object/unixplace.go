@@ -43,7 +43,7 @@ func checkName(sock *dump.UnixSocket) error {
 		return fmt.Errorf("name %q is not valid", name)
 	}
 	if ref := sock.GetPath(); ref != nil {
-		if err := checkPath(ref.GetPath()); err != nil {
+		if err := CheckPath(ref.GetPath()); err != nil {
 			return err
 		}
 	}

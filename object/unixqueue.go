@@ -23,7 +23,7 @@ type postBox struct {
 
 // finish sends what was in the sockets' queues, and then ends what had ended.
 func (u *unixRestore) finish(ctx context.Context) error {
-	ids := sortedIDs(u.set.UnixSockets)
+	ids := SortedIDs(u.set.UnixSockets)
 	largest, any := 0, false
 	for _, id := range ids {
 		for _, m := range u.set.UnixSockets[id].GetQueue() {

@@ -31,7 +31,7 @@ func (r *Files) restoreSockets(s *remote.Script) (*unixRestore, error) {
 			r.sockets[id] = r.fds[f.GetId()]
 		}
 	}
-	ids := sortedIDs(r.set.UnixSockets)
+	ids := SortedIDs(r.set.UnixSockets)
 	for _, id := range ids {
 		if err := r.checkSocket(r.set.UnixSockets[id]); err != nil {
 			return nil, fmt.Errorf("socket %d: %w", id, err)
@@ -186,7 +186,7 @@ func (u *unixRestore) pair(sock *dump.UnixSocket, fd int, other *dump.UnixSocket
 
 // listener finds the listening socket that has given a socket its name.
 func (u *unixRestore) listener(server *dump.UnixSocket) *dump.UnixSocket {
-	for _, id := range sortedIDs(u.set.UnixSockets) {
+	for _, id := range SortedIDs(u.set.UnixSockets) {
 		l := u.set.UnixSockets[id]
 		if l.GetState() == dump.UnixSocket_LISTENING && l.GetType() == server.GetType() && string(l.GetName()) == string(server.GetName()) {
 			return l
@@ -325,7 +325,7 @@ func (u *unixRestore) bind(sock *dump.UnixSocket, fd int) error {
 		return fmt.Errorf("the directory of %s is not there: %w", file, ErrChanged)
 	}
 	b := u.s.Room(len(file) + 1024)
-	st, found := space[unix.Stat_t](b)
+	st, found := Space[unix.Stat_t](b)
 	there := b.Try("stat "+file, unix.SYS_NEWFSTATAT, unix.AT_FDCWD, b.String(file), st, unix.AT_SYMLINK_NOFOLLOW)
 	if err := u.s.Run(); err != nil {
 		return err

@@ -8,6 +8,9 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/ipc"
+	"vps/object/mount"
+	"vps/object/task"
 	"vps/remote"
 )
 
@@ -21,7 +24,7 @@ type refKey struct {
 func (r *restorer) makeFiles(ctx context.Context) error {
 	m := &object.Maker{Page: r.Page, PidFD: r.PidFD, Socket: r.Socket, SocketFD: r.SocketFD}
 	err := m.Run(ctx, func(b *remote.Batch) {
-		object.BlockSignals(b)
+		task.BlockSignals(b)
 		b.Call("clear umask", unix.SYS_UMASK, 0)
 		if name := r.set.Instance.GetDomainname(); name != "" && name != "(none)" {
 			b.Call("set domain name", unix.SYS_SETDOMAINNAME, b.String(name), len(name))
@@ -30,7 +33,7 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := object.RestoreMounts(r.Page.Script(ctx, r.PidFD), m, r.set, r.content); err != nil {
+	if err := mount.Restore(r.Page.Script(ctx, r.PidFD), m, r.set, r.content); err != nil {
 		return err
 	}
 	r.files, err = object.RestoreFiles(ctx, m, r.set, r.content, object.RestoreOptions{
@@ -39,7 +42,7 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.files.RestoreSysctls(ctx, r.set.Instance.GetSysctl()); err != nil {
+	if err := ipc.RestoreSysctls(ctx, r.files, r.set.Instance.GetSysctl()); err != nil {
 		return err
 	}
 	return r.openRefs(ctx)

@@ -16,6 +16,11 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/ipc"
+	"vps/object/memory"
+	"vps/object/mount"
+	"vps/object/network"
+	"vps/object/task"
 	"vps/remote"
 	"vps/suspend"
 )
@@ -28,7 +33,7 @@ type Source struct {
 	Info      *dump.Instance
 	Standard  []string // mount points that the manager makes at every start
 	Externals object.Externals
-	Restarts  *object.RestartReader // nil: the rest of an interrupted sleep is not known
+	Restarts  *task.RestartReader // nil: the rest of an interrupted sleep is not known
 	// Filters is the number of seccomp filters that the manager has installed in every process.
 	Filters int
 }
@@ -112,7 +117,7 @@ func probe(src *Source) []error {
 		return []error{err}
 	}
 	var refusals []error
-	mounts, err := object.ReadMounts(src.Init, src.Standard)
+	mounts, err := mount.Read(src.Init, src.Standard)
 	if err != nil {
 		return []error{err}
 	}
@@ -135,8 +140,8 @@ func probe(src *Source) []error {
 		procs = append(procs, p)
 	}
 	refusals = append(refusals, object.ProbeShared(procs)...)
-	refusals = append(refusals, object.ProbeIPC(src.Init)...)
-	refusals = append(refusals, object.ProbeNetwork(src.Init)...)
+	refusals = append(refusals, ipc.Probe(src.Init)...)
+	refusals = append(refusals, network.Probe(src.Init)...)
 	d := object.NewDescriptors(procs, src.Init, src.Externals, nil)
 	for _, p := range procs {
 		refusals = append(refusals, probeProcess(p, src.Init, d)...)
@@ -156,7 +161,7 @@ func probeProcess(p object.Proc, init int, d *object.Descriptors) []error {
 	}
 	add(object.ProbeNamespaces(p, init))
 	add(object.ProbeProcess(p))
-	as, err := object.ReadAddressSpace(p)
+	as, err := memory.ReadAddressSpace(p)
 	add(err)
 	if err == nil {
 		for _, r := range as.Probe() {
@@ -194,7 +199,7 @@ func Estimate(src *Source) (bytes int64, frozen time.Duration, err error) {
 			continue // it has ended, or a probe names it
 		}
 		defer p.Close()
-		as, err := object.ReadAddressSpace(p)
+		as, err := memory.ReadAddressSpace(p)
 		if err != nil {
 			continue
 		}
