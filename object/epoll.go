@@ -72,7 +72,7 @@ func (d *Descriptors) watched(f *openFile, slot linux.KcmpEpollSlot) (*openFile,
 func (r *Files) restoreEpoll(s *remote.Script, file *dump.File) {
 	b := s.Room(1024)
 	b.Call("epoll_create1", unix.SYS_EPOLL_CREATE1, 0)
-	r.settle(b, r.fds[file.GetId()])
+	r.Settle(b, r.fds[file.GetId()])
 }
 
 // watch is something that an epoll instance is to watch again.

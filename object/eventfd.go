@@ -69,7 +69,7 @@ func (r *Files) restoreEventFd(s *remote.Script, file *dump.File) {
 	}
 	b := s.Room(1024)
 	b.Call("eventfd2", unix.SYS_EVENTFD2, 0, flags|unix.EFD_NONBLOCK)
-	r.settle(b, r.fds[file.GetId()])
+	r.Settle(b, r.fds[file.GetId()])
 	if e.GetCount() != 0 {
 		b.Call("write eventfd", unix.SYS_WRITE, r.fds[file.GetId()], b.Words(e.GetCount()), 8)
 	}

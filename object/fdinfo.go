@@ -130,13 +130,16 @@ func (h handle) look(link string, info fdinfo) (*look, error) {
 	return l, nil
 }
 
+// Flags are the flags of the open file description, as fcntl(2) has them.
+func (l *look) Flags() uint32 { return l.info.flags }
+
 func (l *look) close() { unix.Close(l.fd) }
 
-// reopen opens what the copy is open on once more, with flags of our own.
-func (l *look) reopen(flags int) (int, error) {
-	fd, err := unix.Open("/proc/self/fd/"+strconv.Itoa(l.fd), flags|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+// reopen opens what a descriptor of ours is open on once more, with flags of our own.
+func reopen(copied int, name string, flags int) (int, error) {
+	fd, err := unix.Open("/proc/self/fd/"+strconv.Itoa(copied), flags|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 	if err != nil {
-		return -1, fmt.Errorf("open %s again: %w", l.link, err)
+		return -1, fmt.Errorf("open %s again: %w", name, err)
 	}
 	return fd, nil
 }

@@ -24,7 +24,7 @@ func (d *Descriptors) Refer(f *os.File, path string) (*dump.FileRef, error) {
 	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil {
 		return nil, fmt.Errorf("fstatfs %s: %w", path, err)
 	}
-	ref, why, err := d.refer(path, &st, fs.Type)
+	ref, why, err := d.Locate(path, &st, fs.Type)
 	if err != nil {
 		return nil, err
 	}
@@ -34,8 +34,8 @@ func (d *Descriptors) Refer(f *os.File, path string) (*dump.FileRef, error) {
 	return ref, nil
 }
 
-// refer makes the reference to a file, or tells why its path cannot be one.
-func (d *Descriptors) refer(name string, st *unix.Stat_t, fs int64) (ref *dump.FileRef, why string, err error) {
+// Locate makes the reference to a file, or tells why its path cannot be one.
+func (d *Descriptors) Locate(name string, st *unix.Stat_t, fs int64) (ref *dump.FileRef, why string, err error) {
 	if !strings.HasPrefix(name, "/") {
 		return nil, "lies outside of the instance", nil
 	}
@@ -92,7 +92,7 @@ func generated(fs int64) bool {
 
 // reference notes the path of what a descriptor is open on.
 func (d *Descriptors) reference(l *look) (*dump.FileRef, error) {
-	ref, why, err := d.refer(l.link, &l.st, l.fs)
+	ref, why, err := d.Locate(l.link, &l.st, l.fs)
 	if err == nil && why != "" {
 		err = l.at.refusal("file "+l.link, why)
 	}
@@ -121,16 +121,16 @@ func openFlags(flags uint32) uint32 {
 	return flags&^(unix.O_CREAT|unix.O_EXCL|unix.O_TRUNC|unix.O_ASYNC) | unix.O_NOCTTY
 }
 
-// openNamed opens a path out of a record in the maker at a descriptor. It leads through no magic link (path_resolution(7)):
+// OpenNamed opens a path out of a record in the maker at a descriptor. It leads through no magic link (path_resolution(7)):
 // those of the maker's own /proc directory would lead to what is ours. And it never waits for the other end of a FIFO.
-func (r *Files) openNamed(s *remote.Script, path string, flags uint32, fd int) {
+func (r *Files) OpenNamed(s *remote.Script, path string, flags uint32, fd int) {
 	if flags&unix.O_PATH == 0 {
 		flags |= unix.O_NONBLOCK
 	}
 	b := s.Room(len(path) + 512)
 	how := Place(b, &unix.OpenHow{Flags: uint64(flags), Resolve: unix.RESOLVE_NO_MAGICLINKS})
 	b.Call("open "+path, unix.SYS_OPENAT2, unix.AT_FDCWD, b.String(path), how, unix.SizeofOpenHow)
-	r.settle(b, fd)
+	r.Settle(b, fd)
 }
 
 // restorePath opens a file by its path.
@@ -148,7 +148,7 @@ func (r *Files) restorePath(s *remote.Script, file *dump.File, ref *dump.FileRef
 			return err
 		}
 	} else {
-		r.openNamed(s, ref.GetPath(), flags, fd)
+		r.OpenNamed(s, ref.GetPath(), flags, fd)
 	}
 	if file.GetPos() != 0 && file.GetFlags()&unix.O_PATH == 0 {
 		s.Call("seek in "+ref.GetPath(), unix.SYS_LSEEK, fd, file.GetPos(), unix.SEEK_SET)
@@ -164,7 +164,7 @@ func (r *Files) openUnlinked(s *remote.Script, ref *dump.FileRef, flags uint32, 
 	if err := CheckPath(other); err != nil {
 		return err
 	}
-	if path.Dir(other) != path.Dir(name) || !r.isPlace(s, path.Dir(name)) {
+	if path.Dir(other) != path.Dir(name) || !r.IsPlace(s, path.Dir(name)) {
 		return fmt.Errorf("file %s, deleted as %s: %w", other, name, ErrChanged)
 	}
 	r.openAside(s, name, flags, fd, func(b *remote.Batch, at remote.Address) {
@@ -173,8 +173,8 @@ func (r *Files) openUnlinked(s *remote.Script, ref *dump.FileRef, flags uint32, 
 	return nil
 }
 
-// isPlace tells whether the maker has a directory, and no magic link leads there.
-func (r *Files) isPlace(s *remote.Script, dir string) bool {
+// IsPlace tells whether the maker has a directory, and no magic link leads there.
+func (r *Files) IsPlace(s *remote.Script, dir string) bool {
 	b := s.Room(len(dir) + 512)
 	how := Place(b, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY, Resolve: unix.RESOLVE_NO_MAGICLINKS})
 	found := b.Try("find directory "+dir, unix.SYS_OPENAT2, unix.AT_FDCWD, b.String(dir), how, unix.SizeofOpenHow)
@@ -195,7 +195,7 @@ func (r *Files) openAside(s *remote.Script, name string, flags uint32, fd int, c
 	b := s.Room(4*len(name) + 4096)
 	b.Try("rename "+name, unix.SYS_RENAMEAT2, unix.AT_FDCWD, b.String(name), unix.AT_FDCWD, b.String(aside), unix.RENAME_NOREPLACE)
 	create(b, b.String(name))
-	r.openNamed(s, name, flags, fd)
+	r.OpenNamed(s, name, flags, fd)
 	b = s.Room(4*len(name) + 1024)
 	b.Call("unlink "+name, unix.SYS_UNLINKAT, unix.AT_FDCWD, b.String(name), 0)
 	b.Try("rename "+aside, unix.SYS_RENAMEAT2, unix.AT_FDCWD, b.String(aside), unix.AT_FDCWD, b.String(name), unix.RENAME_NOREPLACE)
@@ -237,8 +237,8 @@ func (r *Files) OpenPath(ctx context.Context, ref *dump.FileRef, flags int) (int
 		return -1, fmt.Errorf("%s was deleted: %w", ref.GetPath(), ErrUnsupported)
 	}
 	s := r.m.Page.Script(ctx, r.m.PidFD)
-	fd := r.stage()
-	r.openNamed(s, ref.GetPath(), uint32(flags), fd)
+	fd := r.Stage()
+	r.OpenNamed(s, ref.GetPath(), uint32(flags), fd)
 	if err := s.Run(); err != nil {
 		return -1, err
 	}

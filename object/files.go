@@ -35,10 +35,9 @@ type Descriptors struct {
 	files    []*openFile // by id - 1
 	byNumber map[descriptor]*openFile
 
+	kinds    []Dumper  // those of other packages
 	objects  objectIDs // of pipes and memory
 	pipes    map[uint64]*pipeDump
-	sockets  map[uint64]*socketDump
-	ttys     map[uint32]*ttyDump
 	epolls   []*openFile
 	inflight []int // our copies of descriptors that lie in socket queues
 	self     int   // a pidfd of ours; -1: none yet
@@ -70,18 +69,32 @@ type fileKey struct {
 }
 
 // NewDescriptors prepares a dump of the descriptors of processes, which are all those of the instance that are alive.
-// init is the pid of the instance's init, here.
-func NewDescriptors(procs []Proc, init int, ext Externals, sink Sink) *Descriptors {
-	return &Descriptors{
+// init is the pid of the instance's init, here. Kinds finish in their order: who comes upon further open files is first.
+func NewDescriptors(procs []Proc, init int, ext Externals, sink Sink, kinds ...DumpKind) *Descriptors {
+	d := &Descriptors{
 		procs: procs, init: init, ext: ext, sink: sink, self: -1,
 		groups:   make(map[fileKey][]*openFile),
 		byNumber: make(map[descriptor]*openFile),
 		objects:  objectIDs{ids: make(map[inode]uint64)},
 		pipes:    make(map[uint64]*pipeDump),
-		sockets:  make(map[uint64]*socketDump),
-		ttys:     make(map[uint32]*ttyDump),
 	}
+	for _, kind := range kinds {
+		d.kinds = append(d.kinds, kind(d))
+	}
+	return d
 }
+
+// Procs are the processes of the instance.
+func (d *Descriptors) Procs() []Proc { return d.procs }
+
+// Init is the pid of the instance's init, here.
+func (d *Descriptors) Init() int { return d.init }
+
+// Externals are the ends of objects in our own hands.
+func (d *Descriptors) Externals() Externals { return d.ext }
+
+// Sink takes the records.
+func (d *Descriptors) Sink() Sink { return d.sink }
 
 // Probe finds what cannot be dumped in a process that may be running. Each error is a [*Refusal], or says why nothing can be known.
 func (d *Descriptors) Probe(p Proc) []error {
@@ -245,13 +258,11 @@ func (d *Descriptors) owner(fd int) *dump.Owner {
 // Finish writes everything that the tables refer to. No descriptor is kept open after it, whether it fails or not.
 func (d *Descriptors) Finish(ctx context.Context) error {
 	defer d.close()
-	steps := []func() error{
-		d.finishSockets, // first: descriptors in their queues add files
-		d.finishEpolls,
-		d.finishPipes,
-		d.finishTtys,
+	var steps []func() error
+	for _, kind := range d.kinds {
+		steps = append(steps, kind.Finish)
 	}
-	for _, step := range steps {
+	for _, step := range append(steps, d.finishEpolls, d.finishPipes) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package object
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -10,25 +11,33 @@ import (
 // kind dumps one kind of open file description: it fills in the record's kind.
 type kind func(*Descriptors, *openFile, *look) error
 
+// Dumper dumps open files of a kind that has a package of its own, and what they are open on.
+type Dumper interface {
+	// Claims tells whether an open file is of this kind. An error is why it is, and cannot be dumped.
+	Claims(l *look) (bool, error)
+	// Dump fills in the kind of the record of an open file that it has claimed.
+	Dump(f *openFile, l *look) error
+	// Finish writes what the open files are open on. It may come upon further open files, see [Descriptors.Received].
+	Finish() error
+}
+
+// DumpKind makes a kind's part of a dump.
+type DumpKind func(*Descriptors) Dumper
+
 // linkKinds are the kinds that the text of the link in /proc/PID/fd tells.
 var linkKinds = []struct {
 	link string
 	dump kind
 }{
 	{"pipe:[", (*Descriptors).dumpPipe},
-	{"socket:[", (*Descriptors).dumpSocket},
 	{"anon_inode:[eventfd]", (*Descriptors).dumpEventFd},
 	{"anon_inode:[timerfd]", (*Descriptors).dumpTimerFd},
 	{"anon_inode:[signalfd]", (*Descriptors).dumpSignalFd},
 	{"anon_inode:[eventpoll]", (*Descriptors).dumpEpoll},
 }
 
-// Numbers of character devices, Documentation/admin-guide/devices.txt.
-const (
-	memoryMajor   = 1
-	ttyAuxMajor   = 5
-	ptySlaveMajor = 136 // to 143
-)
+// memoryMajor is the number of character devices like /dev/null, Documentation/admin-guide/devices.txt.
+const memoryMajor = 1
 
 const (
 	mqueueMagic    = 0x19800202 // MQUEUE_MAGIC of ipc/mqueue.c
@@ -41,6 +50,18 @@ func (d *Descriptors) kindOf(l *look) (kind, error) {
 		if line.key == "lock" && strings.Contains(line.value, "LEASE") {
 			return nil, l.at.refusal("lease on "+l.link, "")
 		}
+	}
+	for _, k := range d.kinds {
+		mine, err := k.Claims(l)
+		if err != nil {
+			return nil, err
+		}
+		if mine {
+			return func(_ *Descriptors, f *openFile, l *look) error { return k.Dump(f, l) }, nil
+		}
+	}
+	if strings.HasPrefix(l.link, "socket:[") {
+		return nil, refuseSocket(l)
 	}
 	for _, k := range linkKinds {
 		if strings.HasPrefix(l.link, k.link) {
@@ -106,24 +127,17 @@ func (d *Descriptors) deviceKind(l *look) (kind, error) {
 		return d.pathKind(l)
 	}
 	major, minor := unix.Major(l.st.Rdev), unix.Minor(l.st.Rdev)
-	switch {
-	case major == memoryMajor:
+	if major == memoryMajor {
 		switch minor {
 		case 3, 5, 7, 8, 9: // null, zero, full, random, urandom
 			return d.pathKind(l)
 		}
-	case major == ttyAuxMajor && (minor == 0 || minor == 2), // tty, ptmx
-		major >= ptySlaveMajor && major < ptySlaveMajor+8:
-		return (*Descriptors).dumpTty, nil
 	}
 	return nil, l.at.refusal("device "+l.link, "")
 }
 
 // refuseSome refuses those of a kind that cannot be made again.
 func refuseSome(l *look) error {
-	if strings.HasPrefix(l.link, "socket:[") {
-		return refuseSocket(l)
-	}
 	if clock := l.info.line("clockid"); clock == strconv.Itoa(unix.CLOCK_REALTIME_ALARM) || clock == strconv.Itoa(unix.CLOCK_BOOTTIME_ALARM) {
 		return l.at.refusal("timerfd that wakes the machine", "")
 	}
@@ -138,4 +152,34 @@ func procPID(path string) (dir string, pid int) {
 		}
 	}
 	return "", 0
+}
+
+var socketFamilies = map[int]string{
+	unix.AF_INET: "IPv4 socket", unix.AF_INET6: "IPv6 socket", unix.AF_NETLINK: "netlink socket", unix.AF_PACKET: "packet socket",
+	unix.AF_VSOCK: "vsock socket", unix.AF_ALG: "crypto socket", unix.AF_XDP: "XDP socket", unix.AF_BLUETOOTH: "Bluetooth socket",
+}
+
+// refuseSocket names the kind of a socket that nobody claims.
+func refuseSocket(l *look) error {
+	family, err := unix.GetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return fmt.Errorf("family of %s: %w", l.link, err)
+	}
+	name, ok := socketFamilies[family]
+	if !ok {
+		name = fmt.Sprintf("socket of family %d", family)
+	}
+	if family == unix.AF_INET || family == unix.AF_INET6 {
+		protocol, err := unix.GetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+		if err != nil {
+			return fmt.Errorf("protocol of %s: %w", l.link, err)
+		}
+		switch protocol {
+		case unix.IPPROTO_TCP:
+			name = "TCP socket"
+		case unix.IPPROTO_UDP:
+			name = "UDP socket"
+		}
+	}
+	return l.at.refusal(name, "")
 }

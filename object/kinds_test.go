@@ -2,18 +2,18 @@ package object
 
 import (
 	"os"
-	"path/filepath"
-	"strings"
+	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
 )
 
-var kindTests = []kindTest{
-	{
-		name: "file and its offset, shared by two descriptors",
-		hold: `
+func TestKinds(t *testing.T) {
+	runKinds(t, []kindTest{
+		{
+			name: "file and its offset, shared by two descriptors",
+			hold: `
 with open('f', 'w') as f: f.write('0123456789')
 a = os.open('f', os.O_RDWR)
 b = os.dup(a)
@@ -22,29 +22,29 @@ d = os.open('f', os.O_WRONLY|os.O_APPEND)
 os.read(a, 3); os.read(c, 7)
 os.set_inheritable(b, True)
 ready(a=a, b=b, c=c, d=d)`,
-		check: func(r *rig) {
-			r.want("a", r.read("a", 2), "34")
-			r.want("b", r.read("b", 2), "56")
-			r.want("c", r.read("c", 2), "78")
-			r.write("d", "X")
-			r.want("c", r.read("c", 9), "9X")
+			check: func(r *rig) {
+				r.want("a", r.read("a", 2), "34")
+				r.want("b", r.read("b", 2), "56")
+				r.want("c", r.read("c", 2), "78")
+				r.write("d", "X")
+				r.want("c", r.read("c", 9), "9X")
+			},
 		},
-	},
-	{
-		name: "directory, devices, path only",
-		hold: `
+		{
+			name: "directory, devices, path only",
+			hold: `
 os.mkdir('d')
 ready(d=os.open('d', os.O_RDONLY|os.O_DIRECTORY), p=os.open('d', os.O_PATH), n=os.open('/dev/null', os.O_RDWR), z=os.open('/dev/zero', os.O_RDONLY))`,
-		check: func(r *rig) {
-			r.want("zero", r.read("z", 2), "\x00\x00")
-			if err := unix.Mkdirat(r.fd("d"), "sub", 0o700); err != nil {
-				r.t.Error(err)
-			}
+			check: func(r *rig) {
+				r.want("zero", r.read("z", 2), "\x00\x00")
+				if err := unix.Mkdirat(r.fd("d"), "sub", 0o700); err != nil {
+					r.t.Error(err)
+				}
+			},
 		},
-	},
-	{
-		name: "locks",
-		hold: `
+		{
+			name: "locks",
+			hold: `
 f = os.open('f', os.O_RDWR|os.O_CREAT)
 fcntl.flock(f, fcntl.LOCK_EX)
 g = os.open('g', os.O_RDWR|os.O_CREAT)
@@ -52,20 +52,20 @@ fcntl.lockf(g, fcntl.LOCK_EX, 10, 5)
 fcntl.lockf(g, fcntl.LOCK_SH, 0, 100)
 h = os.dup(g)
 ready(f=f, g=g, h=h)`,
-		check: func(r *rig) {
-			other, err := os.Open(r.path("f"))
-			if err != nil {
-				r.t.Fatal(err)
-			}
-			defer other.Close()
-			if err := unix.Flock(int(other.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != unix.EWOULDBLOCK {
-				r.t.Errorf("flock of a locked file: %v", err)
-			}
+			check: func(r *rig) {
+				other, err := os.Open(r.path("f"))
+				if err != nil {
+					r.t.Fatal(err)
+				}
+				defer other.Close()
+				if err := unix.Flock(int(other.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != unix.EWOULDBLOCK {
+					r.t.Errorf("flock of a locked file: %v", err)
+				}
+			},
 		},
-	},
-	{
-		name: "deleted file",
-		hold: `
+		{
+			name: "deleted file",
+			hold: `
 f = os.open('gone', os.O_RDWR|os.O_CREAT, 0o640); os.write(f, b'content'); os.lseek(f, 3, 0)
 g = os.open('gone', os.O_RDONLY)
 os.unlink('gone')
@@ -73,30 +73,30 @@ n = os.open('taken', os.O_RDWR|os.O_CREAT); os.write(n, b'old'); os.unlink('take
 with open('kept', 'w') as k: k.write('linked')
 os.link('kept', 'second'); k = os.open('second', os.O_RDONLY); os.unlink('second'); open('second', 'w').write('another')
 ready(f=f, g=g, k=k)`,
-		check: func(r *rig) {
-			r.wantReads("f", "tent", "g", "content", "k", "linked")
-			another, _ := os.ReadFile(r.path("second"))
-			r.want("what has the name now", string(another), "another")
-			r.write("f", "!")
-			r.want("g sees what f writes", r.read("g", 9), "!")
+			check: func(r *rig) {
+				r.wantReads("f", "tent", "g", "content", "k", "linked")
+				another, _ := os.ReadFile(r.path("second"))
+				r.want("what has the name now", string(another), "another")
+				r.write("f", "!")
+				r.want("g sees what f writes", r.read("g", 9), "!")
+			},
 		},
-	},
-	{
-		name: "memfd with seals",
-		hold: `
+		{
+			name: "memfd with seals",
+			hold: `
 f = os.memfd_create('thing', os.MFD_ALLOW_SEALING); os.write(f, b'sealed'); os.lseek(f, 0, 0)
 fcntl.fcntl(f, 1033, 0x2 | 0x4 | 0x8)
 g = os.memfd_create('loose'); os.ftruncate(g, 1 << 20); os.pwrite(g, b'end', (1 << 20) - 3)
 ro = os.open('/proc/self/fd/%d' % g, os.O_RDONLY); os.lseek(ro, -3, 2)
 ready(f=f, ro=ro)`,
-		check: func(r *rig) {
-			r.wantReads("f", "sealed", "ro", "end")
-			r.want("write", r.write("f", "x"), unix.EPERM.Error())
+			check: func(r *rig) {
+				r.wantReads("f", "sealed", "ro", "end")
+				r.want("write", r.write("f", "x"), unix.EPERM.Error())
+			},
 		},
-	},
-	{
-		name: "pipe in use",
-		hold: `
+		{
+			name: "pipe in use",
+			hold: `
 r, w = os.pipe(); os.write(w, b'in the pipe')
 fcntl.fcntl(w, 1031, 4096)
 fcntl.fcntl(w, fcntl.F_SETFL, os.O_NONBLOCK)
@@ -104,42 +104,42 @@ w2 = os.open('/proc/self/fd/%d' % w, os.O_WRONLY)
 lone, x = os.pipe(); os.write(x, b'last words'); os.close(x)
 y, broken = os.pipe(); os.close(y)
 ready(r=r, w=w, w2=w2, lone=lone, broken=broken)`,
-		check: func(r *rig) {
-			r.wantReads("r", "in the pipe", "r", "(nothing)")
-			r.write("w2", "more")
-			r.wantReads("r", "more", "lone", "last words", "lone", "")
-			r.want("write to no reader", r.write("broken", "x"), unix.EPIPE.Error())
-			if size, _ := unix.FcntlInt(uintptr(r.fd("w")), unix.F_GETPIPE_SZ, 0); size != 4096 {
-				r.t.Errorf("pipe of %d bytes", size)
-			}
+			check: func(r *rig) {
+				r.wantReads("r", "in the pipe", "r", "(nothing)")
+				r.write("w2", "more")
+				r.wantReads("r", "more", "lone", "last words", "lone", "")
+				r.want("write to no reader", r.write("broken", "x"), unix.EPIPE.Error())
+				if size, _ := unix.FcntlInt(uintptr(r.fd("w")), unix.F_GETPIPE_SZ, 0); size != 4096 {
+					r.t.Errorf("pipe of %d bytes", size)
+				}
+			},
 		},
-	},
-	{
-		name:  "pipe with packets",
-		hold:  "r, w = os.pipe2(os.O_DIRECT); os.write(w, b'one'); os.write(w, b'two'); ready(r=r, w=w)",
-		check: func(r *rig) { r.wantReads("r", "one", "r", "two") },
-	},
-	{
-		name: "FIFO",
-		hold: `
+		{
+			name:  "pipe with packets",
+			hold:  "r, w = os.pipe2(os.O_DIRECT); os.write(w, b'one'); os.write(w, b'two'); ready(r=r, w=w)",
+			check: func(r *rig) { r.wantReads("r", "one", "r", "two") },
+		},
+		{
+			name: "FIFO",
+			hold: `
 os.mkfifo('fifo'); r = os.open('fifo', os.O_RDONLY|os.O_NONBLOCK); w = os.open('fifo', os.O_WRONLY); os.write(w, b'through')
 os.mkfifo('lost'); lr = os.open('lost', os.O_RDONLY|os.O_NONBLOCK); lw = os.open('lost', os.O_WRONLY); os.unlink('lost'); os.write(lw, b'lost')
 ready(r=r, w=w, lr=lr)`,
-		check: func(r *rig) { r.wantReads("r", "through", "lr", "lost") },
-	},
-	{
-		name: "eventfd",
-		hold: `
+			check: func(r *rig) { r.wantReads("r", "through", "lr", "lost") },
+		},
+		{
+			name: "eventfd",
+			hold: `
 e = os.eventfd(7, os.EFD_NONBLOCK); s = os.eventfd(2, os.EFD_SEMAPHORE); z = os.eventfd(0)
 ready(e=e, s=s)`,
-		check: func(r *rig) {
-			r.wantReads("e", "\x07\x00\x00\x00\x00\x00\x00\x00", "s", "\x01\x00\x00\x00\x00\x00\x00\x00",
-				"s", "\x01\x00\x00\x00\x00\x00\x00\x00", "s", "(nothing)")
+			check: func(r *rig) {
+				r.wantReads("e", "\x07\x00\x00\x00\x00\x00\x00\x00", "s", "\x01\x00\x00\x00\x00\x00\x00\x00",
+					"s", "\x01\x00\x00\x00\x00\x00\x00\x00", "s", "(nothing)")
+			},
 		},
-	},
-	{
-		name: "timerfd",
-		hold: `
+		{
+			name: "timerfd",
+			hold: `
 def timer(clock, value, interval, flags=0):
     fd = libc.timerfd_create(clock, 0)
     spec = struct.pack('llll', int(interval), int(interval % 1 * 1e9), int(value), int(value % 1 * 1e9))
@@ -149,31 +149,31 @@ once = timer(1, 300, 0); periodic = timer(1, 0.001, 500); day = timer(0, time.ti
 past = timer(1, 0.001, 0)
 select.select([periodic], [], []); select.select([past], [], [])
 ready(once=once, periodic=periodic, day=day, past=past)`,
-		change: func(b *bag) {
-			var ts unix.Timespec
-			unix.ClockGettime(unix.CLOCK_REALTIME, &ts)
-			b.set.Instance = &dump.Instance{Clocks: &dump.Clocks{Realtime: ts.Nano()}}
+			change: func(b *bag) {
+				var ts unix.Timespec
+				unix.ClockGettime(unix.CLOCK_REALTIME, &ts)
+				b.set.Instance = &dump.Instance{Clocks: &dump.Clocks{Realtime: ts.Nano()}}
+			},
+			check: func(r *rig) {
+				r.wantReads("periodic", "\x01\x00\x00\x00\x00\x00\x00\x00", "past", "\x01\x00\x00\x00\x00\x00\x00\x00", "once", "(nothing)")
+				var left unix.ItimerSpec
+				if err := unix.TimerfdGettime(r.fd("periodic"), &left); err != nil || left.Value.Sec < 490 {
+					r.t.Errorf("the periodic timer does not go on after its read: %v, %v", left, err)
+				}
+			},
 		},
-		check: func(r *rig) {
-			r.wantReads("periodic", "\x01\x00\x00\x00\x00\x00\x00\x00", "past", "\x01\x00\x00\x00\x00\x00\x00\x00", "once", "(nothing)")
-			var left unix.ItimerSpec
-			if err := unix.TimerfdGettime(r.fd("periodic"), &left); err != nil || left.Value.Sec < 490 {
-				r.t.Errorf("the periodic timer does not go on after its read: %v, %v", left, err)
-			}
-		},
-	},
-	{
-		name: "signalfd and owner",
-		hold: `
+		{
+			name: "signalfd and owner",
+			hold: `
 mask = (1 << 9) | (1 << 11)
 s = libc.signalfd(-1, struct.pack('Q', mask), 0)
 r, w = os.pipe()
 fcntl.fcntl(r, fcntl.F_SETOWN, os.getppid()); fcntl.fcntl(r, 10, signal.SIGUSR2)
 ready(s=s, r=r)`,
-	},
-	{
-		name: "epoll, nested, and numbers that have moved",
-		hold: `
+		},
+		{
+			name: "epoll, nested, and numbers that have moved",
+			hold: `
 r, w = os.pipe(); ep = select.epoll(); ep.register(r, select.EPOLLIN)
 outer = select.epoll(); outer.register(ep.fileno(), select.EPOLLIN)
 lib = ctypes.CDLL(None)
@@ -181,163 +181,25 @@ a = os.eventfd(0); moved = os.dup(a); ep2 = select.epoll(); ep2.register(a, sele
 b = os.eventfd(0); twice = os.dup(b); ep2.register(b, select.EPOLLOUT | select.EPOLLONESHOT)
 shot = os.eventfd(0); ep3 = select.epoll(); ep3.register(shot, select.EPOLLOUT | select.EPOLLONESHOT); ep3.poll(0)
 ready(r=r, w=w, ep3=ep3.fileno(), ep=ep.fileno(), outer=outer.fileno(), moved=moved, ep2=ep2.fileno())`,
-		check: func(r *rig) {
-			r.want("epoll", r.events("outer"), "0")
-			r.want("epoll, one-shot, reported", r.events("ep3"), "0")
-			r.write("w", "x")
-			r.want("outer epoll", r.events("outer"), "1")
-			r.want("inner epoll", r.events("ep"), "1")
-			r.want("second epoll", r.events("ep2"), "1")
-			r.write("moved", "\x01\x00\x00\x00\x00\x00\x00\x00")
-			r.want("second epoll, watched by an old number", r.events("ep2"), "1")
+			check: func(r *rig) {
+				r.want("epoll", r.events("outer"), "0")
+				r.want("epoll, one-shot, reported", r.events("ep3"), "0")
+				r.write("w", "x")
+				r.want("outer epoll", r.events("outer"), "1")
+				r.want("inner epoll", r.events("ep"), "1")
+				r.want("second epoll", r.events("ep2"), "1")
+				r.write("moved", "\x01\x00\x00\x00\x00\x00\x00\x00")
+				r.want("second epoll, watched by an old number", r.events("ep2"), "1")
+			},
 		},
-	},
-	{
-		name: "many descriptors",
-		hold: `
+		{
+			name: "many descriptors",
+			hold: `
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 fds = [os.eventfd(i) for i in range(2200)]
 ready(first=fds[0], last=fds[-1])`,
-		check: func(r *rig) { r.wantReads("last", "\x97\x08\x00\x00\x00\x00\x00\x00") },
-	},
-	{
-		name: "Unix stream pair with data and descriptors in flight",
-		hold: `
-a, b = socket.socketpair()
-r, w = os.pipe(); os.write(w, b'flying')
-a.sendmsg([b'with files'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [r, a.fileno()]))])
-os.close(r)
-b.send(b'back'); b.shutdown(socket.SHUT_WR)
-os.seteuid(1234); p, q = socket.socketpair(); os.seteuid(0)
-c, d = socket.socketpair(); d.send(b'then gone'); d.close()
-c.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 30000); c.setblocking(False)
-ready(a=a.fileno(), b=b.fileno(), w=w, c=c.fileno(), p=p.fileno())`,
-		check: func(r *rig) {
-			if who, err := unix.GetsockoptUcred(r.fd("p"), unix.SOL_SOCKET, unix.SO_PEERCRED); err != nil || who.Uid != 1234 {
-				r.t.Errorf("peer %+v, %v", who, err)
-			}
-			r.wantReads("a", "back", "a", "", "c", "then gone", "c", "")
-			got, err := recvmsg(r.fd("b"), make([]byte, 100), make([]byte, 100), 0)
-			if err != nil || got.size != 10 {
-				r.t.Fatalf("receive %+v, %v", got, err)
-			}
-			list, _ := unix.ParseSocketControlMessage(got.control)
-			fds, err := unix.ParseUnixRights(&list[0])
-			if err != nil || len(fds) != 2 {
-				r.t.Fatalf("descriptors %v, %v", fds, err)
-			}
-			buf := make([]byte, 10)
-			n, _ := unix.Read(fds[0], buf)
-			r.want("pipe that flew", string(buf[:n]), "flying")
-			unix.Write(fds[1], []byte("self"))
-			r.wantReads("b", "self")
-			unix.Close(fds[0])
-			unix.Close(fds[1])
+			check: func(r *rig) { r.wantReads("last", "\x97\x08\x00\x00\x00\x00\x00\x00") },
 		},
-	},
-	{
-		name: "Unix listener with accepted and waiting connections",
-		hold: `
-l = socket.socket(socket.AF_UNIX); l.bind(os.path.abspath('sock')); l.listen(17); os.chmod('sock', 0o640); os.chown('sock', 7, 8)
-c1 = socket.socket(socket.AF_UNIX); c1.connect('sock'); s1, _ = l.accept(); c1.send(b'request'); s1.send(b'answer')
-c2 = socket.socket(socket.AF_UNIX); c2.connect('sock')
-ab = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); ab.bind(b'\0vps-test-%d' % os.getpid()); ab.listen(1)
-ready(l=l.fileno(), c1=c1.fileno(), s1=s1.fileno(), c2=c2.fileno(), ab=ab.fileno())`,
-		check: func(r *rig) {
-			r.wantReads("s1", "request", "c1", "answer")
-			fd, _, err := unix.Accept(r.fd("l"))
-			if err != nil {
-				r.t.Fatal(err)
-			}
-			defer unix.Close(fd)
-			unix.Write(fd, []byte("hello, waiting one"))
-			r.wantReads("c2", "hello, waiting one")
-			name, err := unix.Getpeername(r.fd("c1"))
-			if un, ok := name.(*unix.SockaddrUnix); err != nil || !ok || un.Name != r.path("sock") {
-				r.t.Errorf("peer name %v, %v", name, err)
-			}
-			var st unix.Stat_t
-			if err := unix.Stat(r.path("sock"), &st); err != nil || st.Uid != 7 || st.Gid != 8 || st.Mode&0o777 != 0o640 {
-				r.t.Errorf("socket file %+v, %v", st, err)
-			}
-		},
-	},
-	{
-		name: "Unix connection whose listener and file are gone",
-		hold: `
-l = socket.socket(socket.AF_UNIX); l.bind('rel'); l.listen(); c = socket.socket(socket.AF_UNIX); c.connect('rel'); s, _ = l.accept()
-l.close(); os.unlink('rel'); open('rel', 'w').write('another')
-s.send(b'still here')
-ready(s=s.fileno(), c=c.fileno())`,
-		check: func(r *rig) {
-			r.wantReads("c", "still here")
-			text, _ := os.ReadFile(r.path("rel"))
-			r.want("what has the path now", string(text), "another")
-		},
-	},
-	{
-		name: "Unix datagrams",
-		hold: `
-a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM); a.send(b'one'); a.send(b'two'); a.send(b'x' * 100000)
-log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); log.bind(os.path.abspath('log.sock')); log.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-named = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); named.bind('from'); named.sendto(b'signed', 'log.sock')
-anon = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); anon.connect('log.sock'); anon.send(b'anonymous')
-gone = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); gone.bind('gone'); gone.sendto(b'from the dead', 'log.sock'); gone.close(); os.unlink('gone')
-ready(a=a.fileno(), b=b.fileno(), log=log.fileno(), anon=anon.fileno(), named=named.fileno())`,
-		check: func(r *rig) {
-			r.wantReads("b", "one", "b", "two", "log", "signed", "log", "anonymous", "log", "from the dead", "log", "(nothing)")
-			r.write("anon", "again")
-			r.wantReads("log", "again")
-		},
-	},
-	{
-		name: "Unix sequenced packets",
-		hold: `
-a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET); a.send(b'one'); a.send(b'two'); b.send(b'three')
-ready(a=a.fileno(), b=b.fileno())`,
-		check: func(r *rig) { r.wantReads("b", "one", "b", "two", "a", "three") },
-	},
-	{
-		name: "pty with settings and what is buffered",
-		hold: `
-skip, sl = os.openpty(); m, s = os.openpty(); os.close(skip); os.close(sl)
-fcntl.ioctl(m, termios.TIOCSWINSZ, struct.pack('HHHH', 33, 77, 1, 2))
-t = termios.tcgetattr(s); t[3] &= ~termios.ECHO; t[6][termios.VINTR] = b'\x11'; termios.tcsetattr(s, termios.TCSANOW, t)
-os.write(s, b'output\n'); os.write(m, b'line\n\x04half'); select.select([s], [], [])
-m2, s2 = os.openpty(); t = termios.tcgetattr(s2); t[3] &= ~(termios.ICANON | termios.ECHO); termios.tcsetattr(s2, termios.TCSANOW, t); os.write(m2, b'raw\x04')
-os.chmod('/dev/pts/1', 0o600); fcntl.ioctl(m2, termios.TIOCPKT, struct.pack('i', 1)); select.select([s2], [], [])
-lonely = os.open('/dev/ptmx', os.O_RDWR)
-ready(m=m, s=s, s2=s2, m2=m2, lonely=lonely)`,
-		check: func(r *rig) {
-			r.wantReads("m", "output\r\n", "s", "line\n", "s", "", "s", "(nothing)")
-			r.write("m", " more\n")
-			r.wantReads("s", "half more\n", "s2", "raw\x04")
-			r.write("s2", "data")
-			r.wantReads("m2", "\x00data")
-		},
-	},
-	{
-		name: "terminal that was hung up",
-		hold: `
-m, s = os.openpty(); os.close(m)
-ready(s=s)`,
-		check: func(r *rig) {
-			r.wantReads("s", "")
-			r.want("write", r.write("s", "x"), unix.EIO.Error())
-		},
-	},
+	})
 }
-
-// events tells how many events an epoll instance has, "1" or more.
-func (r *rig) events(name string) string {
-	r.t.Helper()
-	var events [8]unix.EpollEvent
-	n, err := unix.EpollWait(r.fd(name), events[:], 0)
-	if err != nil {
-		return err.Error()
-	}
-	return strings.Repeat("1", n) + strings.Repeat("0", max(0, 1-n))
-}
-
-func (r *rig) path(name string) string { return filepath.Join(r.dir, name) }

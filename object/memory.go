@@ -75,7 +75,7 @@ func (d *Descriptors) dumpMemory(f *openFile, l *look) error {
 	if l.info.flags&unix.O_PATH != 0 {
 		return l.at.refusal("O_PATH of "+l.link, "")
 	}
-	fd, err := l.reopen(unix.O_RDONLY) // the description may be for writing only
+	fd, err := reopen(l.fd, l.link, unix.O_RDONLY) // the description may be for writing only
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func (r *Files) restoreMemory(ctx context.Context, s *remote.Script, m *dump.Mem
 	if int64(m.GetSize()) < 0 || strings.IndexByte(m.GetName(), 0) >= 0 || len(m.GetName()) >= unix.PathMax {
 		return fmt.Errorf("size %d or name %.100q is not valid", m.GetSize(), m.GetName())
 	}
-	fd := r.stage()
+	fd := r.Stage()
 	r.memories[m.GetId()] = &memory{fd: fd}
 	var err error
 	switch m.GetKind() {
@@ -186,7 +186,7 @@ func (r *Files) makeMemfd(s *remote.Script, m *dump.Memory, fd int) {
 	}
 	b := s.Room(1024 + len(m.GetName()))
 	b.Call("memfd_create "+m.GetName(), unix.SYS_MEMFD_CREATE, b.String(m.GetName()), flags)
-	r.settle(b, fd)
+	r.Settle(b, fd)
 }
 
 // makeAnonymous makes shared anonymous memory: it has no descriptor but through the map_files of a process that maps it.
@@ -224,7 +224,7 @@ func (r *Files) makeDeleted(s *remote.Script, m *dump.Memory, fd int) error {
 		return err
 	}
 	dir, base := path.Dir(m.GetName()), path.Base(m.GetName())
-	for dir != "/" && !r.isPlace(s, dir) {
+	for dir != "/" && !r.IsPlace(s, dir) {
 		dir = path.Dir(dir)
 	}
 	if strings.HasPrefix(base, "#") { // so the kernel calls one that never had a name
@@ -234,7 +234,7 @@ func (r *Files) makeDeleted(s *remote.Script, m *dump.Memory, fd int) error {
 			return err
 		}
 		if _, err := b.Value(made); err == nil {
-			r.settle(s.Room(1024), fd)
+			r.Settle(s.Room(1024), fd)
 			return nil
 		}
 	}
@@ -255,7 +255,7 @@ func (r *Files) restoreMemoryFile(s *remote.Script, file *dump.File) error {
 		m.used = true
 		s.Call("dup3", unix.SYS_DUP3, m.fd, fd, 0)
 	} else {
-		r.open(s, fdPath(m.fd), openFlags(file.GetFlags())&^unix.O_NOFOLLOW, fd)
+		r.Open(s, fdPath(m.fd), openFlags(file.GetFlags())&^unix.O_NOFOLLOW, fd)
 	}
 	if file.GetPos() != 0 {
 		s.Call("seek", unix.SYS_LSEEK, fd, file.GetPos(), unix.SEEK_SET)

@@ -122,8 +122,7 @@ func readPipe(fd int, p *dump.Pipe, packets bool) error {
 	if err != nil || queued == 0 {
 		return err
 	}
-	l := look{fd: fd, link: "pipe"}
-	from, err := l.reopen(unix.O_RDONLY | unix.O_NONBLOCK) // fd may be the writing end
+	from, err := reopen(fd, "pipe", unix.O_RDONLY|unix.O_NONBLOCK) // fd may be the writing end
 	if err != nil {
 		return err
 	}
@@ -165,7 +164,7 @@ type pipeEnds struct {
 
 // restorePipe makes a pipe, or opens a FIFO.
 func (r *Files) restorePipe(s *remote.Script, p *dump.Pipe) error {
-	ends := &pipeEnds{read: r.stage(), write: r.stage()}
+	ends := &pipeEnds{read: r.Stage(), write: r.Stage()}
 	r.pipes[p.GetId()] = ends
 	if ref := p.GetFifo(); ref != nil {
 		if err := CheckPath(ref.GetPath()); err != nil {
@@ -179,7 +178,7 @@ func (r *Files) restorePipe(s *remote.Script, p *dump.Pipe) error {
 	}
 	b := s.Room(1024)
 	b.Call("pipe2", unix.SYS_PIPE2, b.Space(8), 0)
-	r.settle(b, ends.read, ends.write)
+	r.Settle(b, ends.read, ends.write)
 	b.Call("own pipe", unix.SYS_FCHOWN, ends.read, p.GetUid(), p.GetGid())
 	b.Call("set mode of pipe", unix.SYS_FCHMOD, ends.read, p.GetMode()&0o7777)
 	return nil
@@ -188,11 +187,11 @@ func (r *Files) restorePipe(s *remote.Script, p *dump.Pipe) error {
 // openFIFO opens both ends of a FIFO. One that is deleted is made again, as near to where it was as there is a directory.
 func (r *Files) openFIFO(s *remote.Script, p *dump.Pipe, ref *dump.FileRef, fd int) {
 	if !ref.GetDeleted() {
-		r.openNamed(s, ref.GetPath(), unix.O_RDWR|unix.O_NOFOLLOW, fd)
+		r.OpenNamed(s, ref.GetPath(), unix.O_RDWR|unix.O_NOFOLLOW, fd)
 		return
 	}
 	dir := path.Dir(ref.GetPath())
-	for dir != "/" && !r.isPlace(s, dir) {
+	for dir != "/" && !r.IsPlace(s, dir) {
 		dir = path.Dir(dir)
 	}
 	r.openAside(s, path.Join(dir, path.Base(ref.GetPath())), unix.O_RDWR, fd, func(b *remote.Batch, at remote.Address) {
@@ -292,7 +291,7 @@ func (r *Files) restorePipeEnd(s *remote.Script, file *dump.File, id uint64) err
 		ends.writeUsed = true
 		s.Call("dup3", unix.SYS_DUP3, ends.write, fd, 0)
 	default:
-		r.open(s, fdPath(ends.read), openFlags(file.GetFlags())&^unix.O_NOFOLLOW|unix.O_NONBLOCK, fd)
+		r.Open(s, fdPath(ends.read), openFlags(file.GetFlags())&^unix.O_NOFOLLOW|unix.O_NONBLOCK, fd)
 	}
 	return nil
 }

@@ -16,10 +16,27 @@ import (
 
 // RestoreOptions say how open files are restored.
 type RestoreOptions struct {
-	Console    *os.File // master of the pty that is the console; nil: there is none
-	ConsoleTTY int      // its index
-	Force      bool     // take files that have changed
+	Force bool // take files that have changed
 }
+
+// Restorer restores open files of a kind that has a package of its own, and what they are open on.
+type Restorer interface {
+	// Needs returns how many descriptors of the maker are staged at most, beyond those of the open files.
+	Needs() int
+	// Make makes objects. Where the open files are going to be is known, but none is there yet.
+	Make(s *remote.Script) error
+	// Claims tells whether an open file is of this kind.
+	Claims(f *dump.File) bool
+	// Restore makes an open file that it has claimed at a descriptor of the maker.
+	Restore(s *remote.Script, f *dump.File, fd int) error
+	// Finish does what must wait until all open files are there.
+	Finish(ctx context.Context, s *remote.Script) error
+	// Close closes what it holds in our process.
+	Close() error
+}
+
+// RestoreKind makes a kind's part of a restore.
+type RestoreKind func(*Files) Restorer
 
 // Files are the open file descriptions of an instance in the descriptor table of its maker, above all numbers that
 // the instance uses. Processes born from the maker have them too; [Files.Install] gives each its own table.
@@ -33,16 +50,14 @@ type Files struct {
 	bench [2]int // the two lowest free descriptors of the maker: where open(2) and pipe(2) put what they make
 	next  int    // free descriptor above all others
 
+	kinds    []Restorer     // those of other packages
 	fds      map[uint64]int // File records
 	memories map[uint64]*memory
 	pipes    map[uint64]*pipeEnds
-	sockets  map[uint64]int // UnixSocket records
-	ttys     map[uint64]*ttyEnds
 	watches  map[uint64][]watch // by FdTable record
 	locks    map[uint32][]lockedFile
 	checks   []func() error
 	late     []lateSeal
-	masters  map[uint64]*os.File // of ttys whose master was outside
 }
 
 // Maker is the maker in whose descriptor table the files are.
@@ -51,17 +66,29 @@ func (r *Files) Maker() *Maker { return r.m }
 // PID is the maker's pid here.
 func (r *Files) PID() int { return r.pid }
 
+// Set is what is being restored.
+func (r *Files) Set() *Set { return r.set }
+
+// Bench are the two lowest free descriptors of the maker, lower one first: its calls put there what they make, see
+// [Files.Settle].
+func (r *Files) Bench() [2]int { return r.bench }
+
+// Verify has something looked at when all open files are there.
+func (r *Files) Verify(check func() error) { r.checks = append(r.checks, check) }
+
 // maxDescriptor bounds the numbers in a snapshot: fs.nr_open's default (proc_sys_fs(5)).
 const maxDescriptor = 1 << 20
 
 // RestoreFiles makes all open file descriptions of a set in the maker, and what they are open on. The maker is root in
 // the instance, has its mounts and its /proc, and no other batch runs there meanwhile.
-func RestoreFiles(ctx context.Context, m *Maker, set *Set, content Content, opt RestoreOptions) (*Files, error) {
+func RestoreFiles(ctx context.Context, m *Maker, set *Set, content Content, opt RestoreOptions, kinds ...RestoreKind) (*Files, error) {
 	r := &Files{
 		m: m, set: set, content: content, opt: opt,
 		fds: make(map[uint64]int), memories: make(map[uint64]*memory), pipes: make(map[uint64]*pipeEnds),
-		sockets: make(map[uint64]int), ttys: make(map[uint64]*ttyEnds), watches: make(map[uint64][]watch),
-		locks: make(map[uint32][]lockedFile), masters: make(map[uint64]*os.File),
+		watches: make(map[uint64][]watch), locks: make(map[uint32][]lockedFile),
+	}
+	for _, kind := range kinds {
+		r.kinds = append(r.kinds, kind(r))
 	}
 	if err := r.restore(ctx); err != nil {
 		return nil, errors.Join(err, r.Close())
@@ -91,12 +118,10 @@ func (r *Files) restore(ctx context.Context) error {
 			return named(fmt.Sprintf("pipe %d", id), err)
 		}
 	}
-	if err := r.restoreTtys(s); err != nil {
-		return err
-	}
-	sockets, err := r.restoreSockets(s)
-	if err != nil {
-		return err
+	for _, kind := range r.kinds {
+		if err := kind.Make(s); err != nil {
+			return err
+		}
 	}
 	for _, id := range SortedIDs(r.set.Files) {
 		s.About("file %d", id)
@@ -117,11 +142,10 @@ func (r *Files) restore(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := sockets.finish(ctx); err != nil {
-		return err
-	}
-	if err := r.finishTtys(s); err != nil {
-		return err
+	for _, kind := range r.kinds {
+		if err := kind.Finish(ctx, s); err != nil {
+			return err
+		}
 	}
 	for _, id := range SortedIDs(r.set.Files) {
 		s.About("file %d", id)
@@ -190,9 +214,12 @@ func (r *Files) number(ctx context.Context) error {
 	allowed := limit().Max
 	r.next = max(top, r.bench[1]) + 1
 	for _, id := range SortedIDs(r.set.Files) {
-		r.fds[id] = r.stage()
+		r.fds[id] = r.Stage()
 	}
-	need := uint64(r.next + len(r.set.Memories) + 2*len(r.set.Pipes) + 2*len(r.set.Ttys) + 4*len(r.set.UnixSockets) + 3)
+	need := uint64(r.next + len(r.set.Memories) + 2*len(r.set.Pipes))
+	for _, kind := range r.kinds {
+		need += uint64(kind.Needs())
+	}
 	if need > allowed {
 		return fmt.Errorf("%d descriptors are needed, the limit (RLIMIT_NOFILE) is %d", need, allowed)
 	}
@@ -204,31 +231,36 @@ func (r *Files) number(ctx context.Context) error {
 	})
 }
 
-// stage takes a descriptor of the maker that no process will have.
-func (r *Files) stage() int {
+// Stage takes a descriptor of the maker that no process will have.
+func (r *Files) Stage() int {
 	r.next++
 	return r.next - 1
 }
 
-// settle moves what the last call has made from the bench to its places.
-func (r *Files) settle(b *remote.Batch, places ...int) {
+// Settle moves what the last call has made from the bench to its places.
+func (r *Files) Settle(b *remote.Batch, places ...int) {
 	for i, fd := range places {
 		b.Call("dup3", unix.SYS_DUP3, r.bench[i], fd, 0)
 		b.Call("close", unix.SYS_CLOSE, r.bench[i])
 	}
 }
 
-// open opens a path in the maker at a descriptor.
-func (r *Files) open(s *remote.Script, path string, flags uint32, fd int) {
+// Open opens a path in the maker at a descriptor.
+func (r *Files) Open(s *remote.Script, path string, flags uint32, fd int) {
 	b := s.Room(len(path) + 512)
 	b.Call("open "+path, unix.SYS_OPENAT, unix.AT_FDCWD, b.String(path), flags, 0)
-	r.settle(b, fd)
+	r.Settle(b, fd)
 }
 
 // fdPath is the path by which the maker opens one of its files once more.
 func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
 func (r *Files) restoreFile(s *remote.Script, f *dump.File) error {
+	for _, kind := range r.kinds {
+		if kind.Claims(f) {
+			return kind.Restore(s, f, r.fds[f.GetId()])
+		}
+	}
 	switch f.GetKind().(type) {
 	case *dump.File_Path:
 		return r.restorePath(s, f, f.GetPath())
@@ -244,10 +276,6 @@ func (r *Files) restoreFile(s *remote.Script, f *dump.File) error {
 		r.restoreEpoll(s, f)
 	case *dump.File_Memory:
 		return r.restoreMemoryFile(s, f)
-	case *dump.File_UnixSocket:
-		return r.restoreSocketFile(s, f)
-	case *dump.File_Tty:
-		return r.restoreTtyFile(s, f)
 	case *dump.File_External:
 		return r.restoreExternal(s, f)
 	default:
@@ -340,20 +368,16 @@ func (r *Files) Finish() error {
 	return nil
 }
 
-// Masters are the master sides of the terminals whose masters were outside, by Tty record. They belong to r: when it is
-// closed the terminals are hung up.
-func (r *Files) Masters() map[uint64]*os.File { return r.masters }
-
 // Close closes what r holds in our process. The maker's descriptors are its own.
 func (r *Files) Close() error {
 	var errs []error
 	for _, l := range r.late {
 		errs = append(errs, l.file.Close())
 	}
-	for _, f := range r.masters {
-		errs = append(errs, f.Close())
+	for _, kind := range r.kinds {
+		errs = append(errs, kind.Close())
 	}
-	r.late, r.masters = nil, nil
+	r.late = nil
 	return errors.Join(errs...)
 }
 

@@ -19,5 +19,5 @@ func (d *Descriptors) dumpSignalFd(f *openFile, l *look) error {
 func (r *Files) restoreSignalFd(s *remote.Script, file *dump.File) {
 	b := s.Room(1024)
 	b.Call("signalfd4", unix.SYS_SIGNALFD4, -1, b.Words(file.GetSignalfd().GetMask()), 8, 0)
-	r.settle(b, r.fds[file.GetId()])
+	r.Settle(b, r.fds[file.GetId()])
 }

@@ -49,7 +49,7 @@ func (r *Files) restoreTimerFd(s *remote.Script, file *dump.File) {
 	fd := r.fds[file.GetId()]
 	b := s.Room(1024)
 	b.Call("timerfd_create", unix.SYS_TIMERFD_CREATE, t.GetClock(), 0)
-	r.settle(b, fd)
+	r.Settle(b, fd)
 	value, flags := t.GetValue(), 0
 	if value == 0 && t.GetInterval() != 0 {
 		// It has expired, and is armed again by the next read(2). Time 0 would disarm it for good.

@@ -11,6 +11,33 @@ import (
 	"vps/dump"
 )
 
+// Numbers of character devices, Documentation/admin-guide/devices.txt.
+const (
+	ttyAuxMajor   = 5
+	ptySlaveMajor = 136 // to 143
+)
+
+// ttyDumper dumps the ptys of an instance.
+type ttyDumper struct {
+	*Descriptors
+	ttys map[uint32]*ttyDump
+}
+
+// NewTtyDumper makes the ptys' part of a dump.
+func NewTtyDumper(d *Descriptors) Dumper {
+	return &ttyDumper{Descriptors: d, ttys: make(map[uint32]*ttyDump)}
+}
+
+// Claims claims every terminal that is open for more than its path.
+func (d *ttyDumper) Claims(l *look) (bool, error) {
+	if l.st.Mode&unix.S_IFMT != unix.S_IFCHR || l.Flags()&unix.O_PATH != 0 {
+		return false, nil
+	}
+	major, minor := unix.Major(l.st.Rdev), unix.Minor(l.st.Rdev)
+	return major == ttyAuxMajor && (minor == 0 || minor == 2) || // tty, ptmx
+		major >= ptySlaveMajor && major < ptySlaveMajor+8, nil
+}
+
 // ttyDump is a pty of which a descriptor has been found, or which is a process's controlling terminal.
 type ttyDump struct {
 	record *dump.Tty
@@ -40,7 +67,8 @@ func ptyIndex(device uint64) (int, bool) {
 	return (major-ptySlaveMajor)<<20 | minor, major == ptySlaveMajor
 }
 
-func (d *Descriptors) dumpTty(f *openFile, l *look) error {
+// Dump notes an end of a pty.
+func (d *ttyDumper) Dump(f *openFile, l *look) error {
 	device, err := unix.IoctlGetUint32(l.fd, unix.TIOCGDEV)
 	if err != nil {
 		// The other end is gone: every call on a terminal that is hung up fails with EIO.
@@ -62,18 +90,18 @@ func (d *Descriptors) dumpTty(f *openFile, l *look) error {
 	return nil
 }
 
-func (d *Descriptors) tty(index int) *ttyDump {
+func (d *ttyDumper) tty(index int) *ttyDump {
 	t := d.ttys[uint32(index)]
 	if t == nil {
-		t = &ttyDump{record: &dump.Tty{Id: TtyID(index), Index: uint32(index), Console: index == d.ext.ConsoleTTY}}
+		t = &ttyDump{record: &dump.Tty{Id: TtyID(index), Index: uint32(index), Console: index == d.Externals().ConsoleTTY}}
 		d.ttys[uint32(index)] = t
 	}
 	return t
 }
 
-// finishTtys writes the terminals that are open or that control a process.
-func (d *Descriptors) finishTtys() error {
-	for _, p := range d.procs {
+// Finish writes the terminals that are open or that control a process.
+func (d *ttyDumper) Finish() error {
+	for _, p := range d.Procs() {
 		stat, err := ReadStat(p.Host)
 		if err != nil {
 			return err
@@ -95,14 +123,14 @@ func (d *Descriptors) finishTtys() error {
 		if err := d.finishTty(t); err != nil {
 			return fmt.Errorf("pty %d: %w", t.record.Index, err)
 		}
-		if err := d.sink.Put(t.record.Id, t.record); err != nil {
+		if err := d.Sink().Put(t.record.Id, t.record); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (d *Descriptors) finishTty(t *ttyDump) error {
+func (d *ttyDumper) finishTty(t *ttyDump) error {
 	u := t.record
 	u.ExternalMaster = t.master == nil && !u.Console
 	if err := d.ttyFile(t); err != nil {
@@ -136,7 +164,7 @@ func (d *Descriptors) finishTty(t *ttyDump) error {
 }
 
 // ttyFile notes owner and mode of the slave's file.
-func (d *Descriptors) ttyFile(t *ttyDump) error {
+func (d *ttyDumper) ttyFile(t *ttyDump) error {
 	var st unix.Stat_t
 	if err := unix.Stat(d.slavePath(t), &st); err != nil {
 		t.record.Mode = 0o620
@@ -148,13 +176,13 @@ func (d *Descriptors) ttyFile(t *ttyDump) error {
 	return err
 }
 
-func (d *Descriptors) slavePath(t *ttyDump) string {
-	return fmt.Sprintf("/proc/%d/root/dev/pts/%d", d.init, t.record.Index)
+func (d *ttyDumper) slavePath(t *ttyDump) string {
+	return fmt.Sprintf("/proc/%d/root/dev/pts/%d", d.Init(), t.record.Index)
 }
 
 // openSlave opens the slave side with flags of our own; -1 if nobody in the instance has it open: opening it then would show
 // to the master.
-func (d *Descriptors) openSlave(t *ttyDump) (int, error) {
+func (d *ttyDumper) openSlave(t *ttyDump) (int, error) {
 	const flags = unix.O_RDWR | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
 	if len(t.slaves) == 0 {
 		if t.master != nil {
@@ -174,8 +202,7 @@ func (d *Descriptors) openSlave(t *ttyDump) (int, error) {
 	if t.slaves[0].record.GetTty().GetPath().GetPath() == "/dev/tty" {
 		return unix.Open(d.slavePath(t), flags, 0)
 	}
-	l := look{fd: fd, link: "slave"}
-	return l.reopen(flags)
+	return reopen(fd, "slave", flags)
 }
 
 // readSettings reads what both sides show alike.

@@ -1,7 +1,10 @@
 package object
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
@@ -18,21 +21,48 @@ type ttyEnds struct {
 	masterUsed    bool
 }
 
+// TtyRestorer restores the ptys of a set.
+type TtyRestorer struct {
+	files      *Files
+	console    *os.File // master of the pty that is the console; nil: there is none
+	consoleTTY int      // its index
+
+	ttys    map[uint64]*ttyEnds
+	masters map[uint64]*os.File // of ttys whose master was outside
+}
+
+// NewTtyRestorer makes the ptys' part of a restore. console is the master of the pty that is the console, with its index;
+// nil: there is none.
+func NewTtyRestorer(files *Files, console *os.File, index int) *TtyRestorer {
+	return &TtyRestorer{
+		files: files, console: console, consoleTTY: index,
+		ttys: make(map[uint64]*ttyEnds), masters: make(map[uint64]*os.File),
+	}
+}
+
+// Needs counts both ends of each pty.
+func (r *TtyRestorer) Needs() int { return 2 * len(r.files.Set().Ttys) }
+
+// Claims claims terminals, and those that are hung up.
+func (r *TtyRestorer) Claims(f *dump.File) bool {
+	return f.GetTty() != nil || f.GetExternal().GetType() == unix.S_IFCHR
+}
+
 // maxPTY bounds the indexes in a snapshot: kernel.pty.max's default (pty(7)).
 const maxPTY = 4096
 
-// restoreTtys makes the ptys, each with its index.
-func (r *Files) restoreTtys(s *remote.Script) error {
+// Make makes the ptys, each with its index.
+func (r *TtyRestorer) Make(s *remote.Script) error {
 	byIndex := make(map[uint32]uint64)
 	var missing, top uint32
-	for _, id := range SortedIDs(r.set.Ttys) {
-		t := r.set.Ttys[id]
+	for _, id := range SortedIDs(r.files.Set().Ttys) {
+		t := r.files.Set().Ttys[id]
 		if t.GetIndex() >= maxPTY || TtyID(int(t.GetIndex())) != id || len(t.GetTermios().GetCc()) != len(unix.Termios{}.Cc) {
 			return fmt.Errorf("pty %d: index %d or settings are not valid", id, t.GetIndex())
 		}
 		r.ttys[id] = &ttyEnds{master: -1, slave: -1, termios: termiosOf(t.GetTermios())}
 		if t.GetConsole() {
-			if t.GetExternalMaster() || r.opt.Console == nil || r.opt.ConsoleTTY != int(t.GetIndex()) {
+			if t.GetExternalMaster() || r.console == nil || r.consoleTTY != int(t.GetIndex()) {
 				return fmt.Errorf("pty %d: the console is another one", t.GetIndex())
 			}
 			continue
@@ -43,8 +73,8 @@ func (r *Files) restoreTtys(s *remote.Script) error {
 	}
 	var spare []int
 	for missing > 0 { // the kernel gives the lowest free index
-		fd := r.stage()
-		r.open(s, "/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, fd)
+		fd := r.files.Stage()
+		r.files.Open(s, "/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, fd)
 		index, err := r.ttyIndex(s, fd)
 		if err != nil {
 			return err
@@ -61,19 +91,19 @@ func (r *Files) restoreTtys(s *remote.Script) error {
 	for _, fd := range spare {
 		s.Call("close", unix.SYS_CLOSE, fd)
 	}
-	for _, id := range SortedIDs(r.set.Ttys) {
-		s.About("pty %d", r.set.Ttys[id].GetIndex())
-		r.setTty(s, r.set.Ttys[id])
+	for _, id := range SortedIDs(r.files.Set().Ttys) {
+		s.About("pty %d", r.files.Set().Ttys[id].GetIndex())
+		r.setTty(s, r.files.Set().Ttys[id])
 	}
 	return nil
 }
 
 // ttyIndex tells the index of a master of the maker's.
-func (r *Files) ttyIndex(s *remote.Script, fd int) (uint32, error) {
+func (r *TtyRestorer) ttyIndex(s *remote.Script, fd int) (uint32, error) {
 	if err := s.Run(); err != nil {
 		return 0, err
 	}
-	f, err := r.m.Take(fd)
+	f, err := r.files.Maker().Take(fd)
 	if err != nil {
 		return 0, err
 	}
@@ -97,7 +127,7 @@ func termiosOf(t *dump.Termios) unix.Termios {
 func slavePath(t *dump.Tty) string { return "/dev/pts/" + strconv.Itoa(int(t.GetIndex())) }
 
 // setTty opens the slave, if it has been open, and sets what both sides show.
-func (r *Files) setTty(s *remote.Script, t *dump.Tty) {
+func (r *TtyRestorer) setTty(s *remote.Script, t *dump.Tty) {
 	ends := r.ttys[t.GetId()]
 	fd := ends.master
 	if fd >= 0 {
@@ -105,8 +135,8 @@ func (r *Files) setTty(s *remote.Script, t *dump.Tty) {
 		b.Call("unlock pty", unix.SYS_IOCTL, fd, unix.TIOCSPTLCK, b.Words(0))
 	}
 	if r.slaveOpened(t) {
-		ends.slave = r.stage()
-		r.open(s, slavePath(t), unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, ends.slave)
+		ends.slave = r.files.Stage()
+		r.files.Open(s, slavePath(t), unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, ends.slave)
 		fd = ends.slave
 	}
 	b := s.Room(1024)
@@ -119,11 +149,11 @@ func (r *Files) setTty(s *remote.Script, t *dump.Tty) {
 }
 
 // slaveOpened tells whether the slave of a pty has ever been open. Opening it shows to the master when it is closed.
-func (r *Files) slaveOpened(t *dump.Tty) bool {
+func (r *TtyRestorer) slaveOpened(t *dump.Tty) bool {
 	if t.GetConsole() || t.GetExternalMaster() || t.GetSlaveClosed() || t.GetSession() != 0 {
 		return true
 	}
-	for _, f := range r.set.Files {
+	for _, f := range r.files.Set().Files {
 		if end := f.GetTty(); end != nil && end.GetTty() == t.GetId() && !end.GetMaster() {
 			return true
 		}
@@ -131,13 +161,13 @@ func (r *Files) slaveOpened(t *dump.Tty) bool {
 	return false
 }
 
-// finishTtys puts back what waits to be read, and sets what would have been in the way.
-func (r *Files) finishTtys(s *remote.Script) error {
+// Finish puts back what waits to be read, and sets what would have been in the way.
+func (r *TtyRestorer) Finish(_ context.Context, s *remote.Script) error {
 	if err := s.Run(); err != nil {
 		return err
 	}
-	for _, id := range SortedIDs(r.set.Ttys) {
-		t, ends := r.set.Ttys[id], r.ttys[id]
+	for _, id := range SortedIDs(r.files.Set().Ttys) {
+		t, ends := r.files.Set().Ttys[id], r.ttys[id]
 		if err := r.fillTty(t, ends); err != nil {
 			return fmt.Errorf("pty %d: %w", t.GetIndex(), err)
 		}
@@ -153,7 +183,7 @@ func (r *Files) finishTtys(s *remote.Script) error {
 			b.Call("lock pty", unix.SYS_IOCTL, ends.master, unix.TIOCSPTLCK, b.Words(1))
 		}
 		if t.GetExternalMaster() {
-			master, err := r.m.Take(ends.master)
+			master, err := r.files.Maker().Take(ends.master)
 			if err != nil {
 				return err
 			}
@@ -163,9 +193,9 @@ func (r *Files) finishTtys(s *remote.Script) error {
 	return nil
 }
 
-func (r *Files) fillTty(t *dump.Tty, ends *ttyEnds) error {
+func (r *TtyRestorer) fillTty(t *dump.Tty, ends *ttyEnds) error {
 	if len(t.GetOutput()) > 0 && ends.master >= 0 {
-		master, err := r.m.Take(ends.master)
+		master, err := r.files.Maker().Take(ends.master)
 		if err != nil {
 			return err
 		}
@@ -177,7 +207,7 @@ func (r *Files) fillTty(t *dump.Tty, ends *ttyEnds) error {
 	if len(t.GetInput())+len(t.GetLines()) == 0 || ends.slave < 0 {
 		return nil
 	}
-	slave, err := r.m.Take(ends.slave)
+	slave, err := r.files.Maker().Take(ends.slave)
 	if err != nil {
 		return err
 	}
@@ -191,13 +221,18 @@ func (r *Files) fillTty(t *dump.Tty, ends *ttyEnds) error {
 	return nil
 }
 
-func (r *Files) restoreTtyFile(s *remote.Script, f *dump.File) error {
-	end, fd := f.GetTty(), r.fds[f.GetId()]
+// Restore opens an end of a pty.
+func (r *TtyRestorer) Restore(s *remote.Script, f *dump.File, fd int) error {
+	end := f.GetTty()
+	if end == nil {
+		r.hungUpTTY(s, fd, f.GetFlags())
+		return nil
+	}
 	ends, ok := r.ttys[end.GetTty()]
 	if !ok {
 		return fmt.Errorf("there is no pty %d", end.GetTty())
 	}
-	t := r.set.Ttys[end.GetTty()]
+	t := r.files.Set().Ttys[end.GetTty()]
 	if end.GetMaster() {
 		if ends.masterUsed || ends.master < 0 || t.GetExternalMaster() {
 			return fmt.Errorf("pty %d has no master here, or two", t.GetIndex())
@@ -213,13 +248,13 @@ func (r *Files) restoreTtyFile(s *remote.Script, f *dump.File) error {
 	if err := CheckPath(path); err != nil {
 		return err
 	}
-	r.openNamed(s, path, openFlags(f.GetFlags())|unix.O_NOCTTY, fd)
-	r.checks = append(r.checks, func() error { return r.checkTty(fd, path, t) })
+	r.files.OpenNamed(s, path, openFlags(f.GetFlags())|unix.O_NOCTTY, fd)
+	r.files.Verify(func() error { return r.checkTty(fd, path, t) })
 	return nil
 }
 
-func (r *Files) checkTty(fd int, path string, t *dump.Tty) error {
-	f, err := r.m.Take(fd)
+func (r *TtyRestorer) checkTty(fd int, path string, t *dump.Tty) error {
+	f, err := r.files.Maker().Take(fd)
 	if err != nil {
 		return err
 	}
@@ -235,19 +270,19 @@ func (r *Files) checkTty(fd int, path string, t *dump.Tty) error {
 }
 
 // hungUpTTY opens a terminal whose master is closed.
-func (r *Files) hungUpTTY(s *remote.Script, fd int, flags uint32) {
-	master := r.stage()
-	r.open(s, "/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY, master)
+func (r *TtyRestorer) hungUpTTY(s *remote.Script, fd int, flags uint32) {
+	master := r.files.Stage()
+	r.files.Open(s, "/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY, master)
 	b := s.Room(1024)
 	b.Call("unlock pty", unix.SYS_IOCTL, master, unix.TIOCSPTLCK, b.Words(0))
 	b.Call("open slave", unix.SYS_IOCTL, master, unix.TIOCGPTPEER, openFlags(flags)|unix.O_NOCTTY)
-	r.settle(b, fd)
+	r.files.Settle(b, fd)
 	b.Call("close master", unix.SYS_CLOSE, master)
 }
 
 // SetTTY adds the call by which a session leader takes a Tty record's terminal for its session (TIOCSCTTY of ioctl_tty(2)).
 // The process still has the maker's descriptors.
-func (r *Files) SetTTY(b *remote.Batch, tty uint64) error {
+func (r *TtyRestorer) SetTTY(b *remote.Batch, tty uint64) error {
 	ends, ok := r.ttys[tty]
 	if !ok || ends.slave < 0 {
 		return fmt.Errorf("there is no pty %d to be a controlling terminal", tty)
@@ -258,14 +293,28 @@ func (r *Files) SetTTY(b *remote.Batch, tty uint64) error {
 
 // SetForeground adds the call by which a session leader makes the recorded process group of its terminal the one in the
 // foreground. All processes are born; the leader still has the maker's descriptors.
-func (r *Files) SetForeground(b *remote.Batch, tty uint64) error {
+func (r *TtyRestorer) SetForeground(b *remote.Batch, tty uint64) error {
 	ends, ok := r.ttys[tty]
 	if !ok || ends.slave < 0 {
 		return fmt.Errorf("there is no pty %d to be a controlling terminal", tty)
 	}
-	if group := r.set.Ttys[tty].GetForeground(); group != 0 {
+	if group := r.files.Set().Ttys[tty].GetForeground(); group != 0 {
 		// A group whose processes have all ended is nobody's.
 		b.Try("set foreground group", unix.SYS_IOCTL, ends.slave, unix.TIOCSPGRP, b.Words(uint64(group)))
 	}
 	return nil
+}
+
+// Masters are the master sides of the terminals whose masters were outside, by Tty record. They belong to r: when it is
+// closed the terminals are hung up.
+func (r *TtyRestorer) Masters() map[uint64]*os.File { return r.masters }
+
+// Close closes the masters.
+func (r *TtyRestorer) Close() error {
+	var errs []error
+	for _, f := range r.masters {
+		errs = append(errs, f.Close())
+	}
+	r.masters = nil
+	return errors.Join(errs...)
 }

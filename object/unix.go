@@ -3,12 +3,36 @@ package object
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
 )
+
+// unixDumper dumps the Unix sockets of an instance.
+type unixDumper struct {
+	*Descriptors
+	sockets map[uint64]*socketDump
+}
+
+// NewUnixDumper makes the Unix sockets' part of a dump.
+func NewUnixDumper(d *Descriptors) Dumper {
+	return &unixDumper{Descriptors: d, sockets: make(map[uint64]*socketDump)}
+}
+
+// Claims claims every Unix socket.
+func (d *unixDumper) Claims(l *look) (bool, error) {
+	if !strings.HasPrefix(l.link, "socket:[") {
+		return false, nil
+	}
+	family, err := unix.GetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return false, fmt.Errorf("family of %s: %w", l.link, err)
+	}
+	return family == unix.AF_UNIX, nil
+}
 
 // socketDump is a Unix socket of which a descriptor has been found.
 type socketDump struct {
@@ -18,40 +42,8 @@ type socketDump struct {
 	queued bool // its queue has been read
 }
 
-var socketFamilies = map[int]string{
-	unix.AF_INET: "IPv4 socket", unix.AF_INET6: "IPv6 socket", unix.AF_NETLINK: "netlink socket", unix.AF_PACKET: "packet socket",
-	unix.AF_VSOCK: "vsock socket", unix.AF_ALG: "crypto socket", unix.AF_XDP: "XDP socket", unix.AF_BLUETOOTH: "Bluetooth socket",
-}
-
-// refuseSocket refuses sockets that are not Unix sockets.
-func refuseSocket(l *look) error {
-	family, err := unix.GetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
-	if err != nil {
-		return fmt.Errorf("family of %s: %w", l.link, err)
-	}
-	if family == unix.AF_UNIX {
-		return nil
-	}
-	name, ok := socketFamilies[family]
-	if !ok {
-		name = fmt.Sprintf("socket of family %d", family)
-	}
-	if family == unix.AF_INET || family == unix.AF_INET6 {
-		protocol, err := unix.GetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
-		if err != nil {
-			return fmt.Errorf("protocol of %s: %w", l.link, err)
-		}
-		switch protocol {
-		case unix.IPPROTO_TCP:
-			name = "TCP socket"
-		case unix.IPPROTO_UDP:
-			name = "UDP socket"
-		}
-	}
-	return l.at.refusal(name, "")
-}
-
-func (d *Descriptors) dumpSocket(f *openFile, l *look) error {
+// Dump notes a socket and what its descriptor tells of it.
+func (d *unixDumper) Dump(f *openFile, l *look) error {
 	kind, err := unix.GetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil {
 		return fmt.Errorf("type of %s: %w", l.link, err)
@@ -74,13 +66,13 @@ func (d *Descriptors) dumpSocket(f *openFile, l *look) error {
 	return nil
 }
 
-// finishSockets finds out how the sockets hang together, and reads their queues.
-func (d *Descriptors) finishSockets() error {
+// Finish finds out how the sockets hang together, and reads their queues.
+func (d *unixDumper) Finish() error {
 	if len(d.sockets) == 0 {
 		return nil
 	}
 	var all []*unixDiag
-	err := InNamespace(d.init, "net", unix.CLONE_NEWNET, func() (err error) {
+	err := InNamespace(d.Init(), "net", unix.CLONE_NEWNET, func() (err error) {
 		all, err = readUnixDiag()
 		return err
 	})
@@ -136,7 +128,7 @@ func (d *Descriptors) finishSockets() error {
 		if err := d.refuseNameless(s); err != nil {
 			return err
 		}
-		if err := d.sink.Put(s.record.Id, s.record); err != nil {
+		if err := d.Sink().Put(s.record.Id, s.record); err != nil {
 			return err
 		}
 	}
@@ -144,7 +136,7 @@ func (d *Descriptors) finishSockets() error {
 }
 
 // findPeer notes what a socket is connected to.
-func (d *Descriptors) findPeer(s *socketDump, pending map[uint64]bool) {
+func (d *unixDumper) findPeer(s *socketDump, pending map[uint64]bool) {
 	if s.record.State != dump.UnixSocket_CONNECTED {
 		return
 	}
@@ -159,7 +151,7 @@ func (d *Descriptors) findPeer(s *socketDump, pending map[uint64]bool) {
 }
 
 // refuseNameless refuses datagram sockets that nobody could connect to, or send to, by a name.
-func (d *Descriptors) refuseNameless(s *socketDump) error {
+func (d *unixDumper) refuseNameless(s *socketDump) error {
 	var peer *dump.UnixSocket
 	if p := d.sockets[s.record.Peer]; p != nil {
 		peer = p.record
@@ -175,7 +167,7 @@ func (d *Descriptors) refuseNameless(s *socketDump) error {
 }
 
 // finishSocket fills in what the kernel tells of a socket, and its queue.
-func (d *Descriptors) finishSocket(s *socketDump) error {
+func (d *unixDumper) finishSocket(s *socketDump) error {
 	u := s.record
 	u.Name = s.diag.name
 	u.Shutdown = uint32(s.diag.shutdown)
@@ -262,7 +254,7 @@ func getOption(fd int, o sockOption) (string, error) {
 }
 
 // readQueue reads what a socket has received and nobody has read, and leaves it there.
-func (d *Descriptors) readQueue(u *dump.UnixSocket, fd int) error {
+func (d *unixDumper) readQueue(u *dump.UnixSocket, fd int) error {
 	old, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEEK_OFF)
 	if err != nil {
 		return fmt.Errorf("SO_PEEK_OFF: %w", err)
@@ -301,7 +293,7 @@ func (d *Descriptors) readQueue(u *dump.UnixSocket, fd int) error {
 }
 
 // peek looks at the next message. size is its true length.
-func (d *Descriptors) peek(fd int, buf []byte) (m *dump.Message, size int, err error) {
+func (d *unixDumper) peek(fd int, buf []byte) (m *dump.Message, size int, err error) {
 	control := make([]byte, unix.CmsgSpace(4*253)+256) // SCM_MAX_FD
 	received, err := recvmsg(fd, buf, control, unix.MSG_PEEK|unix.MSG_DONTWAIT|unix.MSG_TRUNC|unix.MSG_CMSG_CLOEXEC)
 	if err != nil {
@@ -351,7 +343,7 @@ func (d *Descriptors) peek(fd int, buf []byte) (m *dump.Message, size int, err e
 }
 
 // addRights adds the open files that travel in a message; fds are copies that become ours.
-func (d *Descriptors) addRights(m *dump.Message, fds []int, drop bool) error {
+func (d *unixDumper) addRights(m *dump.Message, fds []int, drop bool) error {
 	for i, fd := range fds {
 		if drop {
 			unix.Close(fd)

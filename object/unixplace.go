@@ -55,7 +55,7 @@ func checkName(sock *dump.UnixSocket) error {
 }
 
 // findSocketFile finds the file that a socket is bound to.
-func (d *Descriptors) findSocketFile(s *socketDump, fd int) error {
+func (d *unixDumper) findSocketFile(s *socketDump, fd int) error {
 	file, err := unix.IoctlRetInt(fd, linux.SIOCUNIXFILE)
 	if err != nil {
 		return fmt.Errorf("open the file of %s: %w", s.record.Name, err)
@@ -73,7 +73,7 @@ func (d *Descriptors) findSocketFile(s *socketDump, fd int) error {
 	if err != nil {
 		return err
 	}
-	ref, why, err := d.refer(where, &st, 0)
+	ref, why, err := d.Locate(where, &st, 0)
 	if err != nil {
 		return err
 	}
@@ -93,11 +93,11 @@ func (d *Descriptors) findSocketFile(s *socketDump, fd int) error {
 }
 
 // leadsTo tells whether a socket's own name is an absolute path to its file, perhaps through links.
-func (d *Descriptors) leadsTo(name string, st *unix.Stat_t) bool {
+func (d *unixDumper) leadsTo(name string, st *unix.Stat_t) bool {
 	if !strings.HasPrefix(name, "/") {
 		return false
 	}
-	root, err := unix.Open(fmt.Sprintf("/proc/%d/root", d.init), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	root, err := unix.Open(fmt.Sprintf("/proc/%d/root", d.Init()), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return false
 	}
@@ -141,8 +141,8 @@ func (u *unixRestore) leave(at spot) {
 // keepRoot opens the maker's root directory, for the way back from another one.
 func (u *unixRestore) keepRoot() {
 	if u.root == 0 {
-		u.root = u.stage()
-		u.open(u.s, "/", unix.O_PATH|unix.O_DIRECTORY, u.root)
+		u.root = u.Stage()
+		u.Open(u.s, "/", unix.O_PATH|unix.O_DIRECTORY, u.root)
 	}
 }
 
@@ -170,7 +170,7 @@ func (u *unixRestore) bindAside(name []byte, fd, file int) {
 	b = u.s.Room(1024)
 	if file != 0 {
 		b.Call("open "+string(name), unix.SYS_OPENAT, unix.AT_FDCWD, b.String(string(name)), unix.O_PATH|unix.O_NOFOLLOW, 0)
-		u.settle(b, file)
+		u.Settle(b, file)
 	}
 	b.Call("unlink "+string(name), unix.SYS_UNLINKAT, unix.AT_FDCWD, b.String(string(name)), 0)
 	for _, dir := range slices.Backward(dirs) {
@@ -186,14 +186,14 @@ func (u *unixRestore) openScratch() {
 		return
 	}
 	u.keepRoot()
-	u.scratch = u.stage()
+	u.scratch = u.Stage()
 	b := u.s.Room(1024)
 	b.Call("open a memory file system", unix.SYS_FSOPEN, b.String("tmpfs"), unix.FSOPEN_CLOEXEC)
-	b.Call("make a memory file system", unix.SYS_FSCONFIG, u.bench[0], unix.FSCONFIG_CMD_CREATE, 0, 0, 0)
-	b.Call("mount it nowhere", unix.SYS_FSMOUNT, u.bench[0], unix.FSMOUNT_CLOEXEC, 0)
-	b.Call("dup3", unix.SYS_DUP3, u.bench[1], u.scratch, 0)
-	b.Call("close", unix.SYS_CLOSE, u.bench[1])
-	b.Call("close", unix.SYS_CLOSE, u.bench[0])
+	b.Call("make a memory file system", unix.SYS_FSCONFIG, u.Bench()[0], unix.FSCONFIG_CMD_CREATE, 0, 0, 0)
+	b.Call("mount it nowhere", unix.SYS_FSMOUNT, u.Bench()[0], unix.FSMOUNT_CLOEXEC, 0)
+	b.Call("dup3", unix.SYS_DUP3, u.Bench()[1], u.scratch, 0)
+	b.Call("close", unix.SYS_CLOSE, u.Bench()[1])
+	b.Call("close", unix.SYS_CLOSE, u.Bench()[0])
 }
 
 // target returns how a socket is reached now: where to be, and the name to connect to there.

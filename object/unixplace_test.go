@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"vps/dump"
 
 	"golang.org/x/sys/unix"
 )
@@ -106,9 +107,7 @@ ready(a=a.fileno(), b=b.fileno(), own=own.fileno())`,
 			},
 		},
 	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) { runKind(t, test) })
-	}
+	runKinds(t, tests)
 }
 
 // What cannot be read or made again is refused by name when the queues are read.
@@ -134,4 +133,31 @@ a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM); b.connect('s'); rea
 			}
 		})
 	}
+}
+
+// A snapshot is hostile input: whatever a record says, there is an error that names it, and no panic.
+func TestHostileSockets(t *testing.T) {
+	socket := func(list ...*dump.UnixSocket) *bag {
+		b := newBag()
+		for i, u := range list {
+			u.Id = uint64(i + 1)
+			b.set.UnixSockets[u.Id] = u
+		}
+		return b
+	}
+	refuseAll(t, map[string]*bag{
+		"socket type":              socket(&dump.UnixSocket{Type: 3}),
+		"socket peer":              socket(&dump.UnixSocket{Type: 1, Peer: 9}),
+		"socket connected to self": socket(&dump.UnixSocket{Type: 1, Peer: 1, State: dump.UnixSocket_CONNECTED}),
+		"one-sided connection":     socket(&dump.UnixSocket{Type: 1, Peer: 2, State: dump.UnixSocket_CONNECTED}, &dump.UnixSocket{Type: 1}),
+		"name by a magic link":     socket(&dump.UnixSocket{Type: 1, Name: []byte("/proc/self/cwd/tmp/x"), Path: &dump.FileRef{Path: "/proc/self/cwd/tmp/x"}}),
+		"name without file":        socket(&dump.UnixSocket{Type: 1, Name: []byte("/x")}),
+		"long name":                socket(&dump.UnixSocket{Type: 1, Name: make([]byte, 200)}),
+		"option":                   socket(&dump.UnixSocket{Type: 1, Options: []*dump.SockOpt{{Level: 1, Name: 26, Value: make([]byte, 16)}}}),
+		"message without sender":   socket(&dump.UnixSocket{Type: 1, Queue: []*dump.Message{{Data: []byte("x")}}}),
+		"message without file":     socket(&dump.UnixSocket{Type: 1, Queue: []*dump.Message{{Files: []uint64{4}}}}),
+		"pending without socket":   socket(&dump.UnixSocket{Type: 1, Name: []byte("\x00vps-hostile"), State: dump.UnixSocket_LISTENING, Pending: []uint64{4}}),
+		"listener without a name":  socket(&dump.UnixSocket{Type: 1, State: dump.UnixSocket_LISTENING}),
+		"pending itself":           socket(&dump.UnixSocket{Type: 1, Name: []byte("\x00vps-hostile"), State: dump.UnixSocket_LISTENING, Pending: []uint64{1}}),
+	})
 }

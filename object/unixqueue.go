@@ -21,12 +21,12 @@ type postBox struct {
 	pid int    // of the maker, inside
 }
 
-// finish sends what was in the sockets' queues, and then ends what had ended.
-func (u *unixRestore) finish(ctx context.Context) error {
-	ids := SortedIDs(u.set.UnixSockets)
+// Finish sends what was in the sockets' queues, and then ends what had ended.
+func (u *unixRestore) Finish(ctx context.Context, _ *remote.Script) error {
+	ids := SortedIDs(u.Set().UnixSockets)
 	largest, any := 0, false
 	for _, id := range ids {
-		for _, m := range u.set.UnixSockets[id].GetQueue() {
+		for _, m := range u.Set().UnixSockets[id].GetQueue() {
 			largest, any = max(largest, len(m.GetData())), true
 		}
 	}
@@ -38,7 +38,7 @@ func (u *unixRestore) finish(ctx context.Context) error {
 		defer unix.Munmap(box.mem)
 		for _, id := range ids {
 			u.s.About("queue of socket %d", id)
-			if err := u.fill(u.set.UnixSockets[id], box); err != nil {
+			if err := u.fill(u.Set().UnixSockets[id], box); err != nil {
 				return named(fmt.Sprintf("queue of socket %d", id), err)
 			}
 		}
@@ -49,7 +49,7 @@ func (u *unixRestore) finish(ctx context.Context) error {
 	}
 	for _, id := range ids {
 		u.s.About("socket %d", id)
-		if err := u.finishSocket(u.set.UnixSockets[id]); err != nil {
+		if err := u.finishSocket(u.Set().UnixSockets[id]); err != nil {
 			return named(fmt.Sprintf("socket %d", id), err)
 		}
 	}
@@ -58,7 +58,7 @@ func (u *unixRestore) finish(ctx context.Context) error {
 
 // openBox makes a post box in which the largest message fits.
 func (u *unixRestore) openBox(ctx context.Context, largest int) (*postBox, error) {
-	status, err := ReadStatus(u.pid)
+	status, err := ReadStatus(u.PID())
 	if err != nil {
 		return nil, err
 	}
@@ -77,8 +77,8 @@ func (u *unixRestore) openBox(ctx context.Context, largest int) (*postBox, error
 	if err := u.s.Run(); err != nil {
 		return nil, err
 	}
-	theirs := u.stage()
-	if err := u.m.Give(ctx, f, theirs); err != nil {
+	theirs := u.Stage()
+	if err := u.Maker().Give(ctx, f, theirs); err != nil {
 		return nil, err
 	}
 	b := u.s.Room(512)
@@ -158,16 +158,16 @@ func (u *unixRestore) sender(sock *dump.UnixSocket, m *dump.Message) (fd int, to
 	if len(sock.GetName()) == 0 {
 		return -1, nil, false, fmt.Errorf("a message for a socket without a name: %w", ErrUnsupported)
 	}
-	if fd, ok := u.sockets[sock.GetPeer()]; ok && len(m.GetFrom()) == 0 && len(u.set.UnixSockets[sock.GetPeer()].GetName()) == 0 {
+	if fd, ok := u.sockets[sock.GetPeer()]; ok && len(m.GetFrom()) == 0 && len(u.Set().UnixSockets[sock.GetPeer()].GetName()) == 0 {
 		return fd, sock, false, nil
 	}
-	for id, other := range u.set.UnixSockets {
+	for id, other := range u.Set().UnixSockets {
 		if len(m.GetFrom()) > 0 && other.GetType() == unix.SOCK_DGRAM && string(other.GetName()) == string(m.GetFrom()) {
 			return u.sockets[id], sock, false, nil
 		}
 	}
 	if u.spare == 0 {
-		u.spare = u.stage()
+		u.spare = u.Stage()
 	}
 	u.socket(unix.SOCK_DGRAM, u.spare)
 	if len(m.GetFrom()) > 0 {
@@ -189,7 +189,8 @@ func (u *unixRestore) send(b *remote.Batch, fd int, to []byte, box *postBox, m *
 	if len(m.GetFiles()) > 0 {
 		var fds []byte
 		for _, id := range m.GetFiles() {
-			fds = binary.LittleEndian.AppendUint32(fds, uint32(u.fds[id]))
+			fd, _ := u.FD(id) // it has been checked
+			fds = binary.LittleEndian.AppendUint32(fds, uint32(fd))
 		}
 		add(unix.SCM_RIGHTS, fds)
 	}
@@ -216,7 +217,7 @@ func (u *unixRestore) send(b *remote.Batch, fd int, to []byte, box *postBox, m *
 // finishSocket gives a socket its options and what must come after its messages.
 func (u *unixRestore) finishSocket(sock *dump.UnixSocket) error {
 	fd := u.sockets[sock.GetId()]
-	other := u.set.UnixSockets[sock.GetPeer()]
+	other := u.Set().UnixSockets[sock.GetPeer()]
 	if other != nil && sock.GetType() == unix.SOCK_DGRAM && !u.paired(sock) {
 		if len(other.GetName()) == 0 {
 			return fmt.Errorf("connected to socket %d, which has no name: %w", other.GetId(), ErrUnsupported)
@@ -253,7 +254,7 @@ func (u *unixRestore) force(fd, option, size int) error {
 	if err := u.s.Run(); err != nil {
 		return err
 	}
-	ours, err := unix.PidfdGetfd(u.m.PidFD, fd, 0)
+	ours, err := unix.PidfdGetfd(u.Maker().PidFD, fd, 0)
 	if err != nil {
 		return fmt.Errorf("take descriptor %d of the maker: %w", fd, err)
 	}

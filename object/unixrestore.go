@@ -14,8 +14,9 @@ import (
 // them, then what has been sent and not read.
 type unixRestore struct {
 	*Files
-	s     *remote.Script
-	temps map[uint64]int // sockets that stand for a peer that is gone, by the UnixSocket that was connected to it
+	s       *remote.Script
+	sockets map[uint64]int // by UnixSocket records
+	temps   map[uint64]int // sockets that stand for a peer that is gone, by the UnixSocket that was connected to it
 
 	enlarged map[int]bool   // sockets whose SO_SNDBUF is not theirs
 	deleted  map[uint64]int // the files of UnixSockets whose files are deleted, open with O_PATH
@@ -23,46 +24,71 @@ type unixRestore struct {
 	root, scratch, spare int // descriptors of the maker, 0 for none yet: see keepRoot, openScratch, sender
 }
 
-// restoreSockets makes the sockets. Nothing has been sent yet, nor anything ended: that is for [unixRestore.finish].
-func (r *Files) restoreSockets(s *remote.Script) (*unixRestore, error) {
-	u := &unixRestore{Files: r, s: s, temps: make(map[uint64]int), enlarged: make(map[int]bool), deleted: make(map[uint64]int)}
-	for _, f := range r.set.Files {
-		if id := f.GetUnixSocket(); r.set.UnixSockets[id] != nil {
-			r.sockets[id] = r.fds[f.GetId()]
+// NewUnixRestorer makes the Unix sockets' part of a restore.
+func NewUnixRestorer(files *Files) Restorer {
+	return &unixRestore{
+		Files: files, sockets: make(map[uint64]int), temps: make(map[uint64]int), enlarged: make(map[int]bool),
+		deleted: make(map[uint64]int),
+	}
+}
+
+// Needs counts each socket, one for a peer that is gone, and two for a listener and file that are; and root, scratch, spare.
+func (u *unixRestore) Needs() int { return 4*len(u.Set().UnixSockets) + 3 }
+
+// Claims claims Unix sockets.
+func (u *unixRestore) Claims(f *dump.File) bool {
+	_, ok := f.GetKind().(*dump.File_UnixSocket)
+	return ok
+}
+
+// Close has nothing to close.
+func (u *unixRestore) Close() error { return nil }
+
+// Make makes the sockets. Nothing has been sent yet, nor anything ended: that is for [unixRestore.Finish].
+func (u *unixRestore) Make(s *remote.Script) error {
+	u.s = s
+	set := u.Set()
+	for _, f := range set.Files {
+		if id := f.GetUnixSocket(); set.UnixSockets[id] != nil {
+			fd, err := u.FD(f.GetId())
+			if err != nil {
+				return err
+			}
+			u.sockets[id] = fd
 		}
 	}
-	ids := SortedIDs(r.set.UnixSockets)
+	ids := SortedIDs(set.UnixSockets)
 	for _, id := range ids {
-		if err := r.checkSocket(r.set.UnixSockets[id]); err != nil {
-			return nil, fmt.Errorf("socket %d: %w", id, err)
+		if err := u.checkSocket(set.UnixSockets[id]); err != nil {
+			return fmt.Errorf("socket %d: %w", id, err)
 		}
-		if _, ok := r.sockets[id]; !ok {
-			r.sockets[id] = r.stage()
+		if _, ok := u.sockets[id]; !ok {
+			u.sockets[id] = u.Stage()
 		}
 	}
 	pending := make(map[uint64]bool)
 	for _, id := range ids {
-		for _, client := range r.set.UnixSockets[id].GetPending() {
+		for _, client := range set.UnixSockets[id].GetPending() {
 			pending[client] = true
 		}
 	}
 	for _, step := range []func(*dump.UnixSocket) error{u.makeNamed, u.connectStream, u.makePending} {
 		for _, id := range ids {
-			sock := r.set.UnixSockets[id]
+			sock := set.UnixSockets[id]
 			if pending[id] && sock.GetState() == dump.UnixSocket_CONNECTED {
 				continue // its listener's
 			}
 			s.About("socket %d", id)
 			if err := step(sock); err != nil {
-				return nil, named(fmt.Sprintf("socket %d", id), err)
+				return named(fmt.Sprintf("socket %d", id), err)
 			}
 		}
 	}
-	return u, nil
+	return nil
 }
 
 // checkSocket looks at everything in a record that is used later.
-func (r *Files) checkSocket(u *dump.UnixSocket) error {
+func (r *unixRestore) checkSocket(u *dump.UnixSocket) error {
 	switch u.GetType() {
 	case unix.SOCK_STREAM, unix.SOCK_DGRAM, unix.SOCK_SEQPACKET:
 	default:
@@ -72,7 +98,7 @@ func (r *Files) checkSocket(u *dump.UnixSocket) error {
 		return err
 	}
 	if peer := u.GetPeer(); peer != 0 {
-		other := r.set.UnixSockets[peer]
+		other := r.Set().UnixSockets[peer]
 		if other == nil || other.GetType() != u.GetType() || other == u && (u.GetType() != unix.SOCK_DGRAM || len(u.GetName()) == 0) {
 			return fmt.Errorf("peer %d is not there", peer)
 		}
@@ -81,7 +107,7 @@ func (r *Files) checkSocket(u *dump.UnixSocket) error {
 		}
 	}
 	for _, id := range u.GetPending() {
-		if other := r.set.UnixSockets[id]; id != 0 && (other == nil || other.GetType() != u.GetType() || other.GetPeer() != 0 ||
+		if other := r.Set().UnixSockets[id]; id != 0 && (other == nil || other.GetType() != u.GetType() || other.GetPeer() != 0 ||
 			u.GetState() != dump.UnixSocket_LISTENING || other.GetState() != dump.UnixSocket_CONNECTED) {
 			return fmt.Errorf("pending connection %d is not there", id)
 		}
@@ -91,7 +117,7 @@ func (r *Files) checkSocket(u *dump.UnixSocket) error {
 			return fmt.Errorf("message with a name of %d bytes and %d descriptors", len(m.GetFrom()), len(m.GetFiles()))
 		}
 		for _, id := range m.GetFiles() {
-			if _, ok := r.fds[id]; !ok {
+			if _, err := r.FD(id); err != nil {
 				return fmt.Errorf("message with file %d, which is not there", id)
 			}
 		}
@@ -104,8 +130,9 @@ const (
 	maxRights     = 253 // SCM_MAX_FD
 )
 
-func (r *Files) restoreSocketFile(_ *remote.Script, f *dump.File) error {
-	if fd, ok := r.sockets[f.GetUnixSocket()]; !ok || fd != r.fds[f.GetId()] {
+// Restore finds a socket's only open file made.
+func (u *unixRestore) Restore(_ *remote.Script, f *dump.File, at int) error {
+	if fd, ok := u.sockets[f.GetUnixSocket()]; !ok || fd != at {
 		return fmt.Errorf("there is no socket %d of its own", f.GetUnixSocket())
 	}
 	return nil // made with its peers
@@ -131,7 +158,7 @@ func (u *unixRestore) makeNamed(sock *dump.UnixSocket) error {
 }
 
 func (u *unixRestore) paired(sock *dump.UnixSocket) bool {
-	return paired(sock, u.set.UnixSockets[sock.GetPeer()])
+	return paired(sock, u.Set().UnixSockets[sock.GetPeer()])
 }
 
 // paired tells whether a datagram socket and its peer, nil if that is gone, are the two of a socketpair(2): connect(2)
@@ -148,7 +175,7 @@ func (u *unixRestore) connectStream(sock *dump.UnixSocket) error {
 	if sock.GetState() != dump.UnixSocket_CONNECTED || sock.GetType() == unix.SOCK_DGRAM && !u.paired(sock) {
 		return nil
 	}
-	other := u.set.UnixSockets[sock.GetPeer()]
+	other := u.Set().UnixSockets[sock.GetPeer()]
 	if other != nil && other.GetId() < sock.GetId() {
 		return nil // made with that
 	}
@@ -156,7 +183,7 @@ func (u *unixRestore) connectStream(sock *dump.UnixSocket) error {
 	if other != nil {
 		peer = u.sockets[other.GetId()]
 	} else {
-		peer = u.stage()
+		peer = u.Stage()
 		u.temps[sock.GetId()] = peer
 	}
 	switch {
@@ -172,7 +199,7 @@ func (u *unixRestore) connectStream(sock *dump.UnixSocket) error {
 func (u *unixRestore) pair(sock *dump.UnixSocket, fd int, other *dump.UnixSocket, otherFD int) error {
 	u.as(sock.GetPeerUid(), sock.GetPeerGid(), func(b *remote.Batch) {
 		b.Call("socketpair", unix.SYS_SOCKETPAIR, unix.AF_UNIX, sock.GetType()|unix.SOCK_NONBLOCK, 0, b.Space(8))
-		u.settle(b, fd, otherFD)
+		u.Settle(b, fd, otherFD)
 	})
 	u.own(sock, fd)
 	if other != nil {
@@ -186,8 +213,8 @@ func (u *unixRestore) pair(sock *dump.UnixSocket, fd int, other *dump.UnixSocket
 
 // listener finds the listening socket that has given a socket its name.
 func (u *unixRestore) listener(server *dump.UnixSocket) *dump.UnixSocket {
-	for _, id := range SortedIDs(u.set.UnixSockets) {
-		l := u.set.UnixSockets[id]
+	for _, id := range SortedIDs(u.Set().UnixSockets) {
+		l := u.Set().UnixSockets[id]
 		if l.GetState() == dump.UnixSocket_LISTENING && l.GetType() == server.GetType() && string(l.GetName()) == string(server.GetName()) {
 			return l
 		}
@@ -209,7 +236,7 @@ func (u *unixRestore) accept(server *dump.UnixSocket, fd int, client *dump.UnixS
 		u.connect(clientFD, live, server)
 		u.take(u.sockets[live.GetId()], fd)
 	} else {
-		l, file := u.stage(), u.stage() // its listener is gone: one for the moment
+		l, file := u.Stage(), u.Stage() // its listener is gone: one for the moment
 		u.socket(server.GetType(), l)
 		u.bindAside(server.GetName(), l, file)
 		u.s.Call("listen", unix.SYS_LISTEN, l, 1)
@@ -228,15 +255,15 @@ func (u *unixRestore) accept(server *dump.UnixSocket, fd int, client *dump.UnixS
 func (u *unixRestore) take(listener, fd int) {
 	b := u.s.Room(512)
 	b.Call("accept", unix.SYS_ACCEPT4, listener, 0, 0, 0)
-	u.settle(b, fd)
+	u.Settle(b, fd)
 }
 
 // makePending connects the clients that a listener has not accepted.
 func (u *unixRestore) makePending(l *dump.UnixSocket) error {
 	for _, id := range l.GetPending() {
-		client := u.set.UnixSockets[id]
+		client := u.Set().UnixSockets[id]
 		if client == nil { // it has closed its end meanwhile
-			fd := u.stage()
+			fd := u.Stage()
 			u.socket(l.GetType(), fd)
 			u.connect(fd, l, l)
 			u.s.Call("close", unix.SYS_CLOSE, fd)
@@ -257,7 +284,7 @@ func (u *unixRestore) makePending(l *dump.UnixSocket) error {
 func (u *unixRestore) socket(kind uint32, fd int) {
 	b := u.s.Room(512)
 	b.Call("socket", unix.SYS_SOCKET, unix.AF_UNIX, kind|unix.SOCK_NONBLOCK, 0)
-	u.settle(b, fd)
+	u.Settle(b, fd)
 }
 
 // own gives a socket its owner; one with a file shows the file's.
@@ -305,7 +332,7 @@ func (u *unixRestore) bind(sock *dump.UnixSocket, fd int) error {
 		return nil
 	}
 	if sock.GetBoundDeleted() {
-		file := u.stage()
+		file := u.Stage()
 		u.bindAside(sock.GetName(), fd, file)
 		if sock.GetName()[0] != 0 {
 			u.deleted[sock.GetId()] = file
@@ -321,7 +348,7 @@ func (u *unixRestore) bind(sock *dump.UnixSocket, fd int) error {
 		return nil
 	}
 	file := ref.GetPath()
-	if !u.isPlace(u.s, path.Dir(file)) {
+	if !u.IsPlace(u.s, path.Dir(file)) {
 		return fmt.Errorf("the directory of %s is not there: %w", file, ErrChanged)
 	}
 	b := u.s.Room(len(file) + 1024)

@@ -36,9 +36,11 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 	if err := mount.Restore(r.Page.Script(ctx, r.PidFD), m, r.set, r.content); err != nil {
 		return err
 	}
-	r.files, err = object.RestoreFiles(ctx, m, r.set, r.content, object.RestoreOptions{
-		Console: r.Console, ConsoleTTY: r.ConsoleTTY, Force: r.Force,
-	})
+	r.files, err = object.RestoreFiles(ctx, m, r.set, r.content, object.RestoreOptions{Force: r.Force}, object.NewUnixRestorer,
+		func(f *object.Files) object.Restorer {
+			r.ttys = object.NewTtyRestorer(f, r.Console, r.ConsoleTTY)
+			return r.ttys
+		})
 	if err != nil {
 		return err
 	}

@@ -100,7 +100,7 @@ func (r *restorer) place(s *remote.Script, p *dump.Process) error {
 // install gives the stub its own descriptors in place of all.
 func (r *restorer) install(s *remote.Script, p *process) error {
 	if p.record.GetTty() != 0 && p.record.GetSid() == p.record.GetPid() {
-		if err := r.files.SetForeground(s.Room(512), p.record.GetTty()); err != nil {
+		if err := r.ttys.SetForeground(s.Room(512), p.record.GetTty()); err != nil {
 			return err
 		}
 	}

@@ -88,6 +88,7 @@ type restorer struct {
 	plan     *birth.Plan
 	content  object.Content
 	files    *object.Files
+	ttys     *object.TtyRestorer
 	refs     map[refKey]int
 	limits   []uint64 // our own hard limits
 	procs    map[uint32]*process

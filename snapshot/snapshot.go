@@ -142,7 +142,7 @@ func probe(src *Source) []error {
 	refusals = append(refusals, object.ProbeShared(procs)...)
 	refusals = append(refusals, ipc.Probe(src.Init)...)
 	refusals = append(refusals, network.Probe(src.Init)...)
-	d := object.NewDescriptors(procs, src.Init, src.Externals, nil)
+	d := src.descriptors(procs, nil)
 	for _, p := range procs {
 		refusals = append(refusals, probeProcess(p, src.Init, d)...)
 	}
@@ -150,6 +150,11 @@ func probe(src *Source) []error {
 		refusals = append(refusals, err)
 	}
 	return refusals
+}
+
+// descriptors prepares a dump of open files of every kind. Sockets come first: terminals may lie in their queues.
+func (src *Source) descriptors(procs []object.Proc, sink object.Sink) *object.Descriptors {
+	return object.NewDescriptors(procs, src.Init, src.Externals, sink, object.NewUnixDumper, object.NewTtyDumper)
 }
 
 func probeProcess(p object.Proc, init int, d *object.Descriptors) []error {

@@ -122,7 +122,7 @@ func (t *taker) find() error {
 			procs = append(procs, p.Proc)
 		}
 	}
-	t.files = object.NewDescriptors(procs, t.src.Init, t.src.Externals, t)
+	t.files = t.src.descriptors(procs, t)
 	return nil
 }
 
