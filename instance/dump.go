@@ -12,6 +12,7 @@ import (
 	"vps/dump"
 	"vps/instance/idrange"
 	"vps/object"
+	"vps/object/file"
 	"vps/object/task"
 	"vps/snapshot"
 )
@@ -105,7 +106,7 @@ func (i *instance) source() (*snapshot.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	ext := object.Externals{ConsoleTTY: -1, Pipes: pipes}
+	ext := file.Externals{ConsoleTTY: -1, Pipes: pipes}
 	if i.cfg.Console {
 		ext.ConsoleTTY = 0
 	}

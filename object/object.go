@@ -1,4 +1,5 @@
-// Package object has one file per kind of kernel object: its record, how it is dumped, how it is restored.
+// Package object has what all kinds of kernel objects have in common. The kinds are in the packages below it, one noun
+// each: its record, how it is dumped, how it is restored. None of them is imported here.
 //
 // Dumping reads from outside, on copies taken by pidfd_getfd and in /proc, while every task of the instance is stopped.
 // Restoring makes an object equal to its record: in the instance's [Maker] where the object carries its opener's

@@ -11,8 +11,8 @@ func SortedIDs[V any](m map[uint64]V) []uint64 {
 	return slices.SortedFunc(maps.Keys(m), cmp.Compare[uint64])
 }
 
-// sorted gives the values of a map by ascending key, so that two dumps of the same thing are the same.
-func sorted[K cmp.Ordered, V any](m map[K]V) []V {
+// Sorted gives the values of a map by ascending key, so that two dumps of the same thing are the same.
+func Sorted[K cmp.Ordered, V any](m map[K]V) []V {
 	values := make([]V, 0, len(m))
 	for _, k := range slices.Sorted(maps.Keys(m)) {
 		values = append(values, m[k])
@@ -20,8 +20,8 @@ func sorted[K cmp.Ordered, V any](m map[K]V) []V {
 	return values
 }
 
-// search is a binary search whose comparison may fail; it returns -place-1 if nothing compares as 0.
-func search(n int, compare func(int) (int, error)) (int, error) {
+// Search is a binary search whose comparison may fail; it returns -place-1 if nothing compares as 0.
+func Search(n int, compare func(int) (int, error)) (int, error) {
 	low, high := 0, n
 	for low < high {
 		mid := (low + high) / 2

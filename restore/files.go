@@ -8,9 +8,12 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/file"
 	"vps/object/ipc"
 	"vps/object/mount"
 	"vps/object/task"
+	"vps/object/tty"
+	"vps/object/unixsock"
 	"vps/remote"
 )
 
@@ -36,9 +39,9 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 	if err := mount.Restore(r.Page.Script(ctx, r.PidFD), m, r.set, r.content); err != nil {
 		return err
 	}
-	r.files, err = object.RestoreFiles(ctx, m, r.set, r.content, object.RestoreOptions{Force: r.Force}, object.NewUnixRestorer,
-		func(f *object.Files) object.Restorer {
-			r.ttys = object.NewTtyRestorer(f, r.Console, r.ConsoleTTY)
+	r.files, err = file.Restore(ctx, m, r.set, r.content, file.Options{Force: r.Force}, unixsock.NewRestorer,
+		func(f *file.Files) file.Restorer {
+			r.ttys = tty.NewRestorer(f, r.Console, r.ConsoleTTY)
 			return r.ttys
 		})
 	if err != nil {

@@ -22,9 +22,11 @@ import (
 	"vps/dump"
 	"vps/object"
 	"vps/object/birth"
+	"vps/object/file"
 	"vps/object/memory"
 	"vps/object/recordset"
 	"vps/object/task"
+	"vps/object/tty"
 	"vps/remote"
 )
 
@@ -87,8 +89,8 @@ type restorer struct {
 	set      *object.Set
 	plan     *birth.Plan
 	content  object.Content
-	files    *object.Files
-	ttys     *object.TtyRestorer
+	files    *file.Files
+	ttys     *tty.Restorer
 	refs     map[refKey]int
 	limits   []uint64 // our own hard limits
 	procs    map[uint32]*process

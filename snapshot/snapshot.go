@@ -16,11 +16,14 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/file"
 	"vps/object/ipc"
 	"vps/object/memory"
 	"vps/object/mount"
 	"vps/object/network"
 	"vps/object/task"
+	"vps/object/tty"
+	"vps/object/unixsock"
 	"vps/remote"
 	"vps/suspend"
 )
@@ -32,7 +35,7 @@ type Source struct {
 	// Info is what only the manager knows; the rest of the record is filled in.
 	Info      *dump.Instance
 	Standard  []string // mount points that the manager makes at every start
-	Externals object.Externals
+	Externals file.Externals
 	Restarts  *task.RestartReader // nil: the rest of an interrupted sleep is not known
 	// Filters is the number of seccomp filters that the manager has installed in every process.
 	Filters int
@@ -153,11 +156,11 @@ func probe(src *Source) []error {
 }
 
 // descriptors prepares a dump of open files of every kind. Sockets come first: terminals may lie in their queues.
-func (src *Source) descriptors(procs []object.Proc, sink object.Sink) *object.Descriptors {
-	return object.NewDescriptors(procs, src.Init, src.Externals, sink, object.NewUnixDumper, object.NewTtyDumper)
+func (src *Source) descriptors(procs []object.Proc, sink object.Sink) *file.Descriptors {
+	return file.NewDescriptors(procs, src.Init, src.Externals, sink, unixsock.NewDumper, tty.NewDumper)
 }
 
-func probeProcess(p object.Proc, init int, d *object.Descriptors) []error {
+func probeProcess(p object.Proc, init int, d *file.Descriptors) []error {
 	var refusals []error
 	add := func(err error) {
 		if err != nil && !object.Vanished(err) {

@@ -12,8 +12,10 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/file"
 	"vps/object/memory"
 	"vps/object/task"
+	"vps/object/tty"
 	"vps/pager"
 	"vps/remote"
 	"vps/suspend"
@@ -31,7 +33,7 @@ type taker struct {
 	ids     object.IDMaps
 	procs   []*process
 	inside  map[int]int // pids and tids from here to inside
-	files   *object.Descriptors
+	files   *file.Descriptors
 	filters *task.Seccomps
 	threads int
 	clock   *clock
@@ -190,7 +192,7 @@ func (t *taker) places(p *process) error {
 	if err != nil {
 		return err
 	}
-	p.record.Tty, err = object.ControllingTTY(stat.TTY)
+	p.record.Tty, err = tty.Controlling(stat.TTY)
 	return err
 }
 

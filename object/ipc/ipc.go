@@ -7,9 +7,10 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"vps/object"
 
 	"golang.org/x/sys/unix"
+
+	"vps/object"
 )
 
 // Probe refuses an instance, whose init is given by its pid here, that has System V objects or POSIX message queues.

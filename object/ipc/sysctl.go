@@ -10,6 +10,7 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/file"
 )
 
 // ipcSysctls are the settings of an ipc namespace, below /proc/sys (ipc_namespaces(7)).
@@ -40,7 +41,7 @@ func ReadSysctls(pid int) (map[string]string, error) {
 
 // RestoreSysctls sets what differs in the instance whose files are being restored from the record. Other names than those of an ipc
 // namespace are refused.
-func RestoreSysctls(ctx context.Context, r *object.Files, recorded map[string]string) error {
+func RestoreSysctls(ctx context.Context, r *file.Files, recorded map[string]string) error {
 	have, err := ReadSysctls(r.PID())
 	if err != nil {
 		return err

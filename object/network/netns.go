@@ -5,10 +5,11 @@ package network
 import (
 	"fmt"
 	"net/netip"
-	"vps/object"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"vps/object"
 )
 
 // Probe refuses an instance, whose init is given by its pid here, whose network is more than a loopback interface as

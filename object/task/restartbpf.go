@@ -6,12 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"vps/object"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
+
+	"vps/object"
 )
 
 // restartWords is how many words of a restart block are read behind its function: all of its union.

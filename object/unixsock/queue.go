@@ -1,4 +1,4 @@
-package object
+package unixsock
 
 import (
 	"context"
@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/object"
+	"vps/object/file"
 	"vps/remote"
 )
 
@@ -22,8 +24,8 @@ type postBox struct {
 }
 
 // Finish sends what was in the sockets' queues, and then ends what had ended.
-func (u *unixRestore) Finish(ctx context.Context, _ *remote.Script) error {
-	ids := SortedIDs(u.Set().UnixSockets)
+func (u *restorer) Finish(ctx context.Context, _ *remote.Script) error {
+	ids := object.SortedIDs(u.Set().UnixSockets)
 	largest, any := 0, false
 	for _, id := range ids {
 		for _, m := range u.Set().UnixSockets[id].GetQueue() {
@@ -39,26 +41,26 @@ func (u *unixRestore) Finish(ctx context.Context, _ *remote.Script) error {
 		for _, id := range ids {
 			u.s.About("queue of socket %d", id)
 			if err := u.fill(u.Set().UnixSockets[id], box); err != nil {
-				return named(fmt.Sprintf("queue of socket %d", id), err)
+				return file.Named(fmt.Sprintf("queue of socket %d", id), err)
 			}
 		}
 		u.s.Call("unmap messages", unix.SYS_MUNMAP, box.at, len(box.mem))
 	}
-	for _, fd := range sorted(u.temps) {
+	for _, fd := range object.Sorted(u.temps) {
 		u.s.Call("close", unix.SYS_CLOSE, fd)
 	}
 	for _, id := range ids {
 		u.s.About("socket %d", id)
 		if err := u.finishSocket(u.Set().UnixSockets[id]); err != nil {
-			return named(fmt.Sprintf("socket %d", id), err)
+			return file.Named(fmt.Sprintf("socket %d", id), err)
 		}
 	}
 	return u.s.Run()
 }
 
 // openBox makes a post box in which the largest message fits.
-func (u *unixRestore) openBox(ctx context.Context, largest int) (*postBox, error) {
-	status, err := ReadStatus(u.PID())
+func (u *restorer) openBox(ctx context.Context, largest int) (*postBox, error) {
+	status, err := object.ReadStatus(u.PID())
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +101,7 @@ func (u *unixRestore) openBox(ctx context.Context, largest int) (*postBox, error
 }
 
 // fill lets the maker send to a socket what is to lie in its queue.
-func (u *unixRestore) fill(sock *dump.UnixSocket, box *postBox) error {
+func (u *restorer) fill(sock *dump.UnixSocket, box *postBox) error {
 	size := 0
 	for _, m := range sock.GetQueue() {
 		size += len(m.GetData()) + 4096
@@ -145,7 +147,7 @@ func (u *unixRestore) fill(sock *dump.UnixSocket, box *postBox) error {
 const normalBuffer = 64 << 10
 
 // sender finds or makes the socket that sends a message. to is nil if it is connected to sock.
-func (u *unixRestore) sender(sock *dump.UnixSocket, m *dump.Message) (fd int, to *dump.UnixSocket, temporary bool, err error) {
+func (u *restorer) sender(sock *dump.UnixSocket, m *dump.Message) (fd int, to *dump.UnixSocket, temporary bool, err error) {
 	if sock.GetType() != unix.SOCK_DGRAM || u.paired(sock) {
 		if fd, ok := u.sockets[sock.GetPeer()]; ok {
 			return fd, nil, false, nil
@@ -156,7 +158,7 @@ func (u *unixRestore) sender(sock *dump.UnixSocket, m *dump.Message) (fd int, to
 		return -1, nil, false, errors.New("a message, but not connected")
 	}
 	if len(sock.GetName()) == 0 {
-		return -1, nil, false, fmt.Errorf("a message for a socket without a name: %w", ErrUnsupported)
+		return -1, nil, false, fmt.Errorf("a message for a socket without a name: %w", object.ErrUnsupported)
 	}
 	if fd, ok := u.sockets[sock.GetPeer()]; ok && len(m.GetFrom()) == 0 && len(u.Set().UnixSockets[sock.GetPeer()].GetName()) == 0 {
 		return fd, sock, false, nil
@@ -177,7 +179,7 @@ func (u *unixRestore) sender(sock *dump.UnixSocket, m *dump.Message) (fd int, to
 }
 
 // send adds the sendmsg(2) of the message in the box.
-func (u *unixRestore) send(b *remote.Batch, fd int, to []byte, box *postBox, m *dump.Message) remote.Result {
+func (u *restorer) send(b *remote.Batch, fd int, to []byte, box *postBox, m *dump.Message) remote.Result {
 	var control []byte
 	add := func(kind int, data []byte) { // struct cmsghdr
 		control = binary.LittleEndian.AppendUint64(control, uint64(16+len(data)))
@@ -215,12 +217,12 @@ func (u *unixRestore) send(b *remote.Batch, fd int, to []byte, box *postBox, m *
 }
 
 // finishSocket gives a socket its options and what must come after its messages.
-func (u *unixRestore) finishSocket(sock *dump.UnixSocket) error {
+func (u *restorer) finishSocket(sock *dump.UnixSocket) error {
 	fd := u.sockets[sock.GetId()]
 	other := u.Set().UnixSockets[sock.GetPeer()]
 	if other != nil && sock.GetType() == unix.SOCK_DGRAM && !u.paired(sock) {
 		if len(other.GetName()) == 0 {
-			return fmt.Errorf("connected to socket %d, which has no name: %w", other.GetId(), ErrUnsupported)
+			return fmt.Errorf("connected to socket %d, which has no name: %w", other.GetId(), object.ErrUnsupported)
 		}
 		u.connect(fd, other, sock)
 	}
@@ -250,7 +252,7 @@ func (u *unixRestore) finishSocket(sock *dump.UnixSocket) error {
 }
 
 // force sets the size of a socket's buffer from outside: to go beyond the limit for users takes CAP_NET_ADMIN over the host.
-func (u *unixRestore) force(fd, option, size int) error {
+func (u *restorer) force(fd, option, size int) error {
 	if err := u.s.Run(); err != nil {
 		return err
 	}
@@ -262,7 +264,7 @@ func (u *unixRestore) force(fd, option, size int) error {
 	return unix.SetsockoptInt(ours, unix.SOL_SOCKET, option, size)
 }
 
-func (u *unixRestore) setOption(fd int, o *dump.SockOpt) error {
+func (u *restorer) setOption(fd int, o *dump.SockOpt) error {
 	for _, known := range restorableOptions {
 		if o.GetLevel() != unix.SOL_SOCKET || int(o.GetName()) != known.name || len(o.GetValue()) != known.size {
 			continue
@@ -277,5 +279,5 @@ func (u *unixRestore) setOption(fd int, o *dump.SockOpt) error {
 		b.Call(fmt.Sprintf("set socket option %d", known.name), unix.SYS_SETSOCKOPT, fd, unix.SOL_SOCKET, known.set, b.Data(o.GetValue()), known.size)
 		return nil
 	}
-	return fmt.Errorf("option %d of level %d: %w", o.GetName(), o.GetLevel(), ErrUnsupported)
+	return fmt.Errorf("option %d of level %d: %w", o.GetName(), o.GetLevel(), object.ErrUnsupported)
 }

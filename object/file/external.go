@@ -1,4 +1,4 @@
-package object
+package file
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/object"
 	"vps/remote"
 )
 
@@ -16,5 +17,5 @@ func (r *Files) restoreExternal(s *remote.Script, file *dump.File) error {
 	if e.GetType() == unix.S_IFIFO {
 		return r.restorePipeEnd(s, file, e.GetPipe())
 	}
-	return fmt.Errorf("external %q of type %#o: %w", e.GetWhat(), e.GetType(), ErrUnsupported)
+	return fmt.Errorf("external %q of type %#o: %w", e.GetWhat(), e.GetType(), object.ErrUnsupported)
 }

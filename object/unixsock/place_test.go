@@ -1,28 +1,32 @@
-package object
+package unixsock_test
 
 import (
 	"errors"
 	"os"
 	"strings"
 	"testing"
-	"vps/dump"
 
 	"golang.org/x/sys/unix"
+
+	"vps/dump"
+	"vps/internal/objecttest"
+	"vps/object"
+	"vps/object/file"
 )
 
 // A socket keeps the name that it was bound to, whatever has become of the file.
 func TestSocketNames(t *testing.T) {
-	wantName := func(r *rig, fd, want string) {
-		r.t.Helper()
-		name, err := unix.Getsockname(r.fd(fd))
+	wantName := func(r *objecttest.Rig, fd, want string) {
+		r.T.Helper()
+		name, err := unix.Getsockname(r.FD(fd))
 		if un, ok := name.(*unix.SockaddrUnix); err != nil || !ok || un.Name != want {
-			r.t.Errorf("%s is bound to %+v (%v), want %s", fd, name, err, want)
+			r.T.Errorf("%s is bound to %+v (%v), want %s", fd, name, err, want)
 		}
 	}
-	tests := []kindTest{
+	tests := []objecttest.KindTest{
 		{
-			name: "in a directory that is gone",
-			hold: `
+			Name: "in a directory that is gone",
+			Hold: `
 os.makedirs('a/b'); name = os.path.abspath('a/b/s')
 boxes, senders, ends = [], [], []
 for _ in range(2):
@@ -34,80 +38,80 @@ c = socket.socket(socket.AF_UNIX); c.connect(name); s, _ = l.accept()
 waiting = socket.socket(socket.AF_UNIX); waiting.connect(name)
 os.unlink(name); os.rmdir('a/b'); os.rmdir('a')
 ready(b0=boxes[0].fileno(), b1=boxes[1].fileno(), s0=senders[0].fileno(), s1=senders[1].fileno(), l=l.fileno(), c=c.fileno(), s=s.fileno())`,
-			check: func(r *rig) {
-				r.wantReads("b0", "letter", "b1", "letter")
-				r.write("s0", "zero")
-				r.write("s1", "one")
-				r.write("c", "request")
-				r.wantReads("b0", "zero", "b1", "one", "s", "request")
-				wantName(r, "b1", r.path("a/b/s"))
-				wantName(r, "l", r.path("a/b/s"))
-				if fd, _, err := unix.Accept(r.fd("l")); err != nil {
-					r.t.Errorf("accept: %v", err)
+			Check: func(r *objecttest.Rig) {
+				r.WantReads("b0", "letter", "b1", "letter")
+				r.Write("s0", "zero")
+				r.Write("s1", "one")
+				r.Write("c", "request")
+				r.WantReads("b0", "zero", "b1", "one", "s", "request")
+				wantName(r, "b1", r.Path("a/b/s"))
+				wantName(r, "l", r.Path("a/b/s"))
+				if fd, _, err := unix.Accept(r.FD("l")); err != nil {
+					r.T.Errorf("accept: %v", err)
 				} else {
 					unix.Close(fd)
 				}
-				if _, err := os.Stat(r.path("a")); !errors.Is(err, os.ErrNotExist) {
-					r.t.Errorf("the directory is back: %v", err)
+				if _, err := os.Stat(r.Path("a")); !errors.Is(err, os.ErrNotExist) {
+					r.T.Errorf("the directory is back: %v", err)
 				}
 			},
 		},
 		{
-			name: "which another file has now",
-			hold: `
+			Name: "which another file has now",
+			Hold: `
 box = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); box.bind('s')
 sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); sender.connect('s')
 os.unlink('s'); open('s', 'w').write('a file')
 ready(box=box.fileno(), sender=sender.fileno())`,
-			check: func(r *rig) {
-				r.write("sender", "letter")
-				r.wantReads("box", "letter")
-				if text, err := os.ReadFile(r.path("s")); err != nil || string(text) != "a file" {
-					r.t.Errorf("the file holds %q, %v", text, err)
+			Check: func(r *objecttest.Rig) {
+				r.Write("sender", "letter")
+				r.WantReads("box", "letter")
+				if text, err := os.ReadFile(r.Path("s")); err != nil || string(text) != "a file" {
+					r.T.Errorf("the file holds %q, %v", text, err)
 				}
 			},
 		},
 		{
-			name: "seen from other directories",
-			hold: `
+			Name: "seen from other directories",
+			Hold: `
 os.makedirs('real/deep'); os.symlink('real', 'link'); here = os.getcwd()
 linked = socket.socket(socket.AF_UNIX); linked.bind(here + '/link/s'); linked.listen()
 os.chdir('real')
 relative = socket.socket(socket.AF_UNIX); relative.bind('./deep/r'); relative.listen()
 os.chdir('/')
 ready(linked=linked.fileno(), relative=relative.fileno())`,
-			check: func(r *rig) {
-				wantName(r, "linked", r.path("link/s"))
+			Check: func(r *objecttest.Rig) {
+				wantName(r, "linked", r.Path("link/s"))
 				wantName(r, "relative", "./deep/r")
 				for _, file := range []string{"real/s", "real/deep/r"} {
 					fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 					if err != nil {
-						r.t.Fatal(err)
+						r.T.Fatal(err)
 					}
-					if err := unix.Connect(fd, &unix.SockaddrUnix{Name: r.path(file)}); err != nil {
-						r.t.Errorf("connect to %s: %v", file, err)
+					if err := unix.Connect(fd, &unix.SockaddrUnix{Name: r.Path(file)}); err != nil {
+						r.T.Errorf("connect to %s: %v", file, err)
 					}
 					unix.Close(fd)
 				}
 			},
 		},
 		{
-			name: "of a pair and of its own peer",
-			hold: `
+			Name: "of a pair and of its own peer",
+			Hold: `
 a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM); a.bind('a'); b.send(b'to a'); a.send(b'to b')
 own = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); own.bind('own'); own.connect('own'); own.send(b'to myself')
 ready(a=a.fileno(), b=b.fileno(), own=own.fileno())`,
-			check: func(r *rig) {
-				r.wantReads("a", "to a", "b", "to b", "own", "to myself")
-				r.write("a", "1")
-				r.write("b", "2")
-				r.write("own", "3")
-				r.wantReads("b", "1", "a", "2", "own", "3")
+			Check: func(r *objecttest.Rig) {
+				r.WantReads("a", "to a", "b", "to b", "own", "to myself")
+				r.Write("a", "1")
+				r.Write("b", "2")
+				r.Write("own", "3")
+				r.WantReads("b", "1", "a", "2", "own", "3")
 				wantName(r, "a", "a")
 			},
 		},
 	}
-	runKinds(t, tests)
+	objecttest.RunKinds(t, tests)
 }
 
 // What cannot be read or made again is refused by name when the queues are read.
@@ -126,9 +130,9 @@ a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM); b.connect('s'); rea
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			h := hold(t, t.TempDir(), test.hold)
-			_, err := take(t, Externals{ConsoleTTY: -1}, h.proc)
-			if !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), test.want) || errors.Is(err, ErrBusy) != test.busy {
+			h := objecttest.Hold(t, t.TempDir(), test.hold)
+			_, err := objecttest.Take(t, file.Externals{ConsoleTTY: -1}, h.Proc)
+			if !errors.Is(err, object.ErrUnsupported) || !strings.Contains(err.Error(), test.want) || errors.Is(err, object.ErrBusy) != test.busy {
 				t.Errorf("%v, want ...%s", err, test.want)
 			}
 		})
@@ -137,15 +141,15 @@ a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM); b.connect('s'); rea
 
 // A snapshot is hostile input: whatever a record says, there is an error that names it, and no panic.
 func TestHostileSockets(t *testing.T) {
-	socket := func(list ...*dump.UnixSocket) *bag {
-		b := newBag()
+	socket := func(list ...*dump.UnixSocket) *objecttest.Bag {
+		b := objecttest.NewBag()
 		for i, u := range list {
 			u.Id = uint64(i + 1)
-			b.set.UnixSockets[u.Id] = u
+			b.Set.UnixSockets[u.Id] = u
 		}
 		return b
 	}
-	refuseAll(t, map[string]*bag{
+	objecttest.RefuseAll(t, map[string]*objecttest.Bag{
 		"socket type":              socket(&dump.UnixSocket{Type: 3}),
 		"socket peer":              socket(&dump.UnixSocket{Type: 1, Peer: 9}),
 		"socket connected to self": socket(&dump.UnixSocket{Type: 1, Peer: 1, State: dump.UnixSocket_CONNECTED}),

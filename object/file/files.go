@@ -1,4 +1,10 @@
-package object
+// Package file has open file descriptions and the tables of descriptors that lead to them. Each kind of file has a file
+// here, or a package of its own that is registered: a [Dumper] and a [Restorer], like those of tty and unixsock.
+//
+// [Descriptors] dump them from outside, on copies taken by pidfd_getfd and in /proc; kcmp(2) tells which descriptors share
+// a description. [Restore] makes all of them in the descriptor table of the maker, and [Files.Install] gives each process
+// that is born with a copy of that its own.
+package file
 
 import (
 	"context"
@@ -11,6 +17,7 @@ import (
 
 	"vps/dump"
 	"vps/linux"
+	"vps/object"
 	"vps/remote"
 )
 
@@ -24,21 +31,21 @@ type Externals struct {
 //
 // While it works every task of the instance is stopped. It belongs to one goroutine.
 type Descriptors struct {
-	procs []Proc
+	procs []object.Proc
 	init  int // pid of the instance's init, here
 	ext   Externals
-	sink  Sink
-	ids   IDMaps
+	sink  object.Sink
+	ids   object.IDMaps
 
 	tables   []fdTable // in kcmp's order
-	groups   map[fileKey][]*openFile
-	files    []*openFile // by id - 1
-	byNumber map[descriptor]*openFile
+	groups   map[fileKey][]*OpenFile
+	files    []*OpenFile // by id - 1
+	byNumber map[descriptor]*OpenFile
 
 	kinds    []Dumper  // those of other packages
 	objects  objectIDs // of pipes and memory
 	pipes    map[uint64]*pipeDump
-	epolls   []*openFile
+	epolls   []*OpenFile
 	inflight []int // our copies of descriptors that lie in socket queues
 	self     int   // a pidfd of ours; -1: none yet
 }
@@ -51,12 +58,12 @@ type fdTable struct {
 // descriptor is a number in the table of a process.
 type descriptor struct{ host, fd int }
 
-// openFile is an open file description.
-type openFile struct {
-	id     uint64
-	at     handle
-	link   string
-	record *dump.File
+// OpenFile is an open file description.
+type OpenFile struct {
+	ID     uint64
+	At     Handle // of one descriptor that leads there
+	Link   string // text of the link in /proc
+	Record *dump.File
 }
 
 // fileKey is what two descriptors of one open file description have in common, and what is cheap to compare.
@@ -70,11 +77,11 @@ type fileKey struct {
 
 // NewDescriptors prepares a dump of the descriptors of processes, which are all those of the instance that are alive.
 // init is the pid of the instance's init, here. Kinds finish in their order: who comes upon further open files is first.
-func NewDescriptors(procs []Proc, init int, ext Externals, sink Sink, kinds ...DumpKind) *Descriptors {
+func NewDescriptors(procs []object.Proc, init int, ext Externals, sink object.Sink, kinds ...DumpKind) *Descriptors {
 	d := &Descriptors{
 		procs: procs, init: init, ext: ext, sink: sink, self: -1,
-		groups:   make(map[fileKey][]*openFile),
-		byNumber: make(map[descriptor]*openFile),
+		groups:   make(map[fileKey][]*OpenFile),
+		byNumber: make(map[descriptor]*OpenFile),
 		objects:  objectIDs{ids: make(map[inode]uint64)},
 		pipes:    make(map[uint64]*pipeDump),
 	}
@@ -85,7 +92,7 @@ func NewDescriptors(procs []Proc, init int, ext Externals, sink Sink, kinds ...D
 }
 
 // Procs are the processes of the instance.
-func (d *Descriptors) Procs() []Proc { return d.procs }
+func (d *Descriptors) Procs() []object.Proc { return d.procs }
 
 // Init is the pid of the instance's init, here.
 func (d *Descriptors) Init() int { return d.init }
@@ -94,17 +101,17 @@ func (d *Descriptors) Init() int { return d.init }
 func (d *Descriptors) Externals() Externals { return d.ext }
 
 // Sink takes the records.
-func (d *Descriptors) Sink() Sink { return d.sink }
+func (d *Descriptors) Sink() object.Sink { return d.sink }
 
-// Probe finds what cannot be dumped in a process that may be running. Each error is a [*Refusal], or says why nothing can be known.
-func (d *Descriptors) Probe(p Proc) []error {
+// Probe finds what cannot be dumped in a process that may be running. Each error is a [*object.Refusal], or says why nothing can be known.
+func (d *Descriptors) Probe(p object.Proc) []error {
 	fds, err := descriptors(p.Host)
 	if err != nil {
 		return []error{fmt.Errorf("descriptors of pid %d: %w", p.PID, err)}
 	}
 	refused := probeThreads(p)
 	for _, fd := range fds {
-		err := d.probe(handle{&p, p.Host, p.PidFD, fd})
+		err := d.probe(Handle{&p, p.Host, p.PidFD, fd})
 		// A running process may have closed it by now, or have ended.
 		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EBADF) && !errors.Is(err, unix.ESRCH) {
 			refused = append(refused, err)
@@ -114,21 +121,21 @@ func (d *Descriptors) Probe(p Proc) []error {
 }
 
 // probeThreads refuses threads that do not share their process's table (CLONE_FILES of unshare(2)).
-func probeThreads(p Proc) []error {
+func probeThreads(p object.Proc) []error {
 	tids, err := remote.Tasks(p.Host)
 	if err != nil {
 		return nil // it ends
 	}
 	for _, tid := range tids {
 		order, err := linux.Kcmp(p.Host, tid, linux.KCMP_FILES, 0, 0)
-		if err == nil && order != 0 && Alive(p.PidFD) {
-			return []error{&Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "a thread with descriptors of its own"}}
+		if err == nil && order != 0 && object.Alive(p.PidFD) {
+			return []error{&object.Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "a thread with descriptors of its own"}}
 		}
 	}
 	return nil
 }
 
-func (d *Descriptors) probe(h handle) error {
+func (d *Descriptors) probe(h Handle) error {
 	link, err := os.Readlink(h.path("fd"))
 	if err != nil {
 		return err
@@ -147,7 +154,7 @@ func (d *Descriptors) probe(h handle) error {
 }
 
 // Dump writes the table of descriptors of a process and returns its id. Processes that share a table get the same one.
-func (d *Descriptors) Dump(p Proc) (uint64, error) {
+func (d *Descriptors) Dump(p object.Proc) (uint64, error) {
 	place, err := d.findTable(p.Host)
 	if err != nil {
 		return 0, fmt.Errorf("descriptors of pid %d: %w", p.PID, err)
@@ -162,19 +169,19 @@ func (d *Descriptors) Dump(p Proc) (uint64, error) {
 	slices.Sort(fds)
 	table := &dump.FdTable{Id: uint64(len(d.tables) + 1)}
 	for _, fd := range fds {
-		f, cloexec, err := d.file(handle{&p, p.Host, p.PidFD, fd})
+		f, cloexec, err := d.file(Handle{&p, p.Host, p.PidFD, fd})
 		if err != nil {
 			return 0, describe(err, p.PID, fd)
 		}
 		d.byNumber[descriptor{p.Host, fd}] = f
-		table.Fds = append(table.Fds, &dump.Fd{Fd: uint32(fd), File: f.id, Cloexec: cloexec})
+		table.Fds = append(table.Fds, &dump.Fd{Fd: uint32(fd), File: f.ID, Cloexec: cloexec})
 	}
 	d.tables = slices.Insert(d.tables, -place-1, fdTable{table.Id, p.Host})
 	return table.Id, d.sink.Put(table.Id, table)
 }
 
 func describe(err error, pid, fd int) error {
-	if errors.Is(err, ErrUnsupported) {
+	if errors.Is(err, object.ErrUnsupported) {
 		return err
 	}
 	return fmt.Errorf("pid %d fd %d: %w", pid, fd, err)
@@ -182,13 +189,13 @@ func describe(err error, pid, fd int) error {
 
 // findTable returns the place of a process's table, or -place-1 where it belongs.
 func (d *Descriptors) findTable(host int) (int, error) {
-	return search(len(d.tables), func(i int) (int, error) {
+	return object.Search(len(d.tables), func(i int) (int, error) {
 		return linux.Kcmp(d.tables[i].host, host, linux.KCMP_FILES, 0, 0)
 	})
 }
 
 // file returns the open file description behind a descriptor, and whether the descriptor is close-on-exec.
-func (d *Descriptors) file(h handle) (*openFile, bool, error) {
+func (d *Descriptors) file(h Handle) (*OpenFile, bool, error) {
 	link, err := os.Readlink(h.path("fd"))
 	if err != nil {
 		return nil, false, err
@@ -201,8 +208,8 @@ func (d *Descriptors) file(h handle) (*openFile, bool, error) {
 	info.flags &^= unix.O_CLOEXEC
 	key := fileKey{link, info.pos, info.flags, info.mount, info.ino}
 	group := d.groups[key]
-	place, err := search(len(group), func(i int) (int, error) {
-		return linux.Kcmp(group[i].at.host, h.host, linux.KCMP_FILE, uint64(group[i].at.fd), uint64(h.fd))
+	place, err := object.Search(len(group), func(i int) (int, error) {
+		return linux.Kcmp(group[i].At.host, h.host, linux.KCMP_FILE, uint64(group[i].At.fd), uint64(h.fd))
 	})
 	if err != nil {
 		return nil, false, fmt.Errorf("compare %s: %w", link, err)
@@ -210,8 +217,8 @@ func (d *Descriptors) file(h handle) (*openFile, bool, error) {
 	if place >= 0 {
 		return group[place], cloexec, d.addLocks(group[place], &info)
 	}
-	f := &openFile{id: uint64(len(d.files) + 1), at: h, link: link}
-	f.record = &dump.File{Id: f.id, Flags: info.flags, Pos: info.pos}
+	f := &OpenFile{ID: uint64(len(d.files) + 1), At: h, Link: link}
+	f.Record = &dump.File{Id: f.ID, Flags: info.flags, Pos: info.pos}
 	if err := d.describe(f, info); err != nil {
 		return nil, false, err
 	}
@@ -221,8 +228,8 @@ func (d *Descriptors) file(h handle) (*openFile, bool, error) {
 }
 
 // describe fills in the record of an open file description.
-func (d *Descriptors) describe(f *openFile, info fdinfo) error {
-	l, err := f.at.look(f.link, info)
+func (d *Descriptors) describe(f *OpenFile, info fdinfo) error {
+	l, err := f.At.look(f.Link, info)
 	if err != nil {
 		return err
 	}
@@ -234,7 +241,7 @@ func (d *Descriptors) describe(f *openFile, info fdinfo) error {
 	if err := d.addLocks(f, &info); err != nil {
 		return err
 	}
-	f.record.Owner = d.owner(l.fd)
+	f.Record.Owner = d.owner(l.FD)
 	return dump(d, f, l)
 }
 
@@ -248,7 +255,7 @@ func (d *Descriptors) owner(fd int) *dump.Owner {
 	if err != nil {
 		return nil
 	}
-	pid := d.inside(int(who.PID))
+	pid := d.Inside(int(who.PID))
 	if pid == 0 {
 		return nil
 	}
@@ -271,7 +278,7 @@ func (d *Descriptors) Finish(ctx context.Context) error {
 		}
 	}
 	for _, f := range d.files {
-		if err := d.sink.Put(f.id, f.record); err != nil {
+		if err := d.sink.Put(f.ID, f.Record); err != nil {
 			return err
 		}
 	}
@@ -289,8 +296,8 @@ func (d *Descriptors) close() {
 	}
 }
 
-// received returns the open file behind a descriptor that we found in a socket's queue, and which becomes ours.
-func (d *Descriptors) received(fd int) (*openFile, error) {
+// Received returns the open file behind a descriptor that we found in a socket's queue, and which becomes ours.
+func (d *Descriptors) Received(fd int) (*OpenFile, error) {
 	d.inflight = append(d.inflight, fd)
 	if d.self < 0 {
 		self, err := unix.PidfdOpen(os.Getpid(), 0)
@@ -299,7 +306,7 @@ func (d *Descriptors) received(fd int) (*openFile, error) {
 		}
 		d.self = self
 	}
-	f, _, err := d.file(handle{nil, os.Getpid(), d.self, fd})
+	f, _, err := d.file(Handle{nil, os.Getpid(), d.self, fd})
 	return f, err
 }
 
@@ -320,10 +327,10 @@ func (o *objectIDs) id(st *unix.Stat_t) (id uint64, isNew bool) {
 	return id, true
 }
 
-// owned translates the owner of an object to inside; who has no name there becomes root.
-func (d *Descriptors) owned(st *unix.Stat_t) (uid, gid uint32, err error) {
+// Owned translates the owner of an object to inside; who has no name there becomes root.
+func (d *Descriptors) Owned(st *unix.Stat_t) (uid, gid uint32, err error) {
 	if d.ids.UIDs == nil {
-		if d.ids, err = ReadIDMaps(d.init); err != nil {
+		if d.ids, err = object.ReadIDMaps(d.init); err != nil {
 			return 0, 0, err
 		}
 	}
@@ -335,19 +342,19 @@ func (d *Descriptors) owned(st *unix.Stat_t) (uid, gid uint32, err error) {
 	return uid, gid, nil
 }
 
-// inside translates a pid from here to inside; 0: it is not of the instance, or not any more.
-func (d *Descriptors) inside(host int) int {
+// Inside translates a pid from here to inside; 0: it is not of the instance, or not any more.
+func (d *Descriptors) Inside(host int) int {
 	for _, p := range d.procs {
 		if p.Host == host {
 			return p.PID
 		}
 	}
-	if s, err := ReadStatus(host); err == nil { // a thread
+	if s, err := object.ReadStatus(host); err == nil { // a thread
 		pid, _, _ := s.Inside()
 		return pid
 	}
 	for _, p := range d.procs { // a group or session whose leader has ended
-		s, err := ReadStatus(p.Host)
+		s, err := object.ReadStatus(p.Host)
 		if err != nil {
 			continue
 		}

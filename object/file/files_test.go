@@ -1,4 +1,4 @@
-package object
+package file_test
 
 import (
 	"bytes"
@@ -12,6 +12,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"vps/dump"
+	"vps/internal/objecttest"
+	"vps/object"
+	"vps/object/file"
 )
 
 func TestRefusals(t *testing.T) {
@@ -33,15 +36,15 @@ func TestRefusals(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			h := hold(t, t.TempDir(), test.hold)
-			d := newDescriptors(Externals{ConsoleTTY: -1}, nil, h.proc)
-			errs := d.Probe(h.proc)
-			want := fmt.Sprintf("pid %d (holder) fd %d: ", h.proc.PID, h.fds["x"])
-			if len(errs) != 1 || !errors.Is(errs[0], ErrUnsupported) || !strings.Contains(errs[0].Error(), test.want) ||
+			h := objecttest.Hold(t, t.TempDir(), test.hold)
+			d := objecttest.NewDescriptors(file.Externals{ConsoleTTY: -1}, nil, h.Proc)
+			errs := d.Probe(h.Proc)
+			want := fmt.Sprintf("pid %d (holder) fd %d: ", h.Proc.PID, h.FDs["x"])
+			if len(errs) != 1 || !errors.Is(errs[0], object.ErrUnsupported) || !strings.Contains(errs[0].Error(), test.want) ||
 				!strings.HasPrefix(errs[0].Error(), want) {
 				t.Errorf("probe: %v, want %s…%s", errs, want, test.want)
 			}
-			if _, err := take(t, Externals{ConsoleTTY: -1}, h.proc); !errors.Is(err, ErrUnsupported) {
+			if _, err := objecttest.Take(t, file.Externals{ConsoleTTY: -1}, h.Proc); !errors.Is(err, object.ErrUnsupported) {
 				t.Errorf("dump: %v", err)
 			}
 		})
@@ -58,28 +61,28 @@ func TestExternalPipes(t *testing.T) {
 	defer in.Close()
 	defer out.Close()
 	out.WriteString("unread input")
-	h := holdWith(t, t.TempDir(), "ready(stdin=0)", in)
+	h := objecttest.HoldWith(t, t.TempDir(), "ready(stdin=0)", in)
 	in.Close()
-	if _, err := take(t, Externals{ConsoleTTY: -1}, h.proc); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "outside") {
+	if _, err := objecttest.Take(t, file.Externals{ConsoleTTY: -1}, h.Proc); !errors.Is(err, object.ErrUnsupported) || !strings.Contains(err.Error(), "outside") {
 		t.Fatalf("dump with a foreign pipe: %v", err)
 	}
 	var st unix.Stat_t
 	unix.Fstat(int(out.Fd()), &st)
-	b, err := take(t, Externals{ConsoleTTY: -1, Pipes: map[uint64]bool{st.Ino: true}}, h.proc)
+	b, err := objecttest.Take(t, file.Externals{ConsoleTTY: -1, Pipes: map[uint64]bool{st.Ino: true}}, h.Proc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.kill()
-	r := newRig(t)
-	r.fds, r.dir = h.fds, h.dir
-	if err := r.restore(b, h.proc.PID); err != nil {
+	h.Kill()
+	r := objecttest.NewRig(t)
+	r.FDs, r.Dir = h.FDs, h.Dir
+	if err := r.Restore(b, h.Proc.PID); err != nil {
 		t.Fatal(err)
 	}
-	r.wantReads("stdin", "unread input", "stdin", "")
+	r.WantReads("stdin", "unread input", "stdin", "")
 }
 
 func TestSharedDescriptors(t *testing.T) {
-	h := hold(t, t.TempDir(), `
+	h := objecttest.Hold(t, t.TempDir(), `
 with open('f', 'w') as f: f.write('0123456789')
 f = os.open('f', os.O_RDONLY)
 ep = select.epoll(); ep.register(libc.eventfd(0, 0), select.EPOLLIN)
@@ -92,11 +95,11 @@ if same == 0:
     while True: libc.pause()
 time.sleep(0.1)
 ready(f=f, forked=forked, same=same)`)
-	forked, same := procOf(t, h.fds["forked"]), procOf(t, h.fds["same"])
-	b := newBag()
-	d := newDescriptors(Externals{ConsoleTTY: -1}, b, h.proc, forked, same)
+	forked, same := objecttest.ProcOf(t, h.FDs["forked"]), objecttest.ProcOf(t, h.FDs["same"])
+	b := objecttest.NewBag()
+	d := objecttest.NewDescriptors(file.Externals{ConsoleTTY: -1}, b, h.Proc, forked, same)
 	var tables [3]uint64
-	for i, p := range []Proc{h.proc, forked, same} {
+	for i, p := range []object.Proc{h.Proc, forked, same} {
 		var err error
 		if tables[i], err = d.Dump(p); err != nil {
 			t.Fatal(err)
@@ -108,7 +111,7 @@ ready(f=f, forked=forked, same=same)`)
 	if tables[0] != tables[2] || tables[0] == tables[1] {
 		t.Errorf("tables %v: the first and the last are one", tables)
 	}
-	first, second := b.set.FdTables[tables[0]].GetFds(), b.set.FdTables[tables[1]].GetFds()
+	first, second := b.Set.FdTables[tables[0]].GetFds(), b.Set.FdTables[tables[1]].GetFds()
 	for i := range first {
 		if !proto.Equal(first[i], second[i]) {
 			t.Errorf("descriptor %v was inherited as %v", first[i], second[i])
@@ -117,11 +120,11 @@ ready(f=f, forked=forked, same=same)`)
 	if len(second) != len(first)+1 || second[len(first)].GetFile() <= first[len(first)-1].GetFile() {
 		t.Errorf("the second process's own file: %v", second)
 	}
-	h.kill()
+	h.Kill()
 }
 
 func TestThreadWithOwnTable(t *testing.T) {
-	h := hold(t, t.TempDir(), `
+	h := objecttest.Hold(t, t.TempDir(), `
 import threading
 e = threading.Event()
 def body():
@@ -129,18 +132,18 @@ def body():
     time.sleep(1000)
 threading.Thread(target=body, daemon=True).start(); e.wait()
 ready(x=0)`)
-	errs := newDescriptors(Externals{ConsoleTTY: -1}, nil, h.proc).Probe(h.proc)
-	if len(errs) != 1 || !errors.Is(errs[0], ErrUnsupported) {
+	errs := objecttest.NewDescriptors(file.Externals{ConsoleTTY: -1}, nil, h.Proc).Probe(h.Proc)
+	if len(errs) != 1 || !errors.Is(errs[0], object.ErrUnsupported) {
 		t.Errorf("probe: %v", errs)
 	}
 }
 
 func TestSharedMemory(t *testing.T) {
-	h := hold(t, t.TempDir(), `
+	h := objecttest.Hold(t, t.TempDir(), `
 import mmap
 m = mmap.mmap(-1, 12288); m[5000:5006] = b'shared'
 ready(x=0)`)
-	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", h.proc.Host))
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", h.Proc.Host))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,13 +153,13 @@ ready(x=0)`)
 			where, _, _ = strings.Cut(line, " ")
 		}
 	}
-	f, err := os.Open(fmt.Sprintf("/proc/%d/map_files/%s", h.proc.Host, where))
+	f, err := os.Open(fmt.Sprintf("/proc/%d/map_files/%s", h.Proc.Host, where))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	b := newBag()
-	d := newDescriptors(Externals{ConsoleTTY: -1}, b, h.proc)
+	b := objecttest.NewBag()
+	d := objecttest.NewDescriptors(file.Externals{ConsoleTTY: -1}, b, h.Proc)
 	id, err := d.Memory(f, "/dev/zero (deleted)")
 	if err != nil {
 		t.Fatal(err)
@@ -164,46 +167,46 @@ ready(x=0)`)
 	if again, err := d.Memory(f, "/dev/zero (deleted)"); err != nil || again != id {
 		t.Errorf("the same memory again: %d, %v; was %d", again, err, id)
 	}
-	h.kill()
-	r := newRig(t)
-	if err := r.make(b); err != nil {
+	h.Kill()
+	r := objecttest.NewRig(t)
+	if err := r.Make(b); err != nil {
 		t.Fatal(err)
 	}
-	fd, err := r.files.MemoryFD(id)
+	fd, err := r.Files.MemoryFD(id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.fds = map[string]int{"memory": fd}
+	r.FDs = map[string]int{"memory": fd}
 	buf := make([]byte, 12288)
-	if _, err := unix.Pread(r.fd("memory"), buf, 0); err != nil || !bytes.Equal(buf, b.data[id]) || string(buf[5000:5006]) != "shared" {
+	if _, err := unix.Pread(r.FD("memory"), buf, 0); err != nil || !bytes.Equal(buf, b.Data[id]) || string(buf[5000:5006]) != "shared" {
 		t.Errorf("content differs, %v", err)
 	}
-	link, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", r.proc.Host, fd))
-	r.want("name", link, "/dev/zero (deleted)")
+	link, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", r.Proc.Host, fd))
+	r.Want("name", link, "/dev/zero (deleted)")
 }
 
 // A snapshot is hostile input: whatever a record says, there is an error that names it, and no panic.
 func TestHostileFiles(t *testing.T) {
-	file := func(f *dump.File) *bag {
-		b := newBag()
+	file := func(f *dump.File) *objecttest.Bag {
+		b := objecttest.NewBag()
 		f.Id = 1
-		b.set.Files[1] = f
+		b.Set.Files[1] = f
 		return b
 	}
-	table := func(fds ...*dump.Fd) *bag {
+	table := func(fds ...*dump.Fd) *objecttest.Bag {
 		b := file(&dump.File{Kind: &dump.File_Eventfd{Eventfd: &dump.EventFd{}}})
-		b.set.FdTables[1] = &dump.FdTable{Id: 1, Fds: fds}
+		b.Set.FdTables[1] = &dump.FdTable{Id: 1, Fds: fds}
 		return b
 	}
-	memory := func(m *dump.Memory) *bag {
-		b := newBag()
+	memory := func(m *dump.Memory) *objecttest.Bag {
+		b := objecttest.NewBag()
 		m.Id = 1
-		b.set.Memories[1] = m
+		b.Set.Memories[1] = m
 		return b
 	}
-	pipe := newBag()
-	pipe.set.Pipes[1] = &dump.Pipe{Id: 1, Capacity: 4096, Packets: [][]byte{make([]byte, 8192)}}
-	refuseAll(t, map[string]*bag{
+	pipe := objecttest.NewBag()
+	pipe.Set.Pipes[1] = &dump.Pipe{Id: 1, Capacity: 4096, Packets: [][]byte{make([]byte, 8192)}}
+	objecttest.RefuseAll(t, map[string]*objecttest.Bag{
 		"no kind":                 file(&dump.File{}),
 		"no pipe":                 file(&dump.File{Kind: &dump.File_Pipe{Pipe: &dump.PipeEnd{Pipe: 7}}}),
 		"no memory":               file(&dump.File{Kind: &dump.File_Memory{Memory: 7}}),

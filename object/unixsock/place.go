@@ -1,4 +1,4 @@
-package object
+package unixsock
 
 import (
 	"cmp"
@@ -14,6 +14,8 @@ import (
 
 	"vps/dump"
 	"vps/linux"
+	"vps/object"
+	"vps/object/file"
 )
 
 // spot is where the name of a Unix socket leads to its file. The zero spot is anywhere.
@@ -43,7 +45,7 @@ func checkName(sock *dump.UnixSocket) error {
 		return fmt.Errorf("name %q is not valid", name)
 	}
 	if ref := sock.GetPath(); ref != nil {
-		if err := CheckPath(ref.GetPath()); err != nil {
+		if err := object.CheckPath(ref.GetPath()); err != nil {
 			return err
 		}
 	}
@@ -55,7 +57,7 @@ func checkName(sock *dump.UnixSocket) error {
 }
 
 // findSocketFile finds the file that a socket is bound to.
-func (d *unixDumper) findSocketFile(s *socketDump, fd int) error {
+func (d *dumper) findSocketFile(s *socketDump, fd int) error {
 	file, err := unix.IoctlRetInt(fd, linux.SIOCUNIXFILE)
 	if err != nil {
 		return fmt.Errorf("open the file of %s: %w", s.record.Name, err)
@@ -78,22 +80,22 @@ func (d *unixDumper) findSocketFile(s *socketDump, fd int) error {
 		return err
 	}
 	if why != "" || ref.GetDeleted() {
-		return s.file.at.refusal("socket "+where, cmp.Or(why, "bound to a name that is deleted, but has another"))
+		return s.file.At.Refusal("socket "+where, cmp.Or(why, "bound to a name that is deleted, but has another"))
 	}
 	if d.leadsTo(string(s.record.Name), &st) {
 		ref.Path = string(s.record.Name)
 	}
 	s.record.Path = ref
 	if _, err := spotOf(s.record); err != nil {
-		return s.file.at.refusal("socket "+where, err.Error())
+		return s.file.At.Refusal("socket "+where, err.Error())
 	}
-	s.record.Uid, s.record.Gid, err = d.owned(&st)
+	s.record.Uid, s.record.Gid, err = d.Owned(&st)
 	s.record.Mode = st.Mode & 0o7777
 	return err
 }
 
 // leadsTo tells whether a socket's own name is an absolute path to its file, perhaps through links.
-func (d *unixDumper) leadsTo(name string, st *unix.Stat_t) bool {
+func (d *dumper) leadsTo(name string, st *unix.Stat_t) bool {
 	if !strings.HasPrefix(name, "/") {
 		return false
 	}
@@ -113,8 +115,8 @@ func (d *unixDumper) leadsTo(name string, st *unix.Stat_t) bool {
 	return unix.Fstat(fd, &found) == nil && found.Dev == st.Dev && found.Ino == st.Ino
 }
 
-// enter lets the maker be at a spot until [unixRestore.leave].
-func (u *unixRestore) enter(at spot) {
+// enter lets the maker be at a spot until [restorer.leave].
+func (u *restorer) enter(at spot) {
 	if at.dir == "" {
 		return
 	}
@@ -128,7 +130,7 @@ func (u *unixRestore) enter(at spot) {
 	}
 }
 
-func (u *unixRestore) leave(at spot) {
+func (u *restorer) leave(at spot) {
 	b := u.s.Room(512)
 	if at.root {
 		b.Call("chdir back", unix.SYS_FCHDIR, u.root)
@@ -139,7 +141,7 @@ func (u *unixRestore) leave(at spot) {
 }
 
 // keepRoot opens the maker's root directory, for the way back from another one.
-func (u *unixRestore) keepRoot() {
+func (u *restorer) keepRoot() {
 	if u.root == 0 {
 		u.root = u.Stage()
 		u.Open(u.s, "/", unix.O_PATH|unix.O_DIRECTORY, u.root)
@@ -149,7 +151,7 @@ func (u *unixRestore) keepRoot() {
 // bindAside gives a socket a name whose file is deleted: in an empty file system that nobody else sees, where every name
 // is free. The file is kept open with O_PATH as the maker's descriptor file: connections can be made by its path in /proc.
 // 0: it is not needed.
-func (u *unixRestore) bindAside(name []byte, fd, file int) {
+func (u *restorer) bindAside(name []byte, fd, file int) {
 	if name[0] == 0 {
 		u.bindTo(spot{}, name, fd)
 		return
@@ -181,7 +183,7 @@ func (u *unixRestore) bindAside(name []byte, fd, file int) {
 }
 
 // openScratch makes the file system for deleted names; it goes with its last descriptor and the sockets.
-func (u *unixRestore) openScratch() {
+func (u *restorer) openScratch() {
 	if u.scratch != 0 {
 		return
 	}
@@ -197,9 +199,9 @@ func (u *unixRestore) openScratch() {
 }
 
 // target returns how a socket is reached now: where to be, and the name to connect to there.
-func (u *unixRestore) target(sock *dump.UnixSocket) (at spot, name []byte) {
-	if file, ok := u.deleted[sock.GetId()]; ok {
-		return spot{}, []byte(fdPath(file))
+func (u *restorer) target(sock *dump.UnixSocket) (at spot, name []byte) {
+	if fd, ok := u.deleted[sock.GetId()]; ok {
+		return spot{}, []byte(file.FDPath(fd))
 	}
 	at, _ = spotOf(sock) // it has been checked
 	return at, sock.GetName()

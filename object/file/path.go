@@ -1,4 +1,4 @@
-package object
+package file
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/object"
 	"vps/remote"
 )
 
@@ -29,7 +30,7 @@ func (d *Descriptors) Refer(f *os.File, path string) (*dump.FileRef, error) {
 		return nil, err
 	}
 	if why != "" {
-		return nil, &Refusal{FD: -1, Object: path, Why: why}
+		return nil, &object.Refusal{FD: -1, Object: path, Why: why}
 	}
 	return ref, nil
 }
@@ -91,26 +92,26 @@ func generated(fs int64) bool {
 }
 
 // reference notes the path of what a descriptor is open on.
-func (d *Descriptors) reference(l *look) (*dump.FileRef, error) {
-	ref, why, err := d.Locate(l.link, &l.st, l.fs)
+func (d *Descriptors) reference(l *Look) (*dump.FileRef, error) {
+	ref, why, err := d.Locate(l.Link, &l.Stat, l.fs)
 	if err == nil && why != "" {
-		err = l.at.refusal("file "+l.link, why)
+		err = l.At.Refusal("file "+l.Link, why)
 	}
 	return ref, err
 }
 
-func (d *Descriptors) dumpPath(f *openFile, l *look) error {
+func (d *Descriptors) dumpPath(f *OpenFile, l *Look) error {
 	ref, err := d.reference(l)
 	if err != nil {
 		return err
 	}
 	ref.Writable = l.info.flags&unix.O_ACCMODE != unix.O_RDONLY
-	f.record.Kind = &dump.File_Path{Path: ref}
+	f.Record.Kind = &dump.File_Path{Path: ref}
 	return nil
 }
 
-// openFlags are the flags of open(2) that bring an open file description back without making or changing a file.
-func openFlags(flags uint32) uint32 {
+// OpenFlags are the flags of open(2) that bring an open file description back without making or changing a file.
+func OpenFlags(flags uint32) uint32 {
 	const tmpfile = unix.O_TMPFILE &^ unix.O_DIRECTORY
 	if flags&unix.O_PATH != 0 {
 		return flags & (unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW)
@@ -128,7 +129,7 @@ func (r *Files) OpenNamed(s *remote.Script, path string, flags uint32, fd int) {
 		flags |= unix.O_NONBLOCK
 	}
 	b := s.Room(len(path) + 512)
-	how := Place(b, &unix.OpenHow{Flags: uint64(flags), Resolve: unix.RESOLVE_NO_MAGICLINKS})
+	how := object.Place(b, &unix.OpenHow{Flags: uint64(flags), Resolve: unix.RESOLVE_NO_MAGICLINKS})
 	b.Call("open "+path, unix.SYS_OPENAT2, unix.AT_FDCWD, b.String(path), how, unix.SizeofOpenHow)
 	r.Settle(b, fd)
 }
@@ -136,10 +137,10 @@ func (r *Files) OpenNamed(s *remote.Script, path string, flags uint32, fd int) {
 // restorePath opens a file by its path.
 func (r *Files) restorePath(s *remote.Script, file *dump.File, ref *dump.FileRef) error {
 	fd := r.fds[file.GetId()]
-	if err := CheckPath(ref.GetPath()); err != nil {
+	if err := object.CheckPath(ref.GetPath()); err != nil {
 		return err
 	}
-	flags := openFlags(file.GetFlags())
+	flags := OpenFlags(file.GetFlags())
 	if ref.GetMode()&unix.S_IFMT == unix.S_IFLNK {
 		flags |= unix.O_NOFOLLOW
 	}
@@ -161,11 +162,11 @@ func (r *Files) restorePath(s *remote.Script, file *dump.File, ref *dump.FileRef
 // openUnlinked opens a file by a name that is deleted, while the file has another one beside it.
 func (r *Files) openUnlinked(s *remote.Script, ref *dump.FileRef, flags uint32, fd int) error {
 	name, other := ref.GetPath(), ref.GetOther()
-	if err := CheckPath(other); err != nil {
+	if err := object.CheckPath(other); err != nil {
 		return err
 	}
 	if path.Dir(other) != path.Dir(name) || !r.IsPlace(s, path.Dir(name)) {
-		return fmt.Errorf("file %s, deleted as %s: %w", other, name, ErrChanged)
+		return fmt.Errorf("file %s, deleted as %s: %w", other, name, object.ErrChanged)
 	}
 	r.openAside(s, name, flags, fd, func(b *remote.Batch, at remote.Address) {
 		b.Call("link "+other, unix.SYS_LINKAT, unix.AT_FDCWD, b.String(other), unix.AT_FDCWD, at, 0)
@@ -176,7 +177,7 @@ func (r *Files) openUnlinked(s *remote.Script, ref *dump.FileRef, flags uint32, 
 // IsPlace tells whether the maker has a directory, and no magic link leads there.
 func (r *Files) IsPlace(s *remote.Script, dir string) bool {
 	b := s.Room(len(dir) + 512)
-	how := Place(b, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY, Resolve: unix.RESOLVE_NO_MAGICLINKS})
+	how := object.Place(b, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY, Resolve: unix.RESOLVE_NO_MAGICLINKS})
 	found := b.Try("find directory "+dir, unix.SYS_OPENAT2, unix.AT_FDCWD, b.String(dir), how, unix.SizeofOpenHow)
 	if err := s.Run(); err != nil {
 		return false // the script keeps it
@@ -216,25 +217,25 @@ func (r *Files) check(fd int, ref *dump.FileRef, exact bool) error {
 		return fmt.Errorf("fstat %s: %w", ref.GetPath(), err)
 	}
 	if st.Mode&unix.S_IFMT != ref.GetMode()&unix.S_IFMT {
-		return fmt.Errorf("file %s is of another kind: %w", ref.GetPath(), ErrChanged)
+		return fmt.Errorf("file %s is of another kind: %w", ref.GetPath(), object.ErrChanged)
 	}
 	if !exact || r.opt.Force || ref.GetMtime() == 0 {
 		return nil
 	}
 	if uint64(st.Size) != ref.GetSize() || st.Mtim.Nano() != ref.GetMtime() {
-		return fmt.Errorf("file %s %w", ref.GetPath(), ErrChanged)
+		return fmt.Errorf("file %s %w", ref.GetPath(), object.ErrChanged)
 	}
 	return nil
 }
 
 // OpenPath opens a file in the maker and returns its descriptor there, which goes when [Files.Install] runs. The file must
-// be what it was at the time of the snapshot, unless it is opened with O_PATH or the restore is forced: else [ErrChanged].
+// be what it was at the time of the snapshot, unless it is opened with O_PATH or the restore is forced: else [object.ErrChanged].
 func (r *Files) OpenPath(ctx context.Context, ref *dump.FileRef, flags int) (int, error) {
-	if err := CheckPath(ref.GetPath()); err != nil {
+	if err := object.CheckPath(ref.GetPath()); err != nil {
 		return -1, err
 	}
 	if ref.GetDeleted() {
-		return -1, fmt.Errorf("%s was deleted: %w", ref.GetPath(), ErrUnsupported)
+		return -1, fmt.Errorf("%s was deleted: %w", ref.GetPath(), object.ErrUnsupported)
 	}
 	s := r.m.Page.Script(ctx, r.m.PidFD)
 	fd := r.Stage()

@@ -1,4 +1,4 @@
-package object
+package file
 
 import (
 	"fmt"
@@ -8,10 +8,11 @@ import (
 
 	"vps/dump"
 	"vps/linux"
+	"vps/object"
 	"vps/remote"
 )
 
-func (d *Descriptors) dumpTimerFd(f *openFile, l *look) error {
+func (d *Descriptors) dumpTimerFd(f *OpenFile, l *Look) error {
 	clock, err := strconv.Atoi(l.info.line("clockid"))
 	if err != nil {
 		return fmt.Errorf("fdinfo of timerfd: clockid: %w", err)
@@ -31,7 +32,7 @@ func (d *Descriptors) dumpTimerFd(f *openFile, l *look) error {
 	if t.Interval, err = timeLine(&l.info, "it_interval"); err != nil {
 		return err
 	}
-	f.record.Kind = &dump.File_Timerfd{Timerfd: t}
+	f.Record.Kind = &dump.File_Timerfd{Timerfd: t}
 	return nil
 }
 
@@ -63,7 +64,7 @@ func (r *Files) restoreTimerFd(s *remote.Script, file *dump.File) {
 	}
 	if value != 0 {
 		interval, first := unix.NsecToTimespec(t.GetInterval()), unix.NsecToTimespec(value)
-		b.Call("timerfd_settime", unix.SYS_TIMERFD_SETTIME, fd, flags, Place(b, &unix.ItimerSpec{Interval: interval, Value: first}), 0)
+		b.Call("timerfd_settime", unix.SYS_TIMERFD_SETTIME, fd, flags, object.Place(b, &unix.ItimerSpec{Interval: interval, Value: first}), 0)
 	}
 	if t.GetTicks() != 0 {
 		b.Call("set ticks of timerfd", unix.SYS_IOCTL, fd, linux.TFD_IOC_SET_TICKS, b.Words(t.GetTicks()))

@@ -1,4 +1,4 @@
-package object
+package file
 
 import (
 	"encoding/binary"
@@ -10,7 +10,7 @@ import (
 	"vps/remote"
 )
 
-func (d *Descriptors) dumpEventFd(f *openFile, l *look) error {
+func (d *Descriptors) dumpEventFd(f *OpenFile, l *Look) error {
 	count, err := l.info.hex("eventfd-count")
 	if err != nil {
 		return err
@@ -21,11 +21,11 @@ func (d *Descriptors) dumpEventFd(f *openFile, l *look) error {
 	case "1":
 		e.Semaphore = true
 	default:
-		if e.Semaphore, err = isSemaphore(l.fd, count); err != nil {
+		if e.Semaphore, err = isSemaphore(l.FD, count); err != nil {
 			return fmt.Errorf("eventfd: %w", err)
 		}
 	}
-	f.record.Kind = &dump.File_Eventfd{Eventfd: e}
+	f.Record.Kind = &dump.File_Eventfd{Eventfd: e}
 	return nil
 }
 

@@ -1,4 +1,8 @@
-package object
+// Package tty has pseudoterminals: their settings, what waits to be read on either side, and the sessions that they control.
+//
+// A pty is dumped on copies of its descriptors; what waits is read and put back. It is restored by opening /dev/ptmx until
+// the kernel gives its index, and filled when all open files are there.
+package tty
 
 import (
 	"bytes"
@@ -9,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/object"
+	"vps/object/file"
 )
 
 // Numbers of character devices, Documentation/admin-guide/devices.txt.
@@ -17,23 +23,23 @@ const (
 	ptySlaveMajor = 136 // to 143
 )
 
-// ttyDumper dumps the ptys of an instance.
-type ttyDumper struct {
-	*Descriptors
+// dumper dumps the ptys of an instance.
+type dumper struct {
+	*file.Descriptors
 	ttys map[uint32]*ttyDump
 }
 
-// NewTtyDumper makes the ptys' part of a dump.
-func NewTtyDumper(d *Descriptors) Dumper {
-	return &ttyDumper{Descriptors: d, ttys: make(map[uint32]*ttyDump)}
+// NewDumper makes the ptys' part of a dump.
+func NewDumper(d *file.Descriptors) file.Dumper {
+	return &dumper{Descriptors: d, ttys: make(map[uint32]*ttyDump)}
 }
 
 // Claims claims every terminal that is open for more than its path.
-func (d *ttyDumper) Claims(l *look) (bool, error) {
-	if l.st.Mode&unix.S_IFMT != unix.S_IFCHR || l.Flags()&unix.O_PATH != 0 {
+func (d *dumper) Claims(l *file.Look) (bool, error) {
+	if l.Stat.Mode&unix.S_IFMT != unix.S_IFCHR || l.Flags()&unix.O_PATH != 0 {
 		return false, nil
 	}
-	major, minor := unix.Major(l.st.Rdev), unix.Minor(l.st.Rdev)
+	major, minor := unix.Major(l.Stat.Rdev), unix.Minor(l.Stat.Rdev)
 	return major == ttyAuxMajor && (minor == 0 || minor == 2) || // tty, ptmx
 		major >= ptySlaveMajor && major < ptySlaveMajor+8, nil
 }
@@ -41,23 +47,23 @@ func (d *ttyDumper) Claims(l *look) (bool, error) {
 // ttyDump is a pty of which a descriptor has been found, or which is a process's controlling terminal.
 type ttyDump struct {
 	record *dump.Tty
-	master *openFile
-	slaves []*openFile
+	master *file.OpenFile
+	slaves []*file.OpenFile
 }
 
-// TtyID is the id of the Tty record of the pty with an index in the instance's devpts.
-func TtyID(index int) uint64 { return uint64(index) + 1 }
+// ID is the id of the Tty record of the pty with an index in the instance's devpts.
+func ID(index int) uint64 { return uint64(index) + 1 }
 
-// ControllingTTY returns the id of the Tty record that is meant by field tty_nr of /proc/PID/stat; 0: there is none.
-func ControllingTTY(device int) (uint64, error) {
+// Controlling returns the id of the Tty record that is meant by field tty_nr of /proc/PID/stat; 0: there is none.
+func Controlling(device int) (uint64, error) {
 	if device == 0 {
 		return 0, nil
 	}
 	index, ok := ptyIndex(uint64(uint32(device)))
 	if !ok {
-		return 0, &Refusal{FD: -1, Object: fmt.Sprintf("controlling terminal %#x, which is no pty,", device)}
+		return 0, &object.Refusal{FD: -1, Object: fmt.Sprintf("controlling terminal %#x, which is no pty,", device)}
 	}
-	return TtyID(index), nil
+	return ID(index), nil
 }
 
 // ptyIndex tells which pty a device number names, as the kernel shows it (new_encode_dev of include/linux/kdev_t.h).
@@ -68,45 +74,45 @@ func ptyIndex(device uint64) (int, bool) {
 }
 
 // Dump notes an end of a pty.
-func (d *ttyDumper) Dump(f *openFile, l *look) error {
-	device, err := unix.IoctlGetUint32(l.fd, unix.TIOCGDEV)
+func (d *dumper) Dump(f *file.OpenFile, l *file.Look) error {
+	device, err := unix.IoctlGetUint32(l.FD, unix.TIOCGDEV)
 	if err != nil {
 		// The other end is gone: every call on a terminal that is hung up fails with EIO.
-		f.record.Kind = &dump.File_External{External: &dump.External{What: "tty", Readable: true, Writable: true, Type: unix.S_IFCHR}}
+		f.Record.Kind = &dump.File_External{External: &dump.External{What: "tty", Readable: true, Writable: true, Type: unix.S_IFCHR}}
 		return nil
 	}
 	index, ok := ptyIndex(uint64(device))
 	if !ok {
-		return l.at.refusal("terminal "+l.link, "")
+		return l.At.Refusal("terminal "+l.Link, "")
 	}
 	t := d.tty(index)
-	end := &dump.TtyEnd{Tty: t.record.Id, Path: &dump.FileRef{Path: l.link, Mode: l.st.Mode}}
-	if unix.Major(l.st.Rdev) == ttyAuxMajor && unix.Minor(l.st.Rdev) == 2 {
+	end := &dump.TtyEnd{Tty: t.record.Id, Path: &dump.FileRef{Path: l.Link, Mode: l.Stat.Mode}}
+	if unix.Major(l.Stat.Rdev) == ttyAuxMajor && unix.Minor(l.Stat.Rdev) == 2 {
 		end.Master, t.master = true, f
 	} else {
 		t.slaves = append(t.slaves, f)
 	}
-	f.record.Kind = &dump.File_Tty{Tty: end}
+	f.Record.Kind = &dump.File_Tty{Tty: end}
 	return nil
 }
 
-func (d *ttyDumper) tty(index int) *ttyDump {
+func (d *dumper) tty(index int) *ttyDump {
 	t := d.ttys[uint32(index)]
 	if t == nil {
-		t = &ttyDump{record: &dump.Tty{Id: TtyID(index), Index: uint32(index), Console: index == d.Externals().ConsoleTTY}}
+		t = &ttyDump{record: &dump.Tty{Id: ID(index), Index: uint32(index), Console: index == d.Externals().ConsoleTTY}}
 		d.ttys[uint32(index)] = t
 	}
 	return t
 }
 
 // Finish writes the terminals that are open or that control a process.
-func (d *ttyDumper) Finish() error {
+func (d *dumper) Finish() error {
 	for _, p := range d.Procs() {
-		stat, err := ReadStat(p.Host)
+		stat, err := object.ReadStat(p.Host)
 		if err != nil {
 			return err
 		}
-		id, err := ControllingTTY(stat.TTY)
+		id, err := Controlling(stat.TTY)
 		if err != nil {
 			return err
 		}
@@ -114,12 +120,12 @@ func (d *ttyDumper) Finish() error {
 			continue
 		}
 		t := d.tty(int(id - 1))
-		t.record.Session = uint32(d.inside(stat.SID))
+		t.record.Session = uint32(d.Inside(stat.SID))
 		if stat.TPGID > 0 {
-			t.record.Foreground = uint32(d.inside(stat.TPGID))
+			t.record.Foreground = uint32(d.Inside(stat.TPGID))
 		}
 	}
-	for _, t := range sorted(d.ttys) {
+	for _, t := range object.Sorted(d.ttys) {
 		if err := d.finishTty(t); err != nil {
 			return fmt.Errorf("pty %d: %w", t.record.Index, err)
 		}
@@ -130,14 +136,14 @@ func (d *ttyDumper) Finish() error {
 	return nil
 }
 
-func (d *ttyDumper) finishTty(t *ttyDump) error {
+func (d *dumper) finishTty(t *ttyDump) error {
 	u := t.record
 	u.ExternalMaster = t.master == nil && !u.Console
 	if err := d.ttyFile(t); err != nil {
 		return err
 	}
 	if t.master != nil {
-		fd, err := t.master.at.copy()
+		fd, err := t.master.At.Copy()
 		if err != nil {
 			return err
 		}
@@ -148,7 +154,7 @@ func (d *ttyDumper) finishTty(t *ttyDump) error {
 		if err := readMaster(u, fd); err != nil {
 			return err
 		}
-		u.SlaveClosed = poll(fd, 0)&unix.POLLHUP != 0
+		u.SlaveClosed = file.Poll(fd, 0)&unix.POLLHUP != 0
 	}
 	slave, err := d.openSlave(t)
 	if err != nil || slave < 0 {
@@ -164,25 +170,25 @@ func (d *ttyDumper) finishTty(t *ttyDump) error {
 }
 
 // ttyFile notes owner and mode of the slave's file.
-func (d *ttyDumper) ttyFile(t *ttyDump) error {
+func (d *dumper) ttyFile(t *ttyDump) error {
 	var st unix.Stat_t
 	if err := unix.Stat(d.slavePath(t), &st); err != nil {
 		t.record.Mode = 0o620
 		return nil // no name in this instance
 	}
 	var err error
-	t.record.Uid, t.record.Gid, err = d.owned(&st)
+	t.record.Uid, t.record.Gid, err = d.Owned(&st)
 	t.record.Mode = st.Mode & 0o7777
 	return err
 }
 
-func (d *ttyDumper) slavePath(t *ttyDump) string {
+func (d *dumper) slavePath(t *ttyDump) string {
 	return fmt.Sprintf("/proc/%d/root/dev/pts/%d", d.Init(), t.record.Index)
 }
 
 // openSlave opens the slave side with flags of our own; -1 if nobody in the instance has it open: opening it then would show
 // to the master.
-func (d *ttyDumper) openSlave(t *ttyDump) (int, error) {
+func (d *dumper) openSlave(t *ttyDump) (int, error) {
 	const flags = unix.O_RDWR | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
 	if len(t.slaves) == 0 {
 		if t.master != nil {
@@ -194,15 +200,15 @@ func (d *ttyDumper) openSlave(t *ttyDump) (int, error) {
 		}
 		return fd, nil
 	}
-	fd, err := t.slaves[0].at.copy()
+	fd, err := t.slaves[0].At.Copy()
 	if err != nil {
 		return -1, err
 	}
 	defer unix.Close(fd)
-	if t.slaves[0].record.GetTty().GetPath().GetPath() == "/dev/tty" {
+	if t.slaves[0].Record.GetTty().GetPath().GetPath() == "/dev/tty" {
 		return unix.Open(d.slavePath(t), flags, 0)
 	}
-	return reopen(fd, "slave", flags)
+	return file.Reopen(fd, "slave", flags)
 }
 
 // readSettings reads what both sides show alike.
@@ -243,7 +249,7 @@ func readMaster(u *dump.Tty, fd int) error {
 		return fmt.Errorf("TIOCGPKT: %w", err)
 	}
 	u.Locked, u.Packet = locked != 0, packet != 0
-	if poll(fd, unix.POLLIN)&unix.POLLIN == 0 {
+	if file.Poll(fd, unix.POLLIN)&unix.POLLIN == 0 {
 		return nil
 	}
 	waiting, err := unix.IoctlGetInt(fd, unix.SIOCINQ) // FIONREAD
@@ -252,7 +258,7 @@ func readMaster(u *dump.Tty, fd int) error {
 	}
 	if waiting >= maxInput {
 		// There may be more behind that, and it could not all be put back.
-		return fmt.Errorf("%w: %w", ErrBusy, &Refusal{FD: -1, Object: fmt.Sprintf("pty %d", u.Index), Why: "its output is full and waits to be read"})
+		return fmt.Errorf("%w: %w", object.ErrBusy, &object.Refusal{FD: -1, Object: fmt.Sprintf("pty %d", u.Index), Why: "its output is full and waits to be read"})
 	}
 	if u.Packet { // every read would begin with a status byte
 		if err := unix.IoctlSetPointerInt(fd, unix.TIOCPKT, 0); err != nil {
@@ -286,16 +292,16 @@ func readInput(u *dump.Tty, slave int) error {
 	if err != nil {
 		return fmt.Errorf("TCGETS2: %w", err)
 	}
-	poll(slave, unix.POLLIN) // lets what was written last come through
+	file.Poll(slave, unix.POLLIN) // lets what was written last come through
 	waiting, err := unix.IoctlGetInt(slave, unix.SIOCINQ)
 	if err != nil {
 		return fmt.Errorf("FIONREAD: %w", err)
 	}
 	if waiting >= maxInput {
-		return fmt.Errorf("%w: %w", ErrBusy, &Refusal{FD: -1, Object: fmt.Sprintf("pty %d", u.Index), Why: "its input is full and waits to be read"})
+		return fmt.Errorf("%w: %w", object.ErrBusy, &object.Refusal{FD: -1, Object: fmt.Sprintf("pty %d", u.Index), Why: "its input is full and waits to be read"})
 	}
 	if old.Lflag&unix.ICANON != 0 {
-		for poll(slave, unix.POLLIN)&(unix.POLLIN|unix.POLLHUP) == unix.POLLIN {
+		for file.Poll(slave, unix.POLLIN)&(unix.POLLIN|unix.POLLHUP) == unix.POLLIN {
 			line, err := readTerminal(slave)
 			if err != nil {
 				return err
@@ -309,7 +315,7 @@ func readInput(u *dump.Tty, slave int) error {
 	if err := unix.IoctlSetTermios(slave, unix.TCSETS2, &raw); err != nil {
 		return fmt.Errorf("TCSETS2: %w", err)
 	}
-	for err == nil && poll(slave, unix.POLLIN)&(unix.POLLIN|unix.POLLHUP) == unix.POLLIN {
+	for err == nil && file.Poll(slave, unix.POLLIN)&(unix.POLLIN|unix.POLLHUP) == unix.POLLIN {
 		var part []byte
 		part, err = readTerminal(slave)
 		u.Input = append(u.Input, part...)

@@ -1,4 +1,4 @@
-package object
+package file
 
 import (
 	"fmt"
@@ -7,18 +7,20 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"vps/object"
 )
 
-// handle is a descriptor of a process: a way to reach an open file description.
-type handle struct {
-	proc  *Proc // for messages; nil: a descriptor of ours that came out of a socket's queue
+// Handle is a descriptor of a process: a way to reach an open file description.
+type Handle struct {
+	proc  *object.Proc // for messages; nil: a descriptor of ours that came out of a socket's queue
 	host  int
 	pidfd int
 	fd    int
 }
 
-// copy duplicates the descriptor into our process. Flags of the copy are shared: it is to be read only.
-func (h handle) copy() (int, error) {
+// Copy duplicates the descriptor into our process. Flags of the copy are shared: it is to be read only.
+func (h Handle) Copy() (int, error) {
 	fd, err := unix.PidfdGetfd(h.pidfd, h.fd, 0)
 	if err != nil {
 		return -1, fmt.Errorf("copy descriptor %d of process %d: %w", h.fd, h.host, err)
@@ -26,12 +28,13 @@ func (h handle) copy() (int, error) {
 	return fd, nil
 }
 
-func (h handle) path(dir string) string {
+func (h Handle) path(dir string) string {
 	return "/proc/" + strconv.Itoa(h.host) + "/" + dir + "/" + strconv.Itoa(h.fd)
 }
 
-func (h handle) refusal(object, why string) *Refusal {
-	r := &Refusal{FD: h.fd, Object: object, Why: why}
+// Refusal says what stands in the way, and at which descriptor of which process.
+func (h Handle) Refusal(what, why string) *object.Refusal {
+	r := &object.Refusal{FD: h.fd, Object: what, Why: why}
 	if h.proc != nil {
 		r.PID, r.Comm = h.proc.PID, h.proc.Comm
 	} else {
@@ -51,7 +54,7 @@ type fdinfo struct {
 
 type infoLine struct{ key, value string }
 
-func (h handle) info() (fdinfo, error) {
+func (h Handle) info() (fdinfo, error) {
 	var info fdinfo
 	path := h.path("fdinfo")
 	text, err := os.ReadFile(path)
@@ -101,26 +104,26 @@ func (i *fdinfo) hex(key string) (uint64, error) {
 	return v, nil
 }
 
-// look is an open file description seen through one descriptor, with a copy of it in our process.
-type look struct {
-	at   handle
-	link string
+// Look is an open file description seen through one descriptor, with a copy of it in our process.
+type Look struct {
+	At   Handle
+	Link string // text of the link in /proc
 	info fdinfo
-	fd   int
-	st   unix.Stat_t
+	FD   int // the copy, to be read only
+	Stat unix.Stat_t
 	fs   int64 // statfs(2) f_type
 }
 
 // look opens a look at a descriptor; the caller closes it.
-func (h handle) look(link string, info fdinfo) (*look, error) {
-	l := &look{at: h, link: link, info: info}
-	fd, err := h.copy()
+func (h Handle) look(link string, info fdinfo) (*Look, error) {
+	l := &Look{At: h, Link: link, info: info}
+	fd, err := h.Copy()
 	if err != nil {
 		return nil, err
 	}
-	l.fd = fd
+	l.FD = fd
 	var fs unix.Statfs_t
-	if err := unix.Fstat(fd, &l.st); err != nil {
+	if err := unix.Fstat(fd, &l.Stat); err != nil {
 		l.close()
 		return nil, fmt.Errorf("fstat %s: %w", link, err)
 	}
@@ -131,12 +134,12 @@ func (h handle) look(link string, info fdinfo) (*look, error) {
 }
 
 // Flags are the flags of the open file description, as fcntl(2) has them.
-func (l *look) Flags() uint32 { return l.info.flags }
+func (l *Look) Flags() uint32 { return l.info.flags }
 
-func (l *look) close() { unix.Close(l.fd) }
+func (l *Look) close() { unix.Close(l.FD) }
 
-// reopen opens what a descriptor of ours is open on once more, with flags of our own.
-func reopen(copied int, name string, flags int) (int, error) {
+// Reopen opens what a descriptor of ours is open on once more, with flags of our own.
+func Reopen(copied int, name string, flags int) (int, error) {
 	fd, err := unix.Open("/proc/self/fd/"+strconv.Itoa(copied), flags|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 	if err != nil {
 		return -1, fmt.Errorf("open %s again: %w", name, err)

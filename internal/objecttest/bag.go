@@ -1,4 +1,4 @@
-package object
+package objecttest
 
 import (
 	"encoding/json"
@@ -6,21 +6,24 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"vps/dump"
 
 	"google.golang.org/protobuf/proto"
+
+	"vps/dump"
+	"vps/object"
 )
 
-// bag is a sink that keeps everything, and gives it back as set and content.
-type bag struct {
-	set  *Set
-	data map[uint64][]byte
+// Bag is a sink that keeps everything, and gives it back as set and content.
+type Bag struct {
+	Set  *object.Set
+	Data map[uint64][]byte
 }
 
-func newBag() *bag {
-	return &bag{
-		data: make(map[uint64][]byte),
-		set: &Set{
+// NewBag makes an empty bag.
+func NewBag() *Bag {
+	return &Bag{
+		Data: make(map[uint64][]byte),
+		Set: &object.Set{
 			Instance: &dump.Instance{}, FdTables: make(map[uint64]*dump.FdTable), Files: make(map[uint64]*dump.File),
 			Pipes: make(map[uint64]*dump.Pipe), UnixSockets: make(map[uint64]*dump.UnixSocket), Ttys: make(map[uint64]*dump.Tty),
 			Memories: make(map[uint64]*dump.Memory),
@@ -28,42 +31,45 @@ func newBag() *bag {
 	}
 }
 
-func (b *bag) Put(id uint64, m proto.Message) error {
+// Put keeps a copy of a record.
+func (b *Bag) Put(id uint64, m proto.Message) error {
 	switch m := proto.Clone(m).(type) {
 	case *dump.FdTable:
-		b.set.FdTables[id] = m
+		b.Set.FdTables[id] = m
 	case *dump.File:
-		b.set.Files[id] = m
+		b.Set.Files[id] = m
 	case *dump.Pipe:
-		b.set.Pipes[id] = m
+		b.Set.Pipes[id] = m
 	case *dump.UnixSocket:
-		b.set.UnixSockets[id] = m
+		b.Set.UnixSockets[id] = m
 	case *dump.Tty:
-		b.set.Ttys[id] = m
+		b.Set.Ttys[id] = m
 	case *dump.Memory:
-		b.set.Memories[id] = m
+		b.Set.Memories[id] = m
 	default:
 		return fmt.Errorf("record of type %T", m)
 	}
 	return nil
 }
 
-func (b *bag) Memory(id uint64, r io.ReaderAt, size int64) (err error) {
-	b.data[id], err = io.ReadAll(io.NewSectionReader(r, 0, size))
+// Memory keeps the content of a Memory record.
+func (b *Bag) Memory(id uint64, r io.ReaderAt, size int64) (err error) {
+	b.Data[id], err = io.ReadAll(io.NewSectionReader(r, 0, size))
 	return err
 }
 
-func (b *bag) Fill(id uint64, w io.WriterAt) error {
-	_, err := w.WriteAt(b.data[id], 0)
+// Fill gives content back.
+func (b *Bag) Fill(id uint64, w io.WriterAt) error {
+	_, err := w.WriteAt(b.Data[id], 0)
 	return err
 }
 
 // describeBag shows what must survive a restore: ids of inodes and times left out.
-func describeBag(b *bag) string {
+func describeBag(b *Bag) string {
 	var out strings.Builder
 	sockets := make(map[uint64]uint64)
-	for _, fd := range b.set.FdTables[1].GetFds() {
-		if id := b.set.Files[fd.GetFile()].GetUnixSocket(); id != 0 && sockets[id] == 0 {
+	for _, fd := range b.Set.FdTables[1].GetFds() {
+		if id := b.Set.Files[fd.GetFile()].GetUnixSocket(); id != 0 && sockets[id] == 0 {
 			sockets[id] = uint64(len(sockets) + 1)
 		}
 	}
@@ -73,8 +79,8 @@ func describeBag(b *bag) string {
 		}
 	}
 	show := func(m proto.Message) { fmt.Fprintf(&out, "%s %s\n", m.ProtoReflect().Descriptor().Name(), text(m)) }
-	show(b.set.FdTables[1])
-	for _, f := range sorted(b.set.Files) {
+	show(b.Set.FdTables[1])
+	for _, f := range object.Sorted(b.Set.Files) {
 		f := proto.CloneOf(f)
 		clean(f.GetPath())
 		clean(f.GetPipe().GetPath())
@@ -96,13 +102,13 @@ func describeBag(b *bag) string {
 		}
 		show(f)
 	}
-	for _, p := range sorted(b.set.Pipes) {
+	for _, p := range object.Sorted(b.Set.Pipes) {
 		p := proto.CloneOf(p)
 		clean(p.GetFifo())
 		show(p)
 	}
 	var list []string
-	for _, u := range sorted(b.set.UnixSockets) {
+	for _, u := range object.Sorted(b.Set.UnixSockets) {
 		u := proto.CloneOf(u)
 		u.Id, u.Peer, u.PeerPid = sockets[u.Id], sockets[u.Peer], 0
 		for i := range u.Pending {
@@ -117,11 +123,11 @@ func describeBag(b *bag) string {
 	}
 	slices.Sort(list)
 	out.WriteString(strings.Join(list, ""))
-	for _, u := range sorted(b.set.Ttys) {
+	for _, u := range object.Sorted(b.Set.Ttys) {
 		show(u)
 	}
-	for _, m := range sorted(b.set.Memories) {
-		fmt.Fprintf(&out, "%s %.40q\n", text(m), b.data[m.Id])
+	for _, m := range object.Sorted(b.Set.Memories) {
+		fmt.Fprintf(&out, "%s %.40q\n", text(m), b.Data[m.Id])
 	}
 	return out.String()
 }

@@ -1,4 +1,4 @@
-package object
+package file
 
 import (
 	"context"
@@ -11,11 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/object"
 	"vps/remote"
 )
 
-// RestoreOptions say how open files are restored.
-type RestoreOptions struct {
+// Options say how open files are restored.
+type Options struct {
 	Force bool // take files that have changed
 }
 
@@ -41,10 +42,10 @@ type RestoreKind func(*Files) Restorer
 // Files are the open file descriptions of an instance in the descriptor table of its maker, above all numbers that
 // the instance uses. Processes born from the maker have them too; [Files.Install] gives each its own table.
 type Files struct {
-	m       *Maker
-	set     *Set
-	content Content
-	opt     RestoreOptions
+	m       *object.Maker
+	set     *object.Set
+	content object.Content
+	opt     Options
 
 	pid   int    // of the maker, here
 	bench [2]int // the two lowest free descriptors of the maker: where open(2) and pipe(2) put what they make
@@ -61,13 +62,13 @@ type Files struct {
 }
 
 // Maker is the maker in whose descriptor table the files are.
-func (r *Files) Maker() *Maker { return r.m }
+func (r *Files) Maker() *object.Maker { return r.m }
 
 // PID is the maker's pid here.
 func (r *Files) PID() int { return r.pid }
 
 // Set is what is being restored.
-func (r *Files) Set() *Set { return r.set }
+func (r *Files) Set() *object.Set { return r.set }
 
 // Bench are the two lowest free descriptors of the maker, lower one first: its calls put there what they make, see
 // [Files.Settle].
@@ -79,9 +80,9 @@ func (r *Files) Verify(check func() error) { r.checks = append(r.checks, check) 
 // maxDescriptor bounds the numbers in a snapshot: fs.nr_open's default (proc_sys_fs(5)).
 const maxDescriptor = 1 << 20
 
-// RestoreFiles makes all open file descriptions of a set in the maker, and what they are open on. The maker is root in
+// Restore makes all open file descriptions of a set in the maker, and what they are open on. The maker is root in
 // the instance, has its mounts and its /proc, and no other batch runs there meanwhile.
-func RestoreFiles(ctx context.Context, m *Maker, set *Set, content Content, opt RestoreOptions, kinds ...RestoreKind) (*Files, error) {
+func Restore(ctx context.Context, m *object.Maker, set *object.Set, content object.Content, opt Options, kinds ...RestoreKind) (*Files, error) {
 	r := &Files{
 		m: m, set: set, content: content, opt: opt,
 		fds: make(map[uint64]int), memories: make(map[uint64]*memory), pipes: make(map[uint64]*pipeEnds),
@@ -104,7 +105,7 @@ func (r *Files) restore(ctx context.Context) error {
 		return err
 	}
 	s := r.m.Page.Script(ctx, r.m.PidFD)
-	for _, id := range SortedIDs(r.set.Memories) {
+	for _, id := range object.SortedIDs(r.set.Memories) {
 		if r.set.Memories[id].GetKind() == dump.Memory_TMPFS {
 			continue // a named file's
 		}
@@ -112,10 +113,10 @@ func (r *Files) restore(ctx context.Context) error {
 			return fmt.Errorf("memory %d: %w", id, err)
 		}
 	}
-	for _, id := range SortedIDs(r.set.Pipes) {
+	for _, id := range object.SortedIDs(r.set.Pipes) {
 		s.About("pipe %d", id)
 		if err := r.restorePipe(s, r.set.Pipes[id]); err != nil {
-			return named(fmt.Sprintf("pipe %d", id), err)
+			return Named(fmt.Sprintf("pipe %d", id), err)
 		}
 	}
 	for _, kind := range r.kinds {
@@ -123,10 +124,10 @@ func (r *Files) restore(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, id := range SortedIDs(r.set.Files) {
+	for _, id := range object.SortedIDs(r.set.Files) {
 		s.About("file %d", id)
 		if err := r.restoreFile(s, r.set.Files[id]); err != nil {
-			return named(fmt.Sprintf("file %d", id), err)
+			return Named(fmt.Sprintf("file %d", id), err)
 		}
 	}
 	if err := s.Run(); err != nil {
@@ -137,7 +138,7 @@ func (r *Files) restore(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, id := range SortedIDs(r.set.Pipes) {
+	for _, id := range object.SortedIDs(r.set.Pipes) {
 		if err := r.fillPipe(r.set.Pipes[id]); err != nil {
 			return err
 		}
@@ -147,15 +148,15 @@ func (r *Files) restore(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, id := range SortedIDs(r.set.Files) {
+	for _, id := range object.SortedIDs(r.set.Files) {
 		s.About("file %d", id)
 		r.setFlags(s, r.set.Files[id])
 	}
 	return s.Run()
 }
 
-// named says which object an error is about, unless it says so already: a script's calls do, see [remote.Script.About].
-func named(what string, err error) error {
+// Named says which object an error is about, unless it says so already: a script's calls do, see [remote.Script.About].
+func Named(what string, err error) error {
 	if strings.HasPrefix(err.Error(), what+": ") {
 		return err
 	}
@@ -195,7 +196,7 @@ func (r *Files) number(ctx context.Context) error {
 	err = r.m.Run(ctx, func(batch *remote.Batch) {
 		b = batch
 		var at remote.Address
-		at, limit = Space[unix.Rlimit](b)
+		at, limit = object.Space[unix.Rlimit](b)
 		b.Call("get RLIMIT_NOFILE", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, 0, at)
 		for i := range free {
 			free[i] = b.Call("find a free descriptor", unix.SYS_FCNTL, 0, unix.F_DUPFD, 0)
@@ -213,7 +214,7 @@ func (r *Files) number(ctx context.Context) error {
 	}
 	allowed := limit().Max
 	r.next = max(top, r.bench[1]) + 1
-	for _, id := range SortedIDs(r.set.Files) {
+	for _, id := range object.SortedIDs(r.set.Files) {
 		r.fds[id] = r.Stage()
 	}
 	need := uint64(r.next + len(r.set.Memories) + 2*len(r.set.Pipes))
@@ -252,8 +253,8 @@ func (r *Files) Open(s *remote.Script, path string, flags uint32, fd int) {
 	r.Settle(b, fd)
 }
 
-// fdPath is the path by which the maker opens one of its files once more.
-func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+// FDPath is the path by which the maker opens one of its files once more.
+func FDPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
 func (r *Files) restoreFile(s *remote.Script, f *dump.File) error {
 	for _, kind := range r.kinds {
@@ -279,7 +280,7 @@ func (r *Files) restoreFile(s *remote.Script, f *dump.File) error {
 	case *dump.File_External:
 		return r.restoreExternal(s, f)
 	default:
-		return fmt.Errorf("a kind of file that this version does not know: %w", ErrUnsupported)
+		return fmt.Errorf("a kind of file that this version does not know: %w", object.ErrUnsupported)
 	}
 	return nil
 }
@@ -308,7 +309,7 @@ func (r *Files) FD(id uint64) (int, error) {
 // installed a table of its own yet.
 func (r *Files) SetOwners(ctx context.Context) error {
 	s := r.m.Page.Script(ctx, r.m.PidFD)
-	for _, id := range SortedIDs(r.set.Files) {
+	for _, id := range object.SortedIDs(r.set.Files) {
 		f := r.set.Files[id]
 		owner, fd := f.GetOwner(), r.fds[id]
 		s.About("file %d", id)
@@ -383,7 +384,7 @@ func (r *Files) Close() error {
 
 // pidOf returns the process of a pidfd, by its pid here.
 func pidOf(pidfd int) (int, error) {
-	info, err := handle{host: os.Getpid(), fd: pidfd}.info()
+	info, err := Handle{host: os.Getpid(), fd: pidfd}.info()
 	if err != nil {
 		return 0, err
 	}

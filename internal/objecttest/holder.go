@@ -1,4 +1,4 @@
-package object
+package objecttest
 
 import (
 	"encoding/json"
@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"vps/object"
 )
 
 // prelude is what every holder begins with: Python that keeps things open and tells their numbers by name.
@@ -22,22 +24,24 @@ def ready(**fds):
     while True: signal.pause()
 `
 
-// holder is a process that holds objects, in a mount namespace with a devpts of its own.
-type holder struct {
-	proc Proc
-	fds  map[string]int
-	dir  string
-	kill func()
+// Holder is a process that holds objects, in a mount namespace with a devpts of its own.
+type Holder struct {
+	Proc object.Proc
+	FDs  map[string]int
+	Dir  string
+	Kill func()
 }
 
 const ownDevpts = `mount -t devpts -o newinstance,ptmxmode=0666 devpts /dev/pts && mount --bind /dev/pts/ptmx /dev/ptmx && exec "$@"`
 
-func hold(t *testing.T, dir, script string) *holder {
+// Hold makes a holder by a script in Python, which ends with a call of ready. dir is its directory.
+func Hold(t *testing.T, dir, script string) *Holder {
 	t.Helper()
-	return holdWith(t, dir, script, nil)
+	return HoldWith(t, dir, script, nil)
 }
 
-func holdWith(t *testing.T, dir, script string, stdin *os.File) *holder {
+// HoldWith is [Hold] with a standard input.
+func HoldWith(t *testing.T, dir, script string, stdin *os.File) *Holder {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
@@ -57,20 +61,20 @@ func holdWith(t *testing.T, dir, script string, stdin *os.File) *holder {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	h := &holder{fds: make(map[string]int), dir: dir}
+	h := &Holder{FDs: make(map[string]int), Dir: dir}
 	gone := false
-	h.kill = func() {
+	h.Kill = func() {
 		if !gone {
 			gone = true
 			unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
 			cmd.Wait()
 		}
 	}
-	t.Cleanup(h.kill)
+	t.Cleanup(h.Kill)
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		text, err := os.ReadFile(ready)
 		if err == nil {
-			if err := json.Unmarshal(text, &h.fds); err != nil {
+			if err := json.Unmarshal(text, &h.FDs); err != nil {
 				t.Fatal(err)
 			}
 			break
@@ -80,16 +84,17 @@ func holdWith(t *testing.T, dir, script string, stdin *os.File) *holder {
 			t.Fatalf("holder does not get ready: %s", text)
 		}
 	}
-	h.proc = procOf(t, cmd.Process.Pid)
+	h.Proc = ProcOf(t, cmd.Process.Pid)
 	return h
 }
 
-func procOf(t *testing.T, pid int) Proc {
+// ProcOf opens a process by its pid.
+func ProcOf(t *testing.T, pid int) object.Proc {
 	t.Helper()
 	pidfd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(pidfd) })
-	return Proc{PID: pid, Host: pid, PidFD: pidfd, Comm: "holder"}
+	return object.Proc{PID: pid, Host: pid, PidFD: pidfd, Comm: "holder"}
 }

@@ -1,4 +1,4 @@
-package object
+package file
 
 import (
 	"golang.org/x/sys/unix"
@@ -7,12 +7,12 @@ import (
 	"vps/remote"
 )
 
-func (d *Descriptors) dumpSignalFd(f *openFile, l *look) error {
+func (d *Descriptors) dumpSignalFd(f *OpenFile, l *Look) error {
 	mask, err := l.info.hex("sigmask")
 	if err != nil {
 		return err
 	}
-	f.record.Kind = &dump.File_Signalfd{Signalfd: &dump.SignalFd{Mask: mask}}
+	f.Record.Kind = &dump.File_Signalfd{Signalfd: &dump.SignalFd{Mask: mask}}
 	return nil
 }
 

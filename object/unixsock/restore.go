@@ -1,4 +1,4 @@
-package object
+package unixsock
 
 import (
 	"fmt"
@@ -7,13 +7,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/object"
+	"vps/object/file"
 	"vps/remote"
 )
 
-// unixRestore makes the Unix sockets of a set: all that have names of their own first, then the connections between
+// restorer makes the Unix sockets of a set: all that have names of their own first, then the connections between
 // them, then what has been sent and not read.
-type unixRestore struct {
-	*Files
+type restorer struct {
+	*file.Files
 	s       *remote.Script
 	sockets map[uint64]int // by UnixSocket records
 	temps   map[uint64]int // sockets that stand for a peer that is gone, by the UnixSocket that was connected to it
@@ -24,28 +26,28 @@ type unixRestore struct {
 	root, scratch, spare int // descriptors of the maker, 0 for none yet: see keepRoot, openScratch, sender
 }
 
-// NewUnixRestorer makes the Unix sockets' part of a restore.
-func NewUnixRestorer(files *Files) Restorer {
-	return &unixRestore{
+// NewRestorer makes the Unix sockets' part of a restore.
+func NewRestorer(files *file.Files) file.Restorer {
+	return &restorer{
 		Files: files, sockets: make(map[uint64]int), temps: make(map[uint64]int), enlarged: make(map[int]bool),
 		deleted: make(map[uint64]int),
 	}
 }
 
 // Needs counts each socket, one for a peer that is gone, and two for a listener and file that are; and root, scratch, spare.
-func (u *unixRestore) Needs() int { return 4*len(u.Set().UnixSockets) + 3 }
+func (u *restorer) Needs() int { return 4*len(u.Set().UnixSockets) + 3 }
 
 // Claims claims Unix sockets.
-func (u *unixRestore) Claims(f *dump.File) bool {
+func (u *restorer) Claims(f *dump.File) bool {
 	_, ok := f.GetKind().(*dump.File_UnixSocket)
 	return ok
 }
 
 // Close has nothing to close.
-func (u *unixRestore) Close() error { return nil }
+func (u *restorer) Close() error { return nil }
 
-// Make makes the sockets. Nothing has been sent yet, nor anything ended: that is for [unixRestore.Finish].
-func (u *unixRestore) Make(s *remote.Script) error {
+// Make makes the sockets. Nothing has been sent yet, nor anything ended: that is for [restorer.Finish].
+func (u *restorer) Make(s *remote.Script) error {
 	u.s = s
 	set := u.Set()
 	for _, f := range set.Files {
@@ -57,7 +59,7 @@ func (u *unixRestore) Make(s *remote.Script) error {
 			u.sockets[id] = fd
 		}
 	}
-	ids := SortedIDs(set.UnixSockets)
+	ids := object.SortedIDs(set.UnixSockets)
 	for _, id := range ids {
 		if err := u.checkSocket(set.UnixSockets[id]); err != nil {
 			return fmt.Errorf("socket %d: %w", id, err)
@@ -80,7 +82,7 @@ func (u *unixRestore) Make(s *remote.Script) error {
 			}
 			s.About("socket %d", id)
 			if err := step(sock); err != nil {
-				return named(fmt.Sprintf("socket %d", id), err)
+				return file.Named(fmt.Sprintf("socket %d", id), err)
 			}
 		}
 	}
@@ -88,7 +90,7 @@ func (u *unixRestore) Make(s *remote.Script) error {
 }
 
 // checkSocket looks at everything in a record that is used later.
-func (r *unixRestore) checkSocket(u *dump.UnixSocket) error {
+func (r *restorer) checkSocket(u *dump.UnixSocket) error {
 	switch u.GetType() {
 	case unix.SOCK_STREAM, unix.SOCK_DGRAM, unix.SOCK_SEQPACKET:
 	default:
@@ -131,7 +133,7 @@ const (
 )
 
 // Restore finds a socket's only open file made.
-func (u *unixRestore) Restore(_ *remote.Script, f *dump.File, at int) error {
+func (u *restorer) Restore(_ *remote.Script, f *dump.File, at int) error {
 	if fd, ok := u.sockets[f.GetUnixSocket()]; !ok || fd != at {
 		return fmt.Errorf("there is no socket %d of its own", f.GetUnixSocket())
 	}
@@ -139,7 +141,7 @@ func (u *unixRestore) Restore(_ *remote.Script, f *dump.File, at int) error {
 }
 
 // makeNamed makes a socket that is not connected, or only sends datagrams somewhere.
-func (u *unixRestore) makeNamed(sock *dump.UnixSocket) error {
+func (u *restorer) makeNamed(sock *dump.UnixSocket) error {
 	if sock.GetState() == dump.UnixSocket_CONNECTED && (sock.GetType() != unix.SOCK_DGRAM || u.paired(sock)) {
 		return nil
 	}
@@ -157,7 +159,7 @@ func (u *unixRestore) makeNamed(sock *dump.UnixSocket) error {
 	return nil
 }
 
-func (u *unixRestore) paired(sock *dump.UnixSocket) bool {
+func (u *restorer) paired(sock *dump.UnixSocket) bool {
 	return paired(sock, u.Set().UnixSockets[sock.GetPeer()])
 }
 
@@ -171,7 +173,7 @@ func paired(sock, peer *dump.UnixSocket) bool {
 }
 
 // connectStream makes a socket that is connected, and its peer, which may be gone.
-func (u *unixRestore) connectStream(sock *dump.UnixSocket) error {
+func (u *restorer) connectStream(sock *dump.UnixSocket) error {
 	if sock.GetState() != dump.UnixSocket_CONNECTED || sock.GetType() == unix.SOCK_DGRAM && !u.paired(sock) {
 		return nil
 	}
@@ -196,7 +198,7 @@ func (u *unixRestore) connectStream(sock *dump.UnixSocket) error {
 }
 
 // pair makes two sockets that are connected to each other; the second is nil if it is gone.
-func (u *unixRestore) pair(sock *dump.UnixSocket, fd int, other *dump.UnixSocket, otherFD int) error {
+func (u *restorer) pair(sock *dump.UnixSocket, fd int, other *dump.UnixSocket, otherFD int) error {
 	u.as(sock.GetPeerUid(), sock.GetPeerGid(), func(b *remote.Batch) {
 		b.Call("socketpair", unix.SYS_SOCKETPAIR, unix.AF_UNIX, sock.GetType()|unix.SOCK_NONBLOCK, 0, b.Space(8))
 		u.Settle(b, fd, otherFD)
@@ -212,8 +214,8 @@ func (u *unixRestore) pair(sock *dump.UnixSocket, fd int, other *dump.UnixSocket
 }
 
 // listener finds the listening socket that has given a socket its name.
-func (u *unixRestore) listener(server *dump.UnixSocket) *dump.UnixSocket {
-	for _, id := range SortedIDs(u.Set().UnixSockets) {
+func (u *restorer) listener(server *dump.UnixSocket) *dump.UnixSocket {
+	for _, id := range object.SortedIDs(u.Set().UnixSockets) {
 		l := u.Set().UnixSockets[id]
 		if l.GetState() == dump.UnixSocket_LISTENING && l.GetType() == server.GetType() && string(l.GetName()) == string(server.GetName()) {
 			return l
@@ -223,7 +225,7 @@ func (u *unixRestore) listener(server *dump.UnixSocket) *dump.UnixSocket {
 }
 
 // accept connects a client, nil if it is gone, and accepts it from a listener with the name of the server's end.
-func (u *unixRestore) accept(server *dump.UnixSocket, fd int, client *dump.UnixSocket, clientFD int) error {
+func (u *restorer) accept(server *dump.UnixSocket, fd int, client *dump.UnixSocket, clientFD int) error {
 	live := u.listener(server)
 	u.socket(server.GetType(), clientFD)
 	if client != nil {
@@ -236,13 +238,13 @@ func (u *unixRestore) accept(server *dump.UnixSocket, fd int, client *dump.UnixS
 		u.connect(clientFD, live, server)
 		u.take(u.sockets[live.GetId()], fd)
 	} else {
-		l, file := u.Stage(), u.Stage() // its listener is gone: one for the moment
+		l, bound := u.Stage(), u.Stage() // its listener is gone: one for the moment
 		u.socket(server.GetType(), l)
-		u.bindAside(server.GetName(), l, file)
+		u.bindAside(server.GetName(), l, bound)
 		u.s.Call("listen", unix.SYS_LISTEN, l, 1)
 		name := server.GetName()
 		if name[0] != 0 {
-			name = []byte(fdPath(file))
+			name = []byte(file.FDPath(bound))
 		}
 		u.connectTo(clientFD, spot{}, name, server)
 		u.take(l, fd)
@@ -252,14 +254,14 @@ func (u *unixRestore) accept(server *dump.UnixSocket, fd int, client *dump.UnixS
 	return nil
 }
 
-func (u *unixRestore) take(listener, fd int) {
+func (u *restorer) take(listener, fd int) {
 	b := u.s.Room(512)
 	b.Call("accept", unix.SYS_ACCEPT4, listener, 0, 0, 0)
 	u.Settle(b, fd)
 }
 
 // makePending connects the clients that a listener has not accepted.
-func (u *unixRestore) makePending(l *dump.UnixSocket) error {
+func (u *restorer) makePending(l *dump.UnixSocket) error {
 	for _, id := range l.GetPending() {
 		client := u.Set().UnixSockets[id]
 		if client == nil { // it has closed its end meanwhile
@@ -281,21 +283,21 @@ func (u *unixRestore) makePending(l *dump.UnixSocket) error {
 }
 
 // socket makes a socket, which never blocks the maker.
-func (u *unixRestore) socket(kind uint32, fd int) {
+func (u *restorer) socket(kind uint32, fd int) {
 	b := u.s.Room(512)
 	b.Call("socket", unix.SYS_SOCKET, unix.AF_UNIX, kind|unix.SOCK_NONBLOCK, 0)
 	u.Settle(b, fd)
 }
 
 // own gives a socket its owner; one with a file shows the file's.
-func (u *unixRestore) own(sock *dump.UnixSocket, fd int) {
+func (u *restorer) own(sock *dump.UnixSocket, fd int) {
 	if sock.GetPath() == nil {
 		u.s.Call("own socket", unix.SYS_FCHOWN, fd, sock.GetUid(), sock.GetGid())
 	}
 }
 
 // as runs calls under the ids that SO_PEERCRED is to show to the peer. Rights over files stay root's.
-func (u *unixRestore) as(uid, gid uint32, calls func(b *remote.Batch)) {
+func (u *restorer) as(uid, gid uint32, calls func(b *remote.Batch)) {
 	b := u.s.Room(2048)
 	if uid == 0 && gid == 0 {
 		calls(b)
@@ -312,12 +314,12 @@ func (u *unixRestore) as(uid, gid uint32, calls func(b *remote.Batch)) {
 }
 
 // connect connects a socket to the one that is bound as target is. whose is the record that has the client's ids.
-func (u *unixRestore) connect(fd int, target, whose *dump.UnixSocket) {
+func (u *restorer) connect(fd int, target, whose *dump.UnixSocket) {
 	at, name := u.target(target)
 	u.connectTo(fd, at, name, whose)
 }
 
-func (u *unixRestore) connectTo(fd int, at spot, name []byte, whose *dump.UnixSocket) {
+func (u *restorer) connectTo(fd int, at spot, name []byte, whose *dump.UnixSocket) {
 	u.enter(at)
 	u.as(whose.GetPeerUid(), whose.GetPeerGid(), func(b *remote.Batch) {
 		addr, n := sockaddr(b, name)
@@ -327,7 +329,7 @@ func (u *unixRestore) connectTo(fd int, at spot, name []byte, whose *dump.UnixSo
 }
 
 // bind gives a socket its name. A socket file that is still there from before is replaced.
-func (u *unixRestore) bind(sock *dump.UnixSocket, fd int) error {
+func (u *restorer) bind(sock *dump.UnixSocket, fd int) error {
 	if len(sock.GetName()) == 0 {
 		return nil
 	}
@@ -349,10 +351,10 @@ func (u *unixRestore) bind(sock *dump.UnixSocket, fd int) error {
 	}
 	file := ref.GetPath()
 	if !u.IsPlace(u.s, path.Dir(file)) {
-		return fmt.Errorf("the directory of %s is not there: %w", file, ErrChanged)
+		return fmt.Errorf("the directory of %s is not there: %w", file, object.ErrChanged)
 	}
 	b := u.s.Room(len(file) + 1024)
-	st, found := Space[unix.Stat_t](b)
+	st, found := object.Space[unix.Stat_t](b)
 	there := b.Try("stat "+file, unix.SYS_NEWFSTATAT, unix.AT_FDCWD, b.String(file), st, unix.AT_SYMLINK_NOFOLLOW)
 	if err := u.s.Run(); err != nil {
 		return err
@@ -360,7 +362,7 @@ func (u *unixRestore) bind(sock *dump.UnixSocket, fd int) error {
 	b = u.s.Room(2*len(file) + 1024)
 	if _, err := b.Value(there); err == nil {
 		if mode := found().Mode; mode&unix.S_IFMT != unix.S_IFSOCK {
-			return fmt.Errorf("%s is no socket any more: %w", file, ErrChanged)
+			return fmt.Errorf("%s is no socket any more: %w", file, object.ErrChanged)
 		}
 		b.Call("unlink "+file, unix.SYS_UNLINKAT, unix.AT_FDCWD, b.String(file), 0)
 	}
@@ -375,7 +377,7 @@ func (u *unixRestore) bind(sock *dump.UnixSocket, fd int) error {
 	return nil
 }
 
-func (u *unixRestore) bindTo(at spot, name []byte, fd int) {
+func (u *restorer) bindTo(at spot, name []byte, fd int) {
 	u.enter(at)
 	b := u.s.Room(1024)
 	addr, n := sockaddr(b, name)

@@ -1,4 +1,4 @@
-package object
+package file
 
 import (
 	"cmp"
@@ -10,10 +10,11 @@ import (
 
 	"vps/dump"
 	"vps/linux"
+	"vps/object"
 	"vps/remote"
 )
 
-func (d *Descriptors) dumpEpoll(f *openFile, l *look) error {
+func (d *Descriptors) dumpEpoll(f *OpenFile, l *Look) error {
 	e := &dump.Epoll{}
 	for _, line := range l.info.lines {
 		if line.key != "tfd" {
@@ -25,7 +26,7 @@ func (d *Descriptors) dumpEpoll(f *openFile, l *look) error {
 		}
 		e.Items = append(e.Items, item)
 	}
-	f.record.Kind = &dump.File_Epoll{Epoll: e}
+	f.Record.Kind = &dump.File_Epoll{Epoll: e}
 	d.epolls = append(d.epolls, f)
 	return nil
 }
@@ -34,29 +35,29 @@ func (d *Descriptors) dumpEpoll(f *openFile, l *look) error {
 func (d *Descriptors) finishEpolls() error {
 	for _, f := range d.epolls {
 		nth := make(map[uint32]uint32) // several files may be watched under one number
-		for _, item := range f.record.GetEpoll().GetItems() {
-			slot := linux.KcmpEpollSlot{Efd: uint32(f.at.fd), Tfd: item.Fd, Toff: nth[item.Fd]}
+		for _, item := range f.Record.GetEpoll().GetItems() {
+			slot := linux.KcmpEpollSlot{Efd: uint32(f.At.fd), Tfd: item.Fd, Toff: nth[item.Fd]}
 			nth[item.Fd]++
 			watched, err := d.watched(f, slot)
 			if err != nil {
 				return err
 			}
-			item.File = watched.id
+			item.File = watched.ID
 		}
 	}
 	return nil
 }
 
-func (d *Descriptors) watched(f *openFile, slot linux.KcmpEpollSlot) (*openFile, error) {
-	same := func(g *openFile) (bool, error) {
-		order, err := linux.KcmpEpoll(g.at.host, f.at.host, g.at.fd, slot)
+func (d *Descriptors) watched(f *OpenFile, slot linux.KcmpEpollSlot) (*OpenFile, error) {
+	same := func(g *OpenFile) (bool, error) {
+		order, err := linux.KcmpEpoll(g.At.host, f.At.host, g.At.fd, slot)
 		if err != nil {
-			return false, fmt.Errorf("compare %s with what epoll watches as %d: %w", g.link, slot.Tfd, err)
+			return false, fmt.Errorf("compare %s with what epoll watches as %d: %w", g.Link, slot.Tfd, err)
 		}
 		return order == 0, nil
 	}
 	// Nearly always the number still means the same file.
-	if g := d.byNumber[descriptor{f.at.host, int(slot.Tfd)}]; g != nil {
+	if g := d.byNumber[descriptor{f.At.host, int(slot.Tfd)}]; g != nil {
 		if ok, err := same(g); ok || err != nil {
 			return g, err
 		}
@@ -66,7 +67,7 @@ func (d *Descriptors) watched(f *openFile, slot linux.KcmpEpollSlot) (*openFile,
 			return g, err
 		}
 	}
-	return nil, f.at.refusal(fmt.Sprintf("epoll watching %d", slot.Tfd), "no descriptor leads to that file")
+	return nil, f.At.Refusal(fmt.Sprintf("epoll watching %d", slot.Tfd), "no descriptor leads to that file")
 }
 
 func (r *Files) restoreEpoll(s *remote.Script, file *dump.File) {
@@ -83,14 +84,14 @@ type watch struct {
 
 // planWatches decides which table an epoll instance is filled in.
 func (r *Files) planWatches() error {
-	for _, id := range SortedIDs(r.set.Files) {
+	for _, id := range object.SortedIDs(r.set.Files) {
 		items := r.set.Files[id].GetEpoll().GetItems()
 		if len(items) == 0 {
 			continue
 		}
 		table := r.tableFor(id, items)
 		if table == 0 {
-			return fmt.Errorf("file %d: an epoll instance, but there is no descriptor table: %w", id, ErrUnsupported)
+			return fmt.Errorf("file %d: an epoll instance, but there is no descriptor table: %w", id, object.ErrUnsupported)
 		}
 		for _, item := range items {
 			if _, ok := r.fds[item.GetFile()]; !ok {
@@ -107,7 +108,7 @@ func (r *Files) planWatches() error {
 // on its way in a socket's queue may be in none.
 func (r *Files) tableFor(epoll uint64, items []*dump.EpollItem) uint64 {
 	best, most := uint64(0), -1
-	for _, id := range SortedIDs(r.set.FdTables) {
+	for _, id := range object.SortedIDs(r.set.FdTables) {
 		fds := r.set.FdTables[id].GetFds()
 		score := 0
 		for _, item := range items {

@@ -1,4 +1,4 @@
-package object
+package file
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/object"
 	"vps/remote"
 )
 
@@ -27,7 +28,7 @@ func (d *Descriptors) Memory(f *os.File, name string) (uint64, error) {
 		return 0, fmt.Errorf("fstat %s: %w", name, err)
 	}
 	if st.Nlink != 0 {
-		return 0, &Refusal{FD: -1, Object: "file " + name, Why: "it has other names"}
+		return 0, &object.Refusal{FD: -1, Object: "file " + name, Why: "it has other names"}
 	}
 	return d.memory(f, name, &st)
 }
@@ -37,7 +38,7 @@ func (d *Descriptors) memory(f *os.File, name string, st *unix.Stat_t) (uint64, 
 	if !isNew {
 		return id, nil
 	}
-	uid, gid, err := d.owned(st)
+	uid, gid, err := d.Owned(st)
 	if err != nil {
 		return 0, err
 	}
@@ -71,21 +72,21 @@ func (d *Descriptors) memory(f *os.File, name string, st *unix.Stat_t) (uint64, 
 	return id, nil
 }
 
-func (d *Descriptors) dumpMemory(f *openFile, l *look) error {
+func (d *Descriptors) dumpMemory(f *OpenFile, l *Look) error {
 	if l.info.flags&unix.O_PATH != 0 {
-		return l.at.refusal("O_PATH of "+l.link, "")
+		return l.At.Refusal("O_PATH of "+l.Link, "")
 	}
-	fd, err := reopen(l.fd, l.link, unix.O_RDONLY) // the description may be for writing only
+	fd, err := Reopen(l.FD, l.Link, unix.O_RDONLY) // the description may be for writing only
 	if err != nil {
 		return err
 	}
-	file := os.NewFile(uintptr(fd), l.link)
+	file := os.NewFile(uintptr(fd), l.Link)
 	defer file.Close()
-	id, err := d.memory(file, l.link, &l.st)
+	id, err := d.memory(file, l.Link, &l.Stat)
 	if err != nil {
 		return err
 	}
-	f.record.Kind = &dump.File_Memory{Memory: id}
+	f.Record.Kind = &dump.File_Memory{Memory: id}
 	return nil
 }
 
@@ -120,7 +121,7 @@ func (r *Files) restoreMemory(ctx context.Context, s *remote.Script, m *dump.Mem
 	case dump.Memory_DELETED:
 		err = r.makeDeleted(s, m, fd)
 	default:
-		err = fmt.Errorf("kind %v: %w", m.GetKind(), ErrUnsupported)
+		err = fmt.Errorf("kind %v: %w", m.GetKind(), object.ErrUnsupported)
 	}
 	if err != nil {
 		return err
@@ -144,7 +145,7 @@ func (r *Files) restoreMemory(ctx context.Context, s *remote.Script, m *dump.Mem
 	if m.GetMtime() != 0 || m.GetAtime() != 0 {
 		times := [2]unix.Timespec{unix.NsecToTimespec(m.GetAtime()), unix.NsecToTimespec(m.GetMtime())}
 		b := s.Room(512)
-		b.Call("set times of "+m.GetName(), unix.SYS_UTIMENSAT, fd, 0, Place(b, &times), 0)
+		b.Call("set times of "+m.GetName(), unix.SYS_UTIMENSAT, fd, 0, object.Place(b, &times), 0)
 	}
 	return r.seal(m, f)
 }
@@ -220,7 +221,7 @@ func (r *Files) makeAnonymous(ctx context.Context, s *remote.Script, m *dump.Mem
 
 // makeDeleted makes a file that has no name any more, as near to where it was as there is a directory.
 func (r *Files) makeDeleted(s *remote.Script, m *dump.Memory, fd int) error {
-	if err := CheckPath(m.GetName()); err != nil {
+	if err := object.CheckPath(m.GetName()); err != nil {
 		return err
 	}
 	dir, base := path.Dir(m.GetName()), path.Base(m.GetName())
@@ -255,7 +256,7 @@ func (r *Files) restoreMemoryFile(s *remote.Script, file *dump.File) error {
 		m.used = true
 		s.Call("dup3", unix.SYS_DUP3, m.fd, fd, 0)
 	} else {
-		r.Open(s, fdPath(m.fd), openFlags(file.GetFlags())&^unix.O_NOFOLLOW, fd)
+		r.Open(s, FDPath(m.fd), OpenFlags(file.GetFlags())&^unix.O_NOFOLLOW, fd)
 	}
 	if file.GetPos() != 0 {
 		s.Call("seek", unix.SYS_LSEEK, fd, file.GetPos(), unix.SEEK_SET)

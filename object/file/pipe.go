@@ -1,4 +1,4 @@
-package object
+package file
 
 import (
 	"fmt"
@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/object"
 	"vps/remote"
 )
 
@@ -18,23 +19,23 @@ import (
 type pipeDump struct {
 	record *dump.Pipe
 	ino    uint64
-	ends   []*openFile
+	ends   []*OpenFile
 }
 
-func (d *Descriptors) dumpPipe(f *openFile, l *look) error {
-	id, isNew := d.objects.id(&l.st)
+func (d *Descriptors) dumpPipe(f *OpenFile, l *Look) error {
+	id, isNew := d.objects.id(&l.Stat)
 	p := d.pipes[id]
 	if isNew {
-		uid, gid, err := d.owned(&l.st)
+		uid, gid, err := d.Owned(&l.Stat)
 		if err != nil {
 			return err
 		}
-		p = &pipeDump{ino: l.st.Ino, record: &dump.Pipe{Id: id, Uid: uid, Gid: gid, Mode: l.st.Mode & 0o7777}}
+		p = &pipeDump{ino: l.Stat.Ino, record: &dump.Pipe{Id: id, Uid: uid, Gid: gid, Mode: l.Stat.Mode & 0o7777}}
 		d.pipes[id] = p
 	}
-	if l.link[0] == '/' && p.record.Fifo == nil {
-		ref := &dump.FileRef{Path: strings.TrimSuffix(l.link, deletedMark), Mode: l.st.Mode, Deleted: true}
-		if l.st.Nlink != 0 {
+	if l.Link[0] == '/' && p.record.Fifo == nil {
+		ref := &dump.FileRef{Path: strings.TrimSuffix(l.Link, deletedMark), Mode: l.Stat.Mode, Deleted: true}
+		if l.Stat.Nlink != 0 {
 			var err error
 			if ref, err = d.reference(l); err != nil {
 				return err
@@ -43,12 +44,12 @@ func (d *Descriptors) dumpPipe(f *openFile, l *look) error {
 		p.record.Fifo = ref
 	}
 	p.ends = append(p.ends, f)
-	f.record.Kind = &dump.File_Pipe{Pipe: &dump.PipeEnd{Pipe: id, Path: p.record.Fifo}}
+	f.Record.Kind = &dump.File_Pipe{Pipe: &dump.PipeEnd{Pipe: id, Path: p.record.Fifo}}
 	return nil
 }
 
 func (d *Descriptors) finishPipes() error {
-	for _, p := range sorted(d.pipes) {
+	for _, p := range object.Sorted(d.pipes) {
 		if err := d.finishPipe(p); err != nil {
 			return err
 		}
@@ -62,23 +63,23 @@ func (d *Descriptors) finishPipes() error {
 func (d *Descriptors) finishPipe(p *pipeDump) error {
 	var readable, writable, packets bool
 	for _, f := range p.ends {
-		access := f.record.Flags & unix.O_ACCMODE
+		access := f.Record.Flags & unix.O_ACCMODE
 		readable = readable || access != unix.O_WRONLY
 		writable = writable || access != unix.O_RDONLY
-		packets = packets || f.record.Flags&unix.O_DIRECT != 0
+		packets = packets || f.Record.Flags&unix.O_DIRECT != 0
 	}
-	at := p.ends[0].at
-	fd, err := at.copy()
+	at := p.ends[0].At
+	fd, err := at.Copy()
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
 	if p.record.Fifo == nil && readable != writable && otherEnd(fd, readable) {
 		if !d.ext.Pipes[p.ino] {
-			return at.refusal(fmt.Sprintf("pipe:[%d]", p.ino), "its other end is outside of the instance")
+			return at.Refusal(fmt.Sprintf("pipe:[%d]", p.ino), "its other end is outside of the instance")
 		}
 		for _, f := range p.ends {
-			f.record.Kind = &dump.File_External{External: &dump.External{
+			f.Record.Kind = &dump.File_External{External: &dump.External{
 				What: "pipe", Readable: readable, Writable: writable, Type: unix.S_IFIFO, Pipe: p.record.Id,
 			}}
 		}
@@ -98,11 +99,11 @@ func otherEnd(fd int, readable bool) bool {
 	if readable {
 		gone = unix.POLLHUP
 	}
-	return poll(fd, 0)&gone == 0
+	return Poll(fd, 0)&gone == 0
 }
 
-// poll returns the events of a descriptor now.
-func poll(fd int, events int16) int16 {
+// Poll returns the events of a descriptor now.
+func Poll(fd int, events int16) int16 {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: events}}
 	for {
 		if _, err := unix.Poll(fds, 0); err != unix.EINTR {
@@ -122,7 +123,7 @@ func readPipe(fd int, p *dump.Pipe, packets bool) error {
 	if err != nil || queued == 0 {
 		return err
 	}
-	from, err := reopen(fd, "pipe", unix.O_RDONLY|unix.O_NONBLOCK) // fd may be the writing end
+	from, err := Reopen(fd, "pipe", unix.O_RDONLY|unix.O_NONBLOCK) // fd may be the writing end
 	if err != nil {
 		return err
 	}
@@ -167,7 +168,7 @@ func (r *Files) restorePipe(s *remote.Script, p *dump.Pipe) error {
 	ends := &pipeEnds{read: r.Stage(), write: r.Stage()}
 	r.pipes[p.GetId()] = ends
 	if ref := p.GetFifo(); ref != nil {
-		if err := CheckPath(ref.GetPath()); err != nil {
+		if err := object.CheckPath(ref.GetPath()); err != nil {
 			return err
 		}
 		r.openFIFO(s, p, ref, ends.read)
@@ -291,7 +292,7 @@ func (r *Files) restorePipeEnd(s *remote.Script, file *dump.File, id uint64) err
 		ends.writeUsed = true
 		s.Call("dup3", unix.SYS_DUP3, ends.write, fd, 0)
 	default:
-		r.Open(s, fdPath(ends.read), openFlags(file.GetFlags())&^unix.O_NOFOLLOW|unix.O_NONBLOCK, fd)
+		r.Open(s, FDPath(ends.read), OpenFlags(file.GetFlags())&^unix.O_NOFOLLOW|unix.O_NONBLOCK, fd)
 	}
 	return nil
 }

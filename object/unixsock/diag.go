@@ -1,4 +1,4 @@
-package object
+package unixsock
 
 import (
 	"bytes"

@@ -1,4 +1,4 @@
-package object
+package file
 
 import (
 	"fmt"
@@ -9,14 +9,14 @@ import (
 )
 
 // kind dumps one kind of open file description: it fills in the record's kind.
-type kind func(*Descriptors, *openFile, *look) error
+type kind func(*Descriptors, *OpenFile, *Look) error
 
 // Dumper dumps open files of a kind that has a package of its own, and what they are open on.
 type Dumper interface {
 	// Claims tells whether an open file is of this kind. An error is why it is, and cannot be dumped.
-	Claims(l *look) (bool, error)
+	Claims(l *Look) (bool, error)
 	// Dump fills in the kind of the record of an open file that it has claimed.
-	Dump(f *openFile, l *look) error
+	Dump(f *OpenFile, l *Look) error
 	// Finish writes what the open files are open on. It may come upon further open files, see [Descriptors.Received].
 	Finish() error
 }
@@ -45,10 +45,10 @@ const (
 )
 
 // kindOf tells how a descriptor is dumped, or refuses it.
-func (d *Descriptors) kindOf(l *look) (kind, error) {
+func (d *Descriptors) kindOf(l *Look) (kind, error) {
 	for _, line := range l.info.lines {
 		if line.key == "lock" && strings.Contains(line.value, "LEASE") {
-			return nil, l.at.refusal("lease on "+l.link, "")
+			return nil, l.At.Refusal("lease on "+l.Link, "")
 		}
 	}
 	for _, k := range d.kinds {
@@ -57,55 +57,55 @@ func (d *Descriptors) kindOf(l *look) (kind, error) {
 			return nil, err
 		}
 		if mine {
-			return func(_ *Descriptors, f *openFile, l *look) error { return k.Dump(f, l) }, nil
+			return func(_ *Descriptors, f *OpenFile, l *Look) error { return k.Dump(f, l) }, nil
 		}
 	}
-	if strings.HasPrefix(l.link, "socket:[") {
+	if strings.HasPrefix(l.Link, "socket:[") {
 		return nil, refuseSocket(l)
 	}
 	for _, k := range linkKinds {
-		if strings.HasPrefix(l.link, k.link) {
+		if strings.HasPrefix(l.Link, k.link) {
 			return k.dump, refuseSome(l)
 		}
 	}
-	if name, anon := strings.CutPrefix(l.link, "anon_inode:"); anon {
-		return nil, l.at.refusal(strings.Trim(name, "[]"), "")
+	if name, anon := strings.CutPrefix(l.Link, "anon_inode:"); anon {
+		return nil, l.At.Refusal(strings.Trim(name, "[]"), "")
 	}
-	if !strings.HasPrefix(l.link, "/") { // mnt:[4026531841], pidfd:[12]
-		name, _, _ := strings.Cut(l.link, ":")
-		return nil, l.at.refusal(name+" descriptor", "")
+	if !strings.HasPrefix(l.Link, "/") { // mnt:[4026531841], pidfd:[12]
+		name, _, _ := strings.Cut(l.Link, ":")
+		return nil, l.At.Refusal(name+" descriptor", "")
 	}
 	switch l.fs {
 	case mqueueMagic:
-		return nil, l.at.refusal("message queue "+l.link, "")
+		return nil, l.At.Refusal("message queue "+l.Link, "")
 	case hugetlbfsMagic:
-		return nil, l.at.refusal("file of huge pages "+l.link, "")
+		return nil, l.At.Refusal("file of huge pages "+l.Link, "")
 	case unix.PROC_SUPER_MAGIC:
-		if dir, pid := procPID(l.link); pid != 0 {
-			return nil, l.at.refusal(dir+" file "+l.link, "")
+		if dir, pid := procPID(l.Link); pid != 0 {
+			return nil, l.At.Refusal(dir+" file "+l.Link, "")
 		}
 	}
-	switch l.st.Mode & unix.S_IFMT {
+	switch l.Stat.Mode & unix.S_IFMT {
 	case unix.S_IFIFO:
 		if l.info.flags&unix.O_PATH != 0 {
 			return d.pathKind(l)
 		}
-		if l.st.Nlink != 0 {
+		if l.Stat.Nlink != 0 {
 			ref, err := d.reference(l)
 			if err == nil && ref.GetDeleted() {
-				err = l.at.refusal("FIFO "+l.link, "deleted, but it has another name")
+				err = l.At.Refusal("FIFO "+l.Link, "deleted, but it has another name")
 			}
 			return (*Descriptors).dumpPipe, err
 		}
 		return (*Descriptors).dumpPipe, nil
 	case unix.S_IFREG:
-		if l.st.Nlink == 0 {
+		if l.Stat.Nlink == 0 {
 			return (*Descriptors).dumpMemory, nil
 		}
 		return d.pathKind(l)
 	case unix.S_IFDIR:
-		if l.st.Nlink == 0 {
-			return nil, l.at.refusal("deleted directory "+l.link, "")
+		if l.Stat.Nlink == 0 {
+			return nil, l.At.Refusal("deleted directory "+l.Link, "")
 		}
 		return d.pathKind(l)
 	case unix.S_IFLNK, unix.S_IFSOCK: // by O_PATH
@@ -113,33 +113,33 @@ func (d *Descriptors) kindOf(l *look) (kind, error) {
 	case unix.S_IFCHR:
 		return d.deviceKind(l)
 	}
-	return nil, l.at.refusal("block device "+l.link, "")
+	return nil, l.At.Refusal("block device "+l.Link, "")
 }
 
 // pathKind is the kind of what is found again by its path.
-func (d *Descriptors) pathKind(l *look) (kind, error) {
+func (d *Descriptors) pathKind(l *Look) (kind, error) {
 	_, err := d.reference(l)
 	return (*Descriptors).dumpPath, err
 }
 
-func (d *Descriptors) deviceKind(l *look) (kind, error) {
+func (d *Descriptors) deviceKind(l *Look) (kind, error) {
 	if l.info.flags&unix.O_PATH != 0 {
 		return d.pathKind(l)
 	}
-	major, minor := unix.Major(l.st.Rdev), unix.Minor(l.st.Rdev)
+	major, minor := unix.Major(l.Stat.Rdev), unix.Minor(l.Stat.Rdev)
 	if major == memoryMajor {
 		switch minor {
 		case 3, 5, 7, 8, 9: // null, zero, full, random, urandom
 			return d.pathKind(l)
 		}
 	}
-	return nil, l.at.refusal("device "+l.link, "")
+	return nil, l.At.Refusal("device "+l.Link, "")
 }
 
 // refuseSome refuses those of a kind that cannot be made again.
-func refuseSome(l *look) error {
+func refuseSome(l *Look) error {
 	if clock := l.info.line("clockid"); clock == strconv.Itoa(unix.CLOCK_REALTIME_ALARM) || clock == strconv.Itoa(unix.CLOCK_BOOTTIME_ALARM) {
-		return l.at.refusal("timerfd that wakes the machine", "")
+		return l.At.Refusal("timerfd that wakes the machine", "")
 	}
 	return nil
 }
@@ -160,19 +160,19 @@ var socketFamilies = map[int]string{
 }
 
 // refuseSocket names the kind of a socket that nobody claims.
-func refuseSocket(l *look) error {
-	family, err := unix.GetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+func refuseSocket(l *Look) error {
+	family, err := unix.GetsockoptInt(l.FD, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	if err != nil {
-		return fmt.Errorf("family of %s: %w", l.link, err)
+		return fmt.Errorf("family of %s: %w", l.Link, err)
 	}
 	name, ok := socketFamilies[family]
 	if !ok {
 		name = fmt.Sprintf("socket of family %d", family)
 	}
 	if family == unix.AF_INET || family == unix.AF_INET6 {
-		protocol, err := unix.GetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+		protocol, err := unix.GetsockoptInt(l.FD, unix.SOL_SOCKET, unix.SO_PROTOCOL)
 		if err != nil {
-			return fmt.Errorf("protocol of %s: %w", l.link, err)
+			return fmt.Errorf("protocol of %s: %w", l.Link, err)
 		}
 		switch protocol {
 		case unix.IPPROTO_TCP:
@@ -181,5 +181,5 @@ func refuseSocket(l *look) error {
 			name = "UDP socket"
 		}
 	}
-	return l.at.refusal(name, "")
+	return l.At.Refusal(name, "")
 }

@@ -1,4 +1,4 @@
-package object
+package file
 
 import (
 	"fmt"
@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"vps/dump"
+	"vps/object"
 	"vps/remote"
 )
 
@@ -18,18 +19,18 @@ import (
 //	1: POSIX  ADVISORY  WRITE 359 08:01:11691 0 EOF
 //
 // Those of a process show at its own descriptors only; the others at every descriptor of the open file.
-func (d *Descriptors) addLocks(f *openFile, info *fdinfo) error {
+func (d *Descriptors) addLocks(f *OpenFile, info *fdinfo) error {
 	for _, line := range info.lines {
 		if line.key != "lock" {
 			continue
 		}
 		lock, err := d.lock(line.value)
 		if err != nil {
-			return fmt.Errorf("lock %q on %s: %w", line.value, f.link, err)
+			return fmt.Errorf("lock %q on %s: %w", line.value, f.Link, err)
 		}
 		same := func(l *dump.Lock) bool { return proto.Equal(l, lock) }
-		if !slices.ContainsFunc(f.record.Locks, same) {
-			f.record.Locks = append(f.record.Locks, lock)
+		if !slices.ContainsFunc(f.Record.Locks, same) {
+			f.Record.Locks = append(f.Record.Locks, lock)
 		}
 	}
 	return nil
@@ -47,15 +48,15 @@ func (d *Descriptors) lock(line string) (*dump.Lock, error) {
 	lock := &dump.Lock{Write: f[3] == "WRITE"}
 	switch f[1] {
 	case "FLOCK":
-		lock.Pid = uint32(d.inside(pid))
+		lock.Pid = uint32(d.Inside(pid))
 		return lock, nil
 	case "POSIX":
 		lock.Kind = dump.Lock_POSIX
-		lock.Pid = uint32(d.inside(pid))
+		lock.Pid = uint32(d.Inside(pid))
 	case "OFDLCK":
 		lock.Kind = dump.Lock_OFD
 	default:
-		return nil, fmt.Errorf("%s: %w", f[1], ErrUnsupported)
+		return nil, fmt.Errorf("%s: %w", f[1], object.ErrUnsupported)
 	}
 	if lock.Start, err = strconv.ParseInt(f[6], 10, 64); err != nil {
 		return nil, err
@@ -130,5 +131,5 @@ func flock(b *remote.Batch, lock *dump.Lock) remote.Address {
 	if lock.GetWrite() {
 		kind = unix.F_WRLCK
 	}
-	return Place(b, &unix.Flock_t{Type: kind, Start: lock.GetStart(), Len: lock.GetLen()})
+	return object.Place(b, &unix.Flock_t{Type: kind, Start: lock.GetStart(), Len: lock.GetLen()})
 }

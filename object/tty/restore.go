@@ -1,4 +1,4 @@
-package object
+package tty
 
 import (
 	"context"
@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/object"
+	"vps/object/file"
 	"vps/remote"
 )
 
@@ -21,9 +23,9 @@ type ttyEnds struct {
 	masterUsed    bool
 }
 
-// TtyRestorer restores the ptys of a set.
-type TtyRestorer struct {
-	files      *Files
+// Restorer restores the ptys of a set.
+type Restorer struct {
+	files      *file.Files
 	console    *os.File // master of the pty that is the console; nil: there is none
 	consoleTTY int      // its index
 
@@ -31,20 +33,20 @@ type TtyRestorer struct {
 	masters map[uint64]*os.File // of ttys whose master was outside
 }
 
-// NewTtyRestorer makes the ptys' part of a restore. console is the master of the pty that is the console, with its index;
+// NewRestorer makes the ptys' part of a restore. console is the master of the pty that is the console, with its index;
 // nil: there is none.
-func NewTtyRestorer(files *Files, console *os.File, index int) *TtyRestorer {
-	return &TtyRestorer{
+func NewRestorer(files *file.Files, console *os.File, index int) *Restorer {
+	return &Restorer{
 		files: files, console: console, consoleTTY: index,
 		ttys: make(map[uint64]*ttyEnds), masters: make(map[uint64]*os.File),
 	}
 }
 
 // Needs counts both ends of each pty.
-func (r *TtyRestorer) Needs() int { return 2 * len(r.files.Set().Ttys) }
+func (r *Restorer) Needs() int { return 2 * len(r.files.Set().Ttys) }
 
 // Claims claims terminals, and those that are hung up.
-func (r *TtyRestorer) Claims(f *dump.File) bool {
+func (r *Restorer) Claims(f *dump.File) bool {
 	return f.GetTty() != nil || f.GetExternal().GetType() == unix.S_IFCHR
 }
 
@@ -52,12 +54,12 @@ func (r *TtyRestorer) Claims(f *dump.File) bool {
 const maxPTY = 4096
 
 // Make makes the ptys, each with its index.
-func (r *TtyRestorer) Make(s *remote.Script) error {
+func (r *Restorer) Make(s *remote.Script) error {
 	byIndex := make(map[uint32]uint64)
 	var missing, top uint32
-	for _, id := range SortedIDs(r.files.Set().Ttys) {
+	for _, id := range object.SortedIDs(r.files.Set().Ttys) {
 		t := r.files.Set().Ttys[id]
-		if t.GetIndex() >= maxPTY || TtyID(int(t.GetIndex())) != id || len(t.GetTermios().GetCc()) != len(unix.Termios{}.Cc) {
+		if t.GetIndex() >= maxPTY || ID(int(t.GetIndex())) != id || len(t.GetTermios().GetCc()) != len(unix.Termios{}.Cc) {
 			return fmt.Errorf("pty %d: index %d or settings are not valid", id, t.GetIndex())
 		}
 		r.ttys[id] = &ttyEnds{master: -1, slave: -1, termios: termiosOf(t.GetTermios())}
@@ -91,7 +93,7 @@ func (r *TtyRestorer) Make(s *remote.Script) error {
 	for _, fd := range spare {
 		s.Call("close", unix.SYS_CLOSE, fd)
 	}
-	for _, id := range SortedIDs(r.files.Set().Ttys) {
+	for _, id := range object.SortedIDs(r.files.Set().Ttys) {
 		s.About("pty %d", r.files.Set().Ttys[id].GetIndex())
 		r.setTty(s, r.files.Set().Ttys[id])
 	}
@@ -99,7 +101,7 @@ func (r *TtyRestorer) Make(s *remote.Script) error {
 }
 
 // ttyIndex tells the index of a master of the maker's.
-func (r *TtyRestorer) ttyIndex(s *remote.Script, fd int) (uint32, error) {
+func (r *Restorer) ttyIndex(s *remote.Script, fd int) (uint32, error) {
 	if err := s.Run(); err != nil {
 		return 0, err
 	}
@@ -127,7 +129,7 @@ func termiosOf(t *dump.Termios) unix.Termios {
 func slavePath(t *dump.Tty) string { return "/dev/pts/" + strconv.Itoa(int(t.GetIndex())) }
 
 // setTty opens the slave, if it has been open, and sets what both sides show.
-func (r *TtyRestorer) setTty(s *remote.Script, t *dump.Tty) {
+func (r *Restorer) setTty(s *remote.Script, t *dump.Tty) {
 	ends := r.ttys[t.GetId()]
 	fd := ends.master
 	if fd >= 0 {
@@ -140,8 +142,8 @@ func (r *TtyRestorer) setTty(s *remote.Script, t *dump.Tty) {
 		fd = ends.slave
 	}
 	b := s.Room(1024)
-	b.Call("set terminal", unix.SYS_IOCTL, fd, unix.TCSETS2, Place(b, &ends.termios))
-	b.Call("set window size", unix.SYS_IOCTL, fd, unix.TIOCSWINSZ, Place(b, &unix.Winsize{
+	b.Call("set terminal", unix.SYS_IOCTL, fd, unix.TCSETS2, object.Place(b, &ends.termios))
+	b.Call("set window size", unix.SYS_IOCTL, fd, unix.TIOCSWINSZ, object.Place(b, &unix.Winsize{
 		Row: uint16(t.GetRows()), Col: uint16(t.GetCols()), Xpixel: uint16(t.GetXpixel()), Ypixel: uint16(t.GetYpixel()),
 	}))
 	b.Try("own pty", unix.SYS_FCHOWNAT, unix.AT_FDCWD, b.String(slavePath(t)), t.GetUid(), t.GetGid(), 0)
@@ -149,7 +151,7 @@ func (r *TtyRestorer) setTty(s *remote.Script, t *dump.Tty) {
 }
 
 // slaveOpened tells whether the slave of a pty has ever been open. Opening it shows to the master when it is closed.
-func (r *TtyRestorer) slaveOpened(t *dump.Tty) bool {
+func (r *Restorer) slaveOpened(t *dump.Tty) bool {
 	if t.GetConsole() || t.GetExternalMaster() || t.GetSlaveClosed() || t.GetSession() != 0 {
 		return true
 	}
@@ -162,11 +164,11 @@ func (r *TtyRestorer) slaveOpened(t *dump.Tty) bool {
 }
 
 // Finish puts back what waits to be read, and sets what would have been in the way.
-func (r *TtyRestorer) Finish(_ context.Context, s *remote.Script) error {
+func (r *Restorer) Finish(_ context.Context, s *remote.Script) error {
 	if err := s.Run(); err != nil {
 		return err
 	}
-	for _, id := range SortedIDs(r.files.Set().Ttys) {
+	for _, id := range object.SortedIDs(r.files.Set().Ttys) {
 		t, ends := r.files.Set().Ttys[id], r.ttys[id]
 		if err := r.fillTty(t, ends); err != nil {
 			return fmt.Errorf("pty %d: %w", t.GetIndex(), err)
@@ -193,7 +195,7 @@ func (r *TtyRestorer) Finish(_ context.Context, s *remote.Script) error {
 	return nil
 }
 
-func (r *TtyRestorer) fillTty(t *dump.Tty, ends *ttyEnds) error {
+func (r *Restorer) fillTty(t *dump.Tty, ends *ttyEnds) error {
 	if len(t.GetOutput()) > 0 && ends.master >= 0 {
 		master, err := r.files.Maker().Take(ends.master)
 		if err != nil {
@@ -222,7 +224,7 @@ func (r *TtyRestorer) fillTty(t *dump.Tty, ends *ttyEnds) error {
 }
 
 // Restore opens an end of a pty.
-func (r *TtyRestorer) Restore(s *remote.Script, f *dump.File, fd int) error {
+func (r *Restorer) Restore(s *remote.Script, f *dump.File, fd int) error {
 	end := f.GetTty()
 	if end == nil {
 		r.hungUpTTY(s, fd, f.GetFlags())
@@ -245,15 +247,15 @@ func (r *TtyRestorer) Restore(s *remote.Script, f *dump.File, fd int) error {
 	if path == "/dev/tty" || strings.HasPrefix(path, "/dev/pts/") {
 		path = slavePath(t)
 	}
-	if err := CheckPath(path); err != nil {
+	if err := object.CheckPath(path); err != nil {
 		return err
 	}
-	r.files.OpenNamed(s, path, openFlags(f.GetFlags())|unix.O_NOCTTY, fd)
+	r.files.OpenNamed(s, path, file.OpenFlags(f.GetFlags())|unix.O_NOCTTY, fd)
 	r.files.Verify(func() error { return r.checkTty(fd, path, t) })
 	return nil
 }
 
-func (r *TtyRestorer) checkTty(fd int, path string, t *dump.Tty) error {
+func (r *Restorer) checkTty(fd int, path string, t *dump.Tty) error {
 	f, err := r.files.Maker().Take(fd)
 	if err != nil {
 		return err
@@ -264,25 +266,25 @@ func (r *TtyRestorer) checkTty(fd int, path string, t *dump.Tty) error {
 		return fmt.Errorf("%s is no terminal: %w", path, err)
 	}
 	if index, ok := ptyIndex(uint64(device)); !ok || index != int(t.GetIndex()) {
-		return fmt.Errorf("%s is not pty %d: %w", path, t.GetIndex(), ErrChanged)
+		return fmt.Errorf("%s is not pty %d: %w", path, t.GetIndex(), object.ErrChanged)
 	}
 	return nil
 }
 
 // hungUpTTY opens a terminal whose master is closed.
-func (r *TtyRestorer) hungUpTTY(s *remote.Script, fd int, flags uint32) {
+func (r *Restorer) hungUpTTY(s *remote.Script, fd int, flags uint32) {
 	master := r.files.Stage()
 	r.files.Open(s, "/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY, master)
 	b := s.Room(1024)
 	b.Call("unlock pty", unix.SYS_IOCTL, master, unix.TIOCSPTLCK, b.Words(0))
-	b.Call("open slave", unix.SYS_IOCTL, master, unix.TIOCGPTPEER, openFlags(flags)|unix.O_NOCTTY)
+	b.Call("open slave", unix.SYS_IOCTL, master, unix.TIOCGPTPEER, file.OpenFlags(flags)|unix.O_NOCTTY)
 	r.files.Settle(b, fd)
 	b.Call("close master", unix.SYS_CLOSE, master)
 }
 
 // SetTTY adds the call by which a session leader takes a Tty record's terminal for its session (TIOCSCTTY of ioctl_tty(2)).
 // The process still has the maker's descriptors.
-func (r *TtyRestorer) SetTTY(b *remote.Batch, tty uint64) error {
+func (r *Restorer) SetTTY(b *remote.Batch, tty uint64) error {
 	ends, ok := r.ttys[tty]
 	if !ok || ends.slave < 0 {
 		return fmt.Errorf("there is no pty %d to be a controlling terminal", tty)
@@ -293,7 +295,7 @@ func (r *TtyRestorer) SetTTY(b *remote.Batch, tty uint64) error {
 
 // SetForeground adds the call by which a session leader makes the recorded process group of its terminal the one in the
 // foreground. All processes are born; the leader still has the maker's descriptors.
-func (r *TtyRestorer) SetForeground(b *remote.Batch, tty uint64) error {
+func (r *Restorer) SetForeground(b *remote.Batch, tty uint64) error {
 	ends, ok := r.ttys[tty]
 	if !ok || ends.slave < 0 {
 		return fmt.Errorf("there is no pty %d to be a controlling terminal", tty)
@@ -307,10 +309,10 @@ func (r *TtyRestorer) SetForeground(b *remote.Batch, tty uint64) error {
 
 // Masters are the master sides of the terminals whose masters were outside, by Tty record. They belong to r: when it is
 // closed the terminals are hung up.
-func (r *TtyRestorer) Masters() map[uint64]*os.File { return r.masters }
+func (r *Restorer) Masters() map[uint64]*os.File { return r.masters }
 
 // Close closes the masters.
-func (r *TtyRestorer) Close() error {
+func (r *Restorer) Close() error {
 	var errs []error
 	for _, f := range r.masters {
 		errs = append(errs, f.Close())

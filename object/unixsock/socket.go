@@ -1,4 +1,9 @@
-package object
+// Package unixsock has Unix sockets (unix(7)): their names and files, who is connected to whom, and the messages between
+// them with the descriptors in flight.
+//
+// They are dumped by sock_diag(7) and by peeking at their queues. They are restored by the maker, which binds, connects and
+// accepts them anew and sends the messages again.
+package unixsock
 
 import (
 	"encoding/binary"
@@ -9,70 +14,72 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/object"
+	"vps/object/file"
 )
 
-// unixDumper dumps the Unix sockets of an instance.
-type unixDumper struct {
-	*Descriptors
+// dumper dumps the Unix sockets of an instance.
+type dumper struct {
+	*file.Descriptors
 	sockets map[uint64]*socketDump
 }
 
-// NewUnixDumper makes the Unix sockets' part of a dump.
-func NewUnixDumper(d *Descriptors) Dumper {
-	return &unixDumper{Descriptors: d, sockets: make(map[uint64]*socketDump)}
+// NewDumper makes the Unix sockets' part of a dump.
+func NewDumper(d *file.Descriptors) file.Dumper {
+	return &dumper{Descriptors: d, sockets: make(map[uint64]*socketDump)}
 }
 
 // Claims claims every Unix socket.
-func (d *unixDumper) Claims(l *look) (bool, error) {
-	if !strings.HasPrefix(l.link, "socket:[") {
+func (d *dumper) Claims(l *file.Look) (bool, error) {
+	if !strings.HasPrefix(l.Link, "socket:[") {
 		return false, nil
 	}
-	family, err := unix.GetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	family, err := unix.GetsockoptInt(l.FD, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	if err != nil {
-		return false, fmt.Errorf("family of %s: %w", l.link, err)
+		return false, fmt.Errorf("family of %s: %w", l.Link, err)
 	}
 	return family == unix.AF_UNIX, nil
 }
 
 // socketDump is a Unix socket of which a descriptor has been found.
 type socketDump struct {
-	file   *openFile
+	file   *file.OpenFile
 	record *dump.UnixSocket
 	diag   *unixDiag
 	queued bool // its queue has been read
 }
 
 // Dump notes a socket and what its descriptor tells of it.
-func (d *unixDumper) Dump(f *openFile, l *look) error {
-	kind, err := unix.GetsockoptInt(l.fd, unix.SOL_SOCKET, unix.SO_TYPE)
+func (d *dumper) Dump(f *file.OpenFile, l *file.Look) error {
+	kind, err := unix.GetsockoptInt(l.FD, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil {
-		return fmt.Errorf("type of %s: %w", l.link, err)
+		return fmt.Errorf("type of %s: %w", l.Link, err)
 	}
-	s := &socketDump{file: f, record: &dump.UnixSocket{Id: l.st.Ino, Type: uint32(kind), Mode: l.st.Mode & 0o7777}}
-	if s.record.Uid, s.record.Gid, err = d.owned(&l.st); err != nil {
+	s := &socketDump{file: f, record: &dump.UnixSocket{Id: l.Stat.Ino, Type: uint32(kind), Mode: l.Stat.Mode & 0o7777}}
+	if s.record.Uid, s.record.Gid, err = d.Owned(&l.Stat); err != nil {
 		return err
 	}
-	if s.record.Options, err = socketOptions(l.fd, kind); err != nil {
-		return fmt.Errorf("options of %s: %w", l.link, err)
+	if s.record.Options, err = socketOptions(l.FD, kind); err != nil {
+		return fmt.Errorf("options of %s: %w", l.Link, err)
 	}
-	if peer, err := unix.GetsockoptUcred(l.fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil && peer.Pid != 0 {
-		s.record.PeerPid = uint32(d.inside(int(peer.Pid)))
-		if s.record.PeerUid, s.record.PeerGid, err = d.owned(&unix.Stat_t{Uid: peer.Uid, Gid: peer.Gid}); err != nil {
+	if peer, err := unix.GetsockoptUcred(l.FD, unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil && peer.Pid != 0 {
+		s.record.PeerPid = uint32(d.Inside(int(peer.Pid)))
+		if s.record.PeerUid, s.record.PeerGid, err = d.Owned(&unix.Stat_t{Uid: peer.Uid, Gid: peer.Gid}); err != nil {
 			return err
 		}
 	}
-	d.sockets[l.st.Ino] = s
-	f.record.Kind = &dump.File_UnixSocket{UnixSocket: s.record.Id}
+	d.sockets[l.Stat.Ino] = s
+	f.Record.Kind = &dump.File_UnixSocket{UnixSocket: s.record.Id}
 	return nil
 }
 
 // Finish finds out how the sockets hang together, and reads their queues.
-func (d *unixDumper) Finish() error {
+func (d *dumper) Finish() error {
 	if len(d.sockets) == 0 {
 		return nil
 	}
 	var all []*unixDiag
-	err := InNamespace(d.Init(), "net", unix.CLONE_NEWNET, func() (err error) {
+	err := object.InNamespace(d.Init(), "net", unix.CLONE_NEWNET, func() (err error) {
 		all, err = readUnixDiag()
 		return err
 	})
@@ -85,16 +92,16 @@ func (d *unixDumper) Finish() error {
 	}
 	for more := true; more; { // queues hold descriptors of further sockets
 		more = false
-		for _, s := range sorted(d.sockets) {
+		for _, s := range object.Sorted(d.sockets) {
 			if s.queued {
 				continue
 			}
 			more, s.queued = true, true
 			if s.diag = byInode[s.record.Id]; s.diag == nil {
-				return s.file.at.refusal(s.file.link, "it is of another network namespace")
+				return s.file.At.Refusal(s.file.Link, "it is of another network namespace")
 			}
 			if err := d.finishSocket(s); err != nil {
-				return fmt.Errorf("%s: %w", s.file.link, err)
+				return fmt.Errorf("%s: %w", s.file.Link, err)
 			}
 		}
 	}
@@ -112,7 +119,7 @@ func (d *unixDumper) Finish() error {
 				why = "a connection that is not accepted yet carries data"
 			}
 			if why != "" {
-				return fmt.Errorf("%w: %w", ErrBusy, s.file.at.refusal("listening socket "+printable(s.diag.name), why))
+				return fmt.Errorf("%w: %w", object.ErrBusy, s.file.At.Refusal("listening socket "+printable(s.diag.name), why))
 			}
 			if d.sockets[ino] == nil {
 				ino = 0 // gone, or not of the instance
@@ -121,10 +128,10 @@ func (d *unixDumper) Finish() error {
 			s.record.Pending = append(s.record.Pending, ino)
 		}
 	}
-	for _, s := range sorted(d.sockets) {
+	for _, s := range object.Sorted(d.sockets) {
 		d.findPeer(s, pending)
 	}
-	for _, s := range sorted(d.sockets) {
+	for _, s := range object.Sorted(d.sockets) {
 		if err := d.refuseNameless(s); err != nil {
 			return err
 		}
@@ -136,7 +143,7 @@ func (d *unixDumper) Finish() error {
 }
 
 // findPeer notes what a socket is connected to.
-func (d *unixDumper) findPeer(s *socketDump, pending map[uint64]bool) {
+func (d *dumper) findPeer(s *socketDump, pending map[uint64]bool) {
 	if s.record.State != dump.UnixSocket_CONNECTED {
 		return
 	}
@@ -151,7 +158,7 @@ func (d *unixDumper) findPeer(s *socketDump, pending map[uint64]bool) {
 }
 
 // refuseNameless refuses datagram sockets that nobody could connect to, or send to, by a name.
-func (d *unixDumper) refuseNameless(s *socketDump) error {
+func (d *dumper) refuseNameless(s *socketDump) error {
 	var peer *dump.UnixSocket
 	if p := d.sockets[s.record.Peer]; p != nil {
 		peer = p.record
@@ -159,15 +166,15 @@ func (d *unixDumper) refuseNameless(s *socketDump) error {
 	switch {
 	case s.record.Type != unix.SOCK_DGRAM || paired(s.record, peer):
 	case peer != nil && len(peer.Name) == 0:
-		return s.file.at.refusal(s.file.link, "connected to a socket without a name that has another peer")
+		return s.file.At.Refusal(s.file.Link, "connected to a socket without a name that has another peer")
 	case len(s.record.Name) == 0 && len(s.record.Queue) > 0:
-		return s.file.at.refusal(s.file.link, "holds messages of others than its peer, but has no name")
+		return s.file.At.Refusal(s.file.Link, "holds messages of others than its peer, but has no name")
 	}
 	return nil
 }
 
 // finishSocket fills in what the kernel tells of a socket, and its queue.
-func (d *unixDumper) finishSocket(s *socketDump) error {
+func (d *dumper) finishSocket(s *socketDump) error {
 	u := s.record
 	u.Name = s.diag.name
 	u.Shutdown = uint32(s.diag.shutdown)
@@ -178,7 +185,7 @@ func (d *unixDumper) finishSocket(s *socketDump) error {
 	case s.diag.connected:
 		u.State = dump.UnixSocket_CONNECTED
 	}
-	fd, err := s.file.at.copy()
+	fd, err := s.file.At.Copy()
 	if err != nil {
 		return err
 	}
@@ -254,7 +261,7 @@ func getOption(fd int, o sockOption) (string, error) {
 }
 
 // readQueue reads what a socket has received and nobody has read, and leaves it there.
-func (d *unixDumper) readQueue(u *dump.UnixSocket, fd int) error {
+func (d *dumper) readQueue(u *dump.UnixSocket, fd int) error {
 	old, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEEK_OFF)
 	if err != nil {
 		return fmt.Errorf("SO_PEEK_OFF: %w", err)
@@ -293,7 +300,7 @@ func (d *unixDumper) readQueue(u *dump.UnixSocket, fd int) error {
 }
 
 // peek looks at the next message. size is its true length.
-func (d *unixDumper) peek(fd int, buf []byte) (m *dump.Message, size int, err error) {
+func (d *dumper) peek(fd int, buf []byte) (m *dump.Message, size int, err error) {
 	control := make([]byte, unix.CmsgSpace(4*253)+256) // SCM_MAX_FD
 	received, err := recvmsg(fd, buf, control, unix.MSG_PEEK|unix.MSG_DONTWAIT|unix.MSG_TRUNC|unix.MSG_CMSG_CLOEXEC)
 	if err != nil {
@@ -325,8 +332,8 @@ func (d *unixDumper) peek(fd int, buf []byte) (m *dump.Message, size int, err er
 				return nil, 0, fmt.Errorf("SCM_CREDENTIALS: %w", err)
 			}
 			m.HasCreds = true
-			m.Pid = uint32(d.inside(int(who.Pid)))
-			if m.Uid, m.Gid, err = d.owned(&unix.Stat_t{Uid: who.Uid, Gid: who.Gid}); err != nil {
+			m.Pid = uint32(d.Inside(int(who.Pid)))
+			if m.Uid, m.Gid, err = d.Owned(&unix.Stat_t{Uid: who.Uid, Gid: who.Gid}); err != nil {
 				return nil, 0, err
 			}
 		case unix.SCM_PIDFD:
@@ -343,20 +350,20 @@ func (d *unixDumper) peek(fd int, buf []byte) (m *dump.Message, size int, err er
 }
 
 // addRights adds the open files that travel in a message; fds are copies that become ours.
-func (d *unixDumper) addRights(m *dump.Message, fds []int, drop bool) error {
+func (d *dumper) addRights(m *dump.Message, fds []int, drop bool) error {
 	for i, fd := range fds {
 		if drop {
 			unix.Close(fd)
 			continue
 		}
-		f, err := d.received(fd)
+		f, err := d.Received(fd)
 		if err != nil {
 			for _, rest := range fds[i+1:] {
 				unix.Close(rest)
 			}
 			return fmt.Errorf("descriptor in flight: %w", err)
 		}
-		m.Files = append(m.Files, f.id)
+		m.Files = append(m.Files, f.ID)
 	}
 	return nil
 }
