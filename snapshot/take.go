@@ -13,6 +13,7 @@ import (
 	"vps/dump"
 	"vps/object"
 	"vps/object/file"
+	"vps/object/kinds"
 	"vps/object/memory"
 	"vps/object/task"
 	"vps/object/tty"
@@ -124,7 +125,7 @@ func (t *taker) find() error {
 			procs = append(procs, p.Proc)
 		}
 	}
-	t.files = t.src.descriptors(procs, t)
+	t.files = kinds.NewDescriptors(procs, t.src.Init, t.src.Externals, t)
 	return nil
 }
 
