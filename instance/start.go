@@ -276,4 +276,3 @@ func (i *instance) clean(ctx context.Context) error {
 
 // cleanTimeout is how long killed processes may take to end.
 const cleanTimeout = 30 * time.Second
-
