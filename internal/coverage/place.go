@@ -71,6 +71,7 @@ func (b *bench) place(id string) *place {
 
 // Limits of waiting.
 const (
+	helpTime   = 3 * time.Second
 	startTime  = 15 * time.Second
 	commandMax = 60 * time.Second
 	verdictMax = 20 * time.Second
@@ -100,20 +101,18 @@ func (p *place) run(ctx context.Context, prog program) (r result, err error) {
 	if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chmod(dir, 0o777), copyProgram(prog.path, filepath.Join(dir, prog.name))); err != nil {
 		return r, err
 	}
-	if text, err := p.command(ctx, commandMax, "start", p.id, p.config); err != nil {
-		return r, fmt.Errorf("start: %w: %s", err, text)
-	}
 	defer func() {
-		// It may have ended, and wait passes on the status of the killed init.
-		_, _ = p.command(context.WithoutCancel(ctx), commandMax, "kill", p.id, "KILL")
-		_, _ = p.command(context.WithoutCancel(ctx), commandMax, "wait", p.id)
-		text, rmErr := p.command(context.WithoutCancel(ctx), commandMax, "rm", p.id)
-		if rmErr != nil {
-			err = errors.Join(err, fmt.Errorf("rm: %w: %s", rmErr, text))
-		}
 		err = errors.Join(err, os.RemoveAll(dir), os.RemoveAll(p.snapshot))
 	}()
-	script := fmt.Sprintf("cd %s && TMPDIR=/tmp exec ./%s %s", inside, prog.name, strings.Join(prog.args, " "))
+	help, err := p.help(ctx, prog, inside)
+	if err != nil {
+		return r, err
+	}
+	if err := p.start(ctx); err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, p.end(ctx)) }()
+	script := fmt.Sprintf("cd %s && TMPDIR=/tmp exec ./%s %s", inside, prog.name, strings.Join(prog.arguments(help), " "))
 	said, startErr := p.command(ctx, startTime, "exec", p.id, "--", "/bin/sh", "-c", script)
 	pid, pidErr := os.ReadFile(filepath.Join(dir, prog.name+".pid"))
 	out := filepath.Join(dir, prog.name+".out")
@@ -135,6 +134,34 @@ func (p *place) run(ctx context.Context, prog program) (r result, err error) {
 	}
 	r.verdict, r.why = judge(ctx, out)
 	return r, nil
+}
+
+// help asks a program which options it needs. One that does not know the question does its work at once, for which reason it is asked
+// in an instance.
+func (p *place) help(ctx context.Context, prog program, dir string) (string, error) {
+	if err := p.start(ctx); err != nil {
+		return "", err
+	}
+	text, _ := p.command(ctx, helpTime, "exec", p.id, "--", dir+"/"+prog.name, "--help") // its exit status is no help
+	return text, p.end(ctx)
+}
+
+func (p *place) start(ctx context.Context) error {
+	if text, err := p.command(ctx, commandMax, "start", p.id, p.config); err != nil {
+		return fmt.Errorf("start: %w: %s", err, text)
+	}
+	return nil
+}
+
+func (p *place) end(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx)
+	// It may have ended, and wait passes on the status of the killed init.
+	_, _ = p.command(ctx, commandMax, "kill", p.id, "KILL")
+	_, _ = p.command(ctx, commandMax, "wait", p.id)
+	if text, err := p.command(ctx, commandMax, "rm", p.id); err != nil {
+		return fmt.Errorf("rm: %w: %s", err, text)
+	}
+	return nil
 }
 
 // judge waits for what the program says at its end.
