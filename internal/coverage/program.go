@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 )
 
 // program is one of the suite.
@@ -52,7 +53,10 @@ func (p program) arguments(help string) []string {
 		case m[2] != "string":
 			value = "1"
 		}
-		args = append(args, "--"+m[1]+"="+value)
+		// One that forks before it reads its options gives the help twice.
+		if arg := "--" + m[1] + "=" + value; !slices.Contains(args, arg) {
+			args = append(args, arg)
+		}
 	}
 	return args
 }
