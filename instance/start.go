@@ -183,6 +183,9 @@ func (i *instance) build(ctx context.Context, b birth) error {
 	if err != nil {
 		return err
 	}
+	if err := i.guardDevices(spec.Devices); err != nil {
+		return err
+	}
 	if b.adjust != nil {
 		if err := b.adjust(&spec); err != nil {
 			return err
