@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -71,13 +72,16 @@ func running(t *testing.T, g *account.Group, program string) (*exec.Cmd, *bufio.
 	if err != nil {
 		t.Fatal(err)
 	}
+	way, err := g.Entry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer way.Close()
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(way.Unified.Fd())}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	if err := g.Add(cmd.Process.Pid); err != nil {
-		t.Fatal(err)
-	}
 	return cmd, bufio.NewReader(out)
 }
 
