@@ -38,14 +38,19 @@ func stuck(tid int, within time.Duration) error {
 	return &StuckError{Task: status.name(tid), State: status["State"], Where: waitChannel(tid), Within: within.Round(10 * time.Millisecond)}
 }
 
-// sleeper returns a task that is in an uninterruptible sleep, and not just for a moment; 0: there is none.
+// sleeper returns a task that is in an uninterruptible sleep, and not just for a moment; 0: there is none. What a freeze that was
+// given up has stirred may not sleep again yet.
 func sleeper(g Group) int {
-	first := sleepers(g)
-	time.Sleep(20 * time.Millisecond)
-	for tid, where := range sleepers(g) {
-		if at, before := first[tid]; before && at == where {
-			return tid
+	before := sleepers(g)
+	for range 5 {
+		time.Sleep(20 * time.Millisecond)
+		now := sleepers(g)
+		for tid, where := range now {
+			if at, slept := before[tid]; slept && at == where {
+				return tid
+			}
 		}
+		before = now
 	}
 	return 0
 }
