@@ -23,6 +23,7 @@ var (
 	ErrBusy     = errors.New("another operation is under way")
 	ErrState    = errors.New("not possible in this state")
 	ErrInvalid  = errors.New("invalid")
+	ErrOlder    = errors.New("the memory in the snapshot is older than the files on the disk")
 	ErrLocked   = errors.New("another daemon has this home")
 )
 

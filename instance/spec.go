@@ -35,7 +35,7 @@ var (
 func (i *instance) spec() (cell.Spec, error) {
 	cfg := i.cfg
 	s := cell.Spec{
-		ID: i.id, Root: cfg.Root, Hostname: cfg.UTSName(), Run: i.host.runDir(i.id), Console: cfg.Console,
+		ID: i.id, Root: cfg.Root, Hostname: cfg.UTSName(), BootID: i.rec.BootID.String(), Run: i.host.runDir(i.id), Console: cfg.Console,
 		Group: i.group,
 		Masks: masks, ReadOnly: readOnly,
 	}

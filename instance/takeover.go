@@ -91,7 +91,7 @@ func (i *instance) undoHalf(ctx context.Context) error {
 		return err
 	}
 	i.host.log.Warn("undone", "instance", i.id, "state", i.rec.State)
-	if i.rec.Runs+i.rec.Restores == 0 {
+	if i.rec.Starts+i.rec.Restores == 0 {
 		return i.forget()
 	}
 	return i.set(Dead, "undo")
@@ -102,6 +102,7 @@ func (i *instance) takeBack(ctx context.Context) error {
 	if i.rec.Before == "" {
 		i.rec.Before = Running
 	}
+	i.rec.Age.enter(i.rec.State, i.rec.Before)
 	i.rec.State = i.rec.Before
 	return i.attach(ctx)
 }
