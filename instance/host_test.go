@@ -662,10 +662,10 @@ func TestAutostart(t *testing.T) {
 	if err := h.Autostart(t.Context()); err == nil || strings.Contains(err.Error(), "it is running") {
 		t.Errorf("second autostart: %v", err)
 	}
-	if err := h.Shutdown(t.Context(), nil); err != nil {
+	if err := h.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if h.state("first") != Suspended || h.state("last") != Dead {
+	if h.state("first") != Dead || h.state("last") != Dead {
 		t.Errorf("after shutdown: %s, %s", h.state("first"), h.state("last"))
 	}
 }

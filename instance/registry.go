@@ -38,6 +38,7 @@ type record struct {
 	Restarts  int         `json:"restarts"`
 	Exit      *ExitStatus `json:"exit,omitempty"`
 	Suspended time.Time   `json:"suspended,omitzero"`
+	Saved     *saved      `json:"saved,omitempty"`
 }
 
 func (h *Host) recordPath(id string) string { return filepath.Join(h.dirs.state, id+".json") }

@@ -127,6 +127,7 @@ func (i *instance) restore(ctx context.Context, cfg *config.Config, plan *restor
 	defer i.mu.Unlock()
 	i.rec.Started = time.Now()
 	i.rec.Restores++
+	i.rec.Saved = nil
 	if id, err := uuidFrom(info.GetUuid()); err == nil && id != (uuid{}) {
 		i.rec.UUID = id
 	}

@@ -52,6 +52,9 @@ func (i *instance) info() Info {
 		Created: i.rec.Created, Started: i.rec.Started,
 		Runs: i.rec.Starts, Restores: i.rec.Restores, Restarts: i.rec.Restarts, ExitStatus: i.rec.Exit,
 	}
+	if i.rec.Saved != nil {
+		info.Saved = i.rec.Saved.File
+	}
 	group := i.group
 	if i.cell != nil {
 		info.PID = i.cell.Init.PID

@@ -88,6 +88,11 @@ var starting = birth{state: Creating, what: "create"}
 // create builds the instance's cell. On an error everything is as before: not there, or dead with its last record.
 // The caller's operation has the instance.
 func (i *instance) create(ctx context.Context, cfg *config.Config, b birth) (err error) {
+	if b.state == Creating {
+		if err := i.startFresh(); err != nil {
+			return err
+		}
+	}
 	before, oldCfg := i.rec, i.cfg
 	i.mu.Lock()
 	i.cfg = cfg

@@ -61,6 +61,7 @@ func (i *instance) attach(ctx context.Context) error {
 	if err := i.putBack(ctx); err != nil {
 		return err
 	}
+	i.outlived()
 	i.host.log.Info("taken over", "instance", i.id, "state", i.rec.State)
 	return i.adopt(c, i.rec.State, "takeover")
 }
@@ -75,6 +76,9 @@ func (i *instance) lost(ctx context.Context, why error) error {
 	}
 	if i.rec.State == Dying && i.rec.Exit != nil {
 		status = *i.rec.Exit
+	}
+	if i.wasSaved() {
+		status.Reason = reasonSaved
 	}
 	if err := i.clean(ctx); err != nil {
 		return err
