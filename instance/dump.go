@@ -115,7 +115,8 @@ func (i *instance) source() (*snapshot.Source, error) {
 		i.host.log.Warn("the rest of an interrupted sleep is not known", "error", err)
 	}
 	info := &dump.Instance{
-		Name: i.id, Config: i.cfg.Text(), Restores: uint32(i.rec.Restores), Runs: uint32(i.rec.Runs), Ids: idrange.Size,
+		Name: i.id, Config: i.cfg.Text(), Ids: idrange.Size, Uuid: i.rec.UUID[:], BootId: i.rec.BootID[:],
+		Restores: uint32(i.rec.Restores), Runs: uint32(i.rec.Age.Runs), Ran: int64(i.rec.Age.Ran),
 	}
 	if i.cfg.UserNS.Host {
 		info.Ids = 0

@@ -23,6 +23,7 @@ var (
 	ErrBusy     = errors.New("another operation is under way")
 	ErrState    = errors.New("not possible in this state")
 	ErrInvalid  = errors.New("invalid")
+	ErrOlder    = errors.New("the memory in the snapshot is older than the files on the disk")
 	ErrLocked   = errors.New("another daemon has this home")
 )
 
@@ -55,7 +56,7 @@ const (
 type ExitStatus struct {
 	Code   int       `json:"code"`             // exit status; 128 + signal if a signal ended it
 	Signal string    `json:"signal,omitempty"` // "SIGKILL"
-	Reason string    `json:"reason"`           // "exit", "signal", "reboot", "poweroff", "stop", "abort", "lost"
+	Reason string    `json:"reason"`           // "exit", "signal", "reboot", "poweroff", "stop", "abort", "saved", "failed", "lost"
 	Time   time.Time `json:"time"`
 }
 
@@ -79,6 +80,7 @@ type Info struct {
 	Restores    int         `json:"restores"` // how often it was restored
 	Restarts    int         `json:"restarts"` // by policy, in a row
 	ExitStatus  *ExitStatus `json:"exit_status,omitempty"`
+	Saved       string      `json:"saved,omitempty"` // the file with its memory, since the host went down
 }
 
 // Resource is a line of [Arguments]' table.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"vps/api"
 	"vps/instance"
+	"vps/instance/store"
 )
 
 func (a *app) snapshotCmd() *cobra.Command {
@@ -41,7 +43,7 @@ func (a *app) snapshotCmd() *cobra.Command {
 			if err != nil {
 				return fail(ctx, "snapshot", id, err)
 			}
-			return a.printReport(file.path, report)
+			return a.printReport(file.Path, report)
 		},
 	})
 	cmd.Flags().BoolVar(&stop, "stop", false, "end the instance when the file is safe")
@@ -51,38 +53,34 @@ func (a *app) snapshotCmd() *cobra.Command {
 }
 
 // snapshotFile opens what a snapshot is to be written to.
-func (a *app) snapshotFile(id string, args []string) (*newFile, error) {
+func (a *app) snapshotFile(id string, args []string) (*store.File, error) {
 	switch {
 	case len(args) == 0:
 		home, err := api.HomeAt(a.home)
 		if err != nil {
 			return nil, err
 		}
-		path, err := storePath(home, id)
-		if err != nil {
-			return nil, err
-		}
-		return createFile(path)
+		return home.Snapshots().Create(id)
 	case args[0] == "-":
 		if isTerminal(a.stdout) {
 			return nil, errors.New("a snapshot is nothing for a terminal: give a FILE, or lead it into a pipe")
 		}
-		return &newFile{File: a.stdout}, nil
+		return &store.File{File: a.stdout}, nil
 	case isSpecial(args[0]):
 		f, err := os.OpenFile(args[0], os.O_WRONLY, 0)
-		return &newFile{File: f}, err
+		return &store.File{File: f}, err
 	}
-	return createFile(args[0])
+	return store.Create(args[0])
 }
 
 // snapshot writes a snapshot and makes the file appear.
-func (a *app) snapshot(ctx context.Context, c client, id string, file *newFile, suspend bool) (report instance.SnapshotReport, err error) {
-	defer func() { err = errors.Join(err, file.discard()) }()
+func (a *app) snapshot(ctx context.Context, c client, id string, file *store.File, suspend bool) (report instance.SnapshotReport, err error) {
+	defer func() { err = errors.Join(err, file.Discard()) }()
 	p := a.progress("snapshot", id)
 	report, err = c.Snapshot(ctx, id, file.File, instance.SnapshotOptions{Suspend: suspend}, p.show)
 	p.end()
-	if err == nil && file.path != "" {
-		err = file.commit()
+	if err == nil && file.Path != "" {
+		err = file.Commit()
 	}
 	return report, err
 }
@@ -151,7 +149,10 @@ func (a *app) restoreFile(id string, args []string) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		path, err := latest(home, id)
+		path, err := home.Snapshots().Latest(id)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("no snapshot of it in %s; give a FILE", home.Snapshots())
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -163,4 +164,10 @@ func (a *app) restoreFile(id string, args []string) (*os.File, error) {
 		return a.stdin, nil
 	}
 	return os.Open(args[0])
+}
+
+// isSpecial reports whether path is there and is something to be written into rather than replaced: a pipe, a device.
+func isSpecial(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode()&(fs.ModeNamedPipe|fs.ModeDevice) != 0
 }
