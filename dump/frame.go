@@ -155,7 +155,7 @@ func parseRanges(f *Frame, b []byte, pageSize uint64) ([]Extent, error) {
 	extents := make([]Extent, 0, len(b)/rangeSize)
 	var pages, last uint64
 	for ; len(b) > 0; b = b[rangeSize:] {
-		e := Extent{Range: Range{binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])}, Frame: Zero}
+		e := Extent{Range: Range{Start: binary.LittleEndian.Uint64(b), End: binary.LittleEndian.Uint64(b[8:])}, Frame: Zero}
 		source := binary.LittleEndian.Uint64(b[16:])
 		switch {
 		case f.Kind == Shared:
@@ -165,7 +165,7 @@ func parseRanges(f *Frame, b []byte, pageSize uint64) ([]Extent, error) {
 		case f.Kind == Pages:
 			e.Frame, e.Index = f.Number, int(pages)
 		}
-		if err := e.check(pageSize); err != nil {
+		if err := e.Check(pageSize); err != nil {
 			return nil, err
 		}
 		if e.Start < last {

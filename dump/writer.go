@@ -10,8 +10,10 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/klauspost/compress/zstd"
 	"google.golang.org/protobuf/proto"
+
+	"vps/dump/internal/codec"
+	"vps/dump/internal/message"
 )
 
 // buffers is the number of frames on their way: one is filled, one hashed, one written.
@@ -29,7 +31,7 @@ type Writer struct {
 	ledger   *ledger
 	pageSize int
 	codec    Codec
-	encoder  *zstd.Encoder
+	encoder  *codec.Encoder
 	free     chan []byte // buffers for frames
 	queue    chan job    // in the order of the file
 	finished chan struct{}
@@ -52,7 +54,7 @@ func NewWriter(w io.Writer, h *Header, codec Codec) (*Writer, error) {
 	return newWriter(w, h, Version{Major, Minor}, codec)
 }
 
-func newWriter(w io.Writer, h *Header, v Version, codec Codec) (*Writer, error) {
+func newWriter(w io.Writer, h *Header, v Version, c Codec) (*Writer, error) {
 	b, err := appendHeader(nil, h, v)
 	if err != nil {
 		return nil, err
@@ -62,20 +64,19 @@ func newWriter(w io.Writer, h *Header, v Version, codec Codec) (*Writer, error) 
 		sum:      sha256.New(),
 		ledger:   newLedger(h),
 		pageSize: int(h.PageSize),
-		codec:    codec,
+		codec:    c,
 		free:     make(chan []byte, buffers),
 		queue:    make(chan job, 64),
 		finished: make(chan struct{}),
 	}
-	switch codec {
+	switch c {
 	case Plain:
 	case Zstd:
-		writer.encoder, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false))
-		if err != nil {
-			return nil, fmt.Errorf("start zstd: %w", err)
+		if writer.encoder, err = codec.NewEncoder(); err != nil {
+			return nil, err
 		}
 	default:
-		return nil, fmt.Errorf("write snapshot: %s: %w", codec, ErrUnsupported)
+		return nil, fmt.Errorf("write snapshot: %s: %w", c, ErrUnsupported)
 	}
 	for range buffers {
 		writer.free <- nil
@@ -174,7 +175,7 @@ func (w *Writer) Put(id uint64, m proto.Message) error {
 	if k.Type == Type_TYPE_UNSPECIFIED || id == 0 {
 		return fmt.Errorf("write record %d of %T: not a record: %w", id, m, ErrUnsupported)
 	}
-	b, err := marshal(make([]byte, unitHeadSize, 256), m)
+	b, err := message.Marshal(make([]byte, unitHeadSize, 256), m)
 	if err != nil {
 		return fmt.Errorf("write record %s: %w", k, err)
 	}

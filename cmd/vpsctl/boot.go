@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"vps/api"
+	"vps/dump/atomicfile"
 	"vps/instance"
 )
 
@@ -46,15 +47,15 @@ func saveInstance(ctx context.Context, host *instance.Host, home api.Home, id st
 	if err != nil {
 		return err
 	}
-	f, err := createFile(path)
+	f, err := atomicfile.Create(path)
 	if err != nil {
 		return err
 	}
-	defer f.discard()
+	defer f.Discard()
 	if _, err := host.Snapshot(ctx, id, f, instance.SnapshotOptions{Suspend: true}, nil); err != nil {
 		return err
 	}
-	if err := f.commit(); err != nil {
+	if err := f.Commit(); err != nil {
 		return errors.Join(err, host.Resume(ctx, id))
 	}
 	return host.Abort(ctx, id)

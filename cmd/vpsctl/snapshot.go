@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"vps/api"
+	"vps/dump/atomicfile"
 	"vps/instance"
 )
 
@@ -41,7 +42,7 @@ func (a *app) snapshotCmd() *cobra.Command {
 			if err != nil {
 				return fail(ctx, "snapshot", id, err)
 			}
-			return a.printReport(file.path, report)
+			return a.printReport(file.Path(), report)
 		},
 	})
 	cmd.Flags().BoolVar(&stop, "stop", false, "end the instance when the file is safe")
@@ -51,38 +52,29 @@ func (a *app) snapshotCmd() *cobra.Command {
 }
 
 // snapshotFile opens what a snapshot is to be written to.
-func (a *app) snapshotFile(id string, args []string) (*newFile, error) {
-	switch {
-	case len(args) == 0:
-		home, err := api.HomeAt(a.home)
-		if err != nil {
-			return nil, err
-		}
-		path, err := storePath(home, id)
-		if err != nil {
-			return nil, err
-		}
-		return createFile(path)
-	case args[0] == "-":
-		if isTerminal(a.stdout) {
-			return nil, errors.New("a snapshot is nothing for a terminal: give a FILE, or lead it into a pipe")
-		}
-		return &newFile{File: a.stdout}, nil
-	case isSpecial(args[0]):
-		f, err := os.OpenFile(args[0], os.O_WRONLY, 0)
-		return &newFile{File: f}, err
+func (a *app) snapshotFile(id string, args []string) (*atomicfile.File, error) {
+	if len(args) > 0 {
+		return a.output(args[0], "a snapshot")
 	}
-	return createFile(args[0])
+	home, err := api.HomeAt(a.home)
+	if err != nil {
+		return nil, err
+	}
+	path, err := storePath(home, id)
+	if err != nil {
+		return nil, err
+	}
+	return atomicfile.Create(path)
 }
 
 // snapshot writes a snapshot and makes the file appear.
-func (a *app) snapshot(ctx context.Context, c client, id string, file *newFile, suspend bool) (report instance.SnapshotReport, err error) {
-	defer func() { err = errors.Join(err, file.discard()) }()
+func (a *app) snapshot(ctx context.Context, c client, id string, file *atomicfile.File, suspend bool) (report instance.SnapshotReport, err error) {
+	defer func() { err = errors.Join(err, file.Discard()) }()
 	p := a.progress("snapshot", id)
 	report, err = c.Snapshot(ctx, id, file.File, instance.SnapshotOptions{Suspend: suspend}, p.show)
 	p.end()
-	if err == nil && file.path != "" {
-		err = file.commit()
+	if err == nil {
+		err = file.Commit()
 	}
 	return report, err
 }
