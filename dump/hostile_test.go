@@ -179,7 +179,7 @@ func TestForged(t *testing.T) {
 		{"pages first", forge(forgeFrame(nil, plain, page, one, nil)), ErrCorrupt, "frame 0 of MM 1: pages come before their record"},
 		{"short frame", forge(layout, forgeUnit(unitFrame, 0, 1, make([]byte, 10))), ErrCorrupt, "too short for a head"},
 		{"frame flags", forge(layout, forgeUnit(unitFrame, 1, 1, make([]byte, 100))), ErrUnsupported, "flags 0x1"},
-		{"kind", behind(plain, page, one, func(b []byte) { b[0] = 4 }), ErrUnsupported, "kind 4"},
+		{"kind", behind(plain, page, one, func(b []byte) { b[0] = 5 }), ErrUnsupported, "kind 5"},
 		{"codec", behind(plain, page, one, func(b []byte) { b[1] = 2 }), ErrUnsupported, "codec 2 is not supported"},
 		{"seal", behind(plain, page, one, set32(8, 5)), ErrUnsupported, "sealed with key 5"},
 		{"pack", behind(plain, page, one, set32(12, 1)), ErrUnsupported, "stored in pack 1"},

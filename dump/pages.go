@@ -8,5 +8,8 @@ type Range = page.Range
 // Extent is a range with the place where its pages are stored: see [page.Extent].
 type Extent = page.Extent
 
-// Zero is the Frame of an extent that is all zeros.
-const Zero = page.Zero
+// What the Frame of an extent is that is stored nowhere.
+const (
+	Zero = page.Zero // it is all zeros
+	None = page.None // it is withdrawn; only a [PageFrame] has such extents
+)

@@ -33,11 +33,25 @@ func (w *Writer) WriteZeros(k Key, ranges []Range) error {
 	if err := page.CheckAll(ranges, uint64(w.pageSize)); err != nil {
 		return fmt.Errorf("write pages of %s: %w", k, err)
 	}
+	extents := unstored(ranges, Zero)
+	return w.submit(job{emit: func() error { return w.emitRanges(k, Zeros, extents) }})
+}
+
+// WithdrawPages takes back what was written about ranges of the object k: it is as if they had never been told about.
+func (w *Writer) WithdrawPages(k Key, ranges []Range) error {
+	if err := page.CheckAll(ranges, uint64(w.pageSize)); err != nil {
+		return fmt.Errorf("write pages of %s: %w", k, err)
+	}
+	extents := unstored(ranges, None)
+	return w.submit(job{emit: func() error { return w.emitRanges(k, Withdrawn, extents) }})
+}
+
+func unstored(ranges []Range, frame int) []Extent {
 	extents := make([]Extent, len(ranges))
 	for i, r := range ranges {
-		extents[i] = Extent{Range: r, Frame: Zero}
+		extents[i] = Extent{Range: r, Frame: frame}
 	}
-	return w.submit(job{emit: func() error { return w.emitRanges(k, Zeros, extents) }})
+	return extents
 }
 
 // WriteShared writes that ranges of the object k are the same pages, not only equal ones, as those of the

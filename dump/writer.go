@@ -20,8 +20,8 @@ import (
 const buffers = 3
 
 // Writer writes a snapshot. What it is given goes through a pipeline: frames are compressed and hashed
-// while earlier ones are written, in the order of the calls. Its methods may be called from several
-// goroutines. The first failure to write is final: every later call returns it.
+// while earlier ones are written, in the order of the calls. Pages wait for room in it; a record never waits. Its methods
+// may be called from several goroutines. The first failure to write is final: every later call returns it.
 //
 // Exactly one of Close and Abort ends a Writer.
 type Writer struct {
@@ -33,10 +33,11 @@ type Writer struct {
 	codec    Codec
 	encoder  *codec.Encoder
 	free     chan []byte // buffers for frames
-	queue    chan job    // in the order of the file
 	finished chan struct{}
 
-	mu     sync.Mutex // orders submissions against the end of the queue
+	mu     sync.Mutex // guards queue and closed
+	more   sync.Cond  // they have changed
+	queue  []job      // in the order of the file
 	closed bool
 
 	failure atomic.Pointer[error]
@@ -66,9 +67,9 @@ func newWriter(w io.Writer, h *Header, v Version, c Codec) (*Writer, error) {
 		pageSize: int(h.PageSize),
 		codec:    c,
 		free:     make(chan []byte, buffers),
-		queue:    make(chan job, 64),
 		finished: make(chan struct{}),
 	}
+	writer.more.L = &writer.mu
 	switch c {
 	case Plain:
 	case Zstd:
@@ -88,19 +89,33 @@ func newWriter(w io.Writer, h *Header, v Version, c Codec) (*Writer, error) {
 // run writes the jobs. After a failure it only takes them off the queue, so that nobody waits in vain.
 func (w *Writer) run() {
 	defer close(w.finished)
-	for j := range w.queue {
-		if j.ready != nil {
-			<-j.ready
-		}
-		if w.err() == nil {
-			if err := j.emit(); err != nil {
-				w.fail(err)
+	for jobs := w.next(); len(jobs) > 0; jobs = w.next() {
+		for _, j := range jobs {
+			if j.ready != nil {
+				<-j.ready
+			}
+			if w.err() == nil {
+				if err := j.emit(); err != nil {
+					w.fail(err)
+				}
+			}
+			if j.after != nil {
+				j.after()
 			}
 		}
-		if j.after != nil {
-			j.after()
-		}
 	}
+}
+
+// next takes what is in the queue; nothing at its end.
+func (w *Writer) next() []job {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for len(w.queue) == 0 && !w.closed {
+		w.more.Wait()
+	}
+	jobs := w.queue
+	w.queue = nil
+	return jobs
 }
 
 func (w *Writer) err() error {
@@ -122,7 +137,8 @@ func (w *Writer) submit(j job) error {
 	if w.closed {
 		return ErrClosed
 	}
-	w.queue <- j
+	w.queue = append(w.queue, j)
+	w.more.Signal()
 	return nil
 }
 
@@ -134,8 +150,8 @@ func (w *Writer) end(last job) error {
 		return ErrClosed
 	}
 	w.closed = true
-	w.queue <- last
-	close(w.queue)
+	w.queue = append(w.queue, last)
+	w.more.Signal()
 	w.mu.Unlock()
 	<-w.finished
 	return w.err()

@@ -13,7 +13,7 @@ type Log struct {
 
 // Add adds what the next frame says.
 func (l *Log) Add(e Extent) {
-	if n := len(l.entries); n > 0 && e.Start < l.entries[n-1].End {
+	if n := len(l.entries); n > 0 && e.Start < l.entries[n-1].End || e.Frame == None {
 		l.tangled = true
 	}
 	l.entries = append(l.entries, e)
@@ -29,6 +29,7 @@ func (l *Log) Extents(pageSize uint64) []Extent {
 }
 
 // resolve sweeps over the entries by address and keeps those under the sweep in a heap, the last one on top.
+// Where that one is a withdrawal nothing is left.
 func resolve(entries []Extent, pageSize uint64) []Extent {
 	order := make([]int, len(entries))
 	for i := range order {
@@ -63,6 +64,9 @@ func resolve(entries []Extent, pageSize uint64) []Extent {
 			piece.End = min(piece.End, entries[order[next]].Start)
 		}
 		at = piece.End
+		if top.Frame == None {
+			continue
+		}
 		e := top.Cut(piece, pageSize)
 		if n := len(out); n > 0 && e.follows(out[n-1], pageSize) {
 			out[n-1].End = e.End

@@ -60,21 +60,24 @@ func Split(ranges []Range, size uint64) (part, rest []Range) {
 	return part, nil
 }
 
-// Zero is the Frame of an extent that is all zeros.
-const Zero = -1
+// What the Frame of an extent is that is stored nowhere.
+const (
+	Zero = -1 // it is all zeros
+	None = -2 // it is withdrawn; only a frame that comes in a stream has such extents
+)
 
 // Extent is a range with the place where its pages are stored. Two extents at the same
 // place hold what was the same page when the snapshot was written.
 type Extent struct {
 	Range
-	Frame int // by order in the file, from 0; or Zero
+	Frame int // by order in the file, from 0; or Zero, None
 	Index int // of the first page, within the frame
 }
 
 // Cut returns the part of e that is in r; they overlap.
 func (e Extent) Cut(r Range, pageSize uint64) Extent {
 	if r.Start > e.Start {
-		if e.Frame != Zero {
+		if e.Frame >= 0 {
 			e.Index += int((r.Start - e.Start) / pageSize)
 		}
 		e.Start = r.Start
@@ -86,7 +89,7 @@ func (e Extent) Cut(r Range, pageSize uint64) Extent {
 // follows tells whether e goes on where prev ends, in addresses and in storage.
 func (e Extent) follows(prev Extent, pageSize uint64) bool {
 	return e.Start == prev.End && e.Frame == prev.Frame &&
-		(e.Frame == Zero || e.Index == prev.Index+int(prev.Len()/pageSize))
+		(e.Frame < 0 || e.Index == prev.Index+int(prev.Len()/pageSize))
 }
 
 // Overlap returns the run of the ascending extents that r overlaps.
