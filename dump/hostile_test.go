@@ -13,6 +13,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"google.golang.org/protobuf/proto"
+
+	"vps/dump/internal/queue"
 )
 
 // readAll reads a file in every way there is; it is as good as the worst of them.
@@ -258,7 +260,7 @@ func patch(b []byte, at int, v byte) []byte {
 func TestWrongDigest(t *testing.T) {
 	file := write(t, Plain, func(w *Writer) {
 		must(t, w.Put(1, &Mm{Id: 1}))
-		must(t, w.submit(job{emit: func() error {
+		must(t, w.queue.Submit(queue.Job{Do: func() error {
 			return w.emitPages(&prepared{
 				Frame:   Frame{Key: mm(1), Kind: Pages, Count: 1, Size: pageSize, Sum: checksum(make([]byte, pageSize))},
 				extents: []Extent{{Range: pages(1, 1)}},
@@ -317,7 +319,7 @@ func TestNewerMinor(t *testing.T) {
 		forgeUnit(77, 0, 5, []byte("?")),
 		forgeUnit(uint32(Type_TYPE_PROCESS), 0, 2, []byte{11<<3 | 2, 3, 0xf8, 0x3f, 1}), // cwd: field 1023
 	} {
-		must(t, w.submit(job{emit: func() error {
+		must(t, w.queue.Submit(queue.Job{Do: func() error {
 			k := Key{Type(binary.LittleEndian.Uint32(u)), binary.LittleEndian.Uint64(u[8:])}
 			w.ledger.record(k, span{w.off, len(u)})
 			return w.write(u)

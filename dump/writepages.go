@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"vps/dump/internal/queue"
 	"vps/dump/page"
 )
 
@@ -34,7 +35,7 @@ func (w *Writer) WriteZeros(k Key, ranges []Range) error {
 		return fmt.Errorf("write pages of %s: %w", k, err)
 	}
 	extents := unstored(ranges, Zero)
-	return w.submit(job{emit: func() error { return w.emitRanges(k, Zeros, extents) }})
+	return w.queue.Submit(queue.Job{Do: func() error { return w.emitRanges(k, Zeros, extents) }})
 }
 
 // WithdrawPages takes back what was written about ranges of the object k: it is as if they had never been told about.
@@ -43,7 +44,7 @@ func (w *Writer) WithdrawPages(k Key, ranges []Range) error {
 		return fmt.Errorf("write pages of %s: %w", k, err)
 	}
 	extents := unstored(ranges, None)
-	return w.submit(job{emit: func() error { return w.emitRanges(k, Withdrawn, extents) }})
+	return w.queue.Submit(queue.Job{Do: func() error { return w.emitRanges(k, Withdrawn, extents) }})
 }
 
 func unstored(ranges []Range, frame int) []Extent {
@@ -61,7 +62,7 @@ func (w *Writer) WriteShared(k Key, ranges []Range, from Key, shift int64) error
 		return fmt.Errorf("write pages of %s: %w", k, err)
 	}
 	ranges = slices.Clone(ranges)
-	return w.submit(job{emit: func() error {
+	return w.queue.Submit(queue.Job{Do: func() error {
 		var zeros, shared []Extent
 		for _, r := range ranges {
 			source := Range{Start: r.Start + uint64(shift), End: r.End + uint64(shift)}
@@ -92,7 +93,7 @@ func (w *Writer) WriteShared(k Key, ranges []Range, from Key, shift int64) error
 
 // writeFrame writes what fits into one frame.
 func (w *Writer) writeFrame(k Key, ranges []Range, fill func([]byte, []Range) error) error {
-	if err := w.err(); err != nil {
+	if err := w.queue.Err(); err != nil {
 		return err
 	}
 	size := 0
@@ -114,7 +115,7 @@ func (w *Writer) writeFrame(k Key, ranges []Range, fill func([]byte, []Range) er
 		defer close(ready)
 		s.prepare(w, buf[:size], ranges)
 	}()
-	err := w.submit(job{ready: ready, emit: func() error { return w.emitPages(s) }, after: release})
+	err := w.queue.Submit(queue.Job{Ready: ready, Do: func() error { return w.emitPages(s) }, After: release})
 	if err != nil {
 		<-ready
 		release()
