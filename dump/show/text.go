@@ -38,6 +38,9 @@ func (p *printer) header() {
 	h := p.s.Header()
 	p.line("snapshot of %q, format %s, %d bytes", h.Instance, p.s.Version(), p.s.Size())
 	p.line("written %s on %q, kernel %q, pages of %d bytes", time.Unix(0, h.Created).UTC().Format(time.RFC3339), h.Arch, h.Kernel, h.PageSize)
+	if h.WithoutPages {
+		p.line("without pages: it can be shown, not restored")
+	}
 	if len(h.CpuFeatures) > 0 {
 		p.line("needs %q", h.CpuFeatures)
 	}
