@@ -24,6 +24,9 @@ func (r *Record) Message() (proto.Message, error) {
 	return decode(r.Key, r.payload, r.Offset, r.version)
 }
 
+// Payload returns the message as it is stored. The caller must not change it.
+func (r *Record) Payload() []byte { return r.payload }
+
 // Unsupported names what a newer minor version of the format put into the record: its type or a field. Nil if nothing.
 func (r *Record) Unsupported() error {
 	if r.Deleted {
