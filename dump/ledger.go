@@ -1,7 +1,6 @@
 package dump
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 
@@ -89,10 +88,6 @@ func (l *ledger) keys() []Key {
 	for k := range l.records {
 		keys = append(keys, k)
 	}
-	slices.SortFunc(keys, compareKeys)
+	slices.SortFunc(keys, Key.Compare)
 	return keys
-}
-
-func compareKeys(a, b Key) int {
-	return cmp.Or(cmp.Compare(uint32(a.Type), uint32(b.Type)), cmp.Compare(a.ID, b.ID))
 }

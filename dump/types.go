@@ -1,6 +1,7 @@
 package dump
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -19,6 +20,11 @@ type Key struct {
 
 // String gives the key as messages show it: PROCESS 12.
 func (k Key) String() string { return fmt.Sprintf("%s %d", TypeName(k.Type), k.ID) }
+
+// Compare orders keys by type and id, as [Snapshot.Keys] has them.
+func (k Key) Compare(other Key) int {
+	return cmp.Or(cmp.Compare(uint32(k.Type), uint32(other.Type)), cmp.Compare(k.ID, other.ID))
+}
 
 // TypeName returns the name of a type without its prefix: PROCESS.
 func TypeName(t Type) string {

@@ -163,6 +163,8 @@ func (a *app) exitStatus(verb string, err error) int {
 			return e.Status
 		}
 		return exitExec
+	case "diff":
+		return diffTrouble
 	}
 	if !a.parsed {
 		return exitUsage

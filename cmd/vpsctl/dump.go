@@ -18,7 +18,7 @@ func (a *app) dumpCmd() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.dumpConvertCmd(), a.dumpExtractCmd())
+	cmd.AddCommand(a.dumpConvertCmd(), a.dumpDiffCmd(), a.dumpExtractCmd())
 	return cmd
 }
 

@@ -67,7 +67,7 @@ func pages(ctx context.Context, w *dump.Writer, s *dump.Snapshot, progress func(
 }
 
 func compareAddresses(a, b place) int {
-	return cmp.Or(cmp.Compare(a.key.Type, b.key.Type), cmp.Compare(a.key.ID, b.key.ID), cmp.Compare(a.Start, b.Start))
+	return cmp.Or(a.key.Compare(b.key), cmp.Compare(a.Start, b.Start))
 }
 
 // zeros writes places that are zero.

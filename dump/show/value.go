@@ -13,6 +13,22 @@ const (
 	shownBytes = 32
 )
 
+// Fields shows a message: its fields as name=value, in the order of their numbers.
+func (o Options) Fields(m protoreflect.Message) string {
+	return "{" + strings.TrimPrefix(o.fields(m), " ") + "}"
+}
+
+// Value shows the value of a field: a list, or one value.
+func (o Options) Value(f protoreflect.FieldDescriptor, v protoreflect.Value) string {
+	var b strings.Builder
+	if f.IsList() {
+		o.list(&b, f, v.List())
+	} else {
+		o.value(&b, f, v)
+	}
+	return b.String()
+}
+
 // fields gives the fields of a message as name=value, in the order of their numbers.
 func (o Options) fields(m protoreflect.Message) string {
 	var b strings.Builder
