@@ -43,6 +43,7 @@ type Descriptors struct {
 	objects  objectIDs // of pipes and memory
 	pipes    map[uint64]*pipeDump
 	sockets  map[uint64]*socketDump
+	peers    map[uint64]int32 // pids inside of sockets' peers, by socket: what AskPeers found
 	ttys     map[uint32]*ttyDump
 	epolls   []*openFile
 	inflight []int // our copies of descriptors that lie in socket queues
@@ -84,6 +85,7 @@ func NewDescriptors(procs []Proc, init int, ext Externals, sink Sink) *Descripto
 		objects:  objectIDs{ids: make(map[inode]uint64)},
 		pipes:    make(map[uint64]*pipeDump),
 		sockets:  make(map[uint64]*socketDump),
+		peers:    make(map[uint64]int32),
 		ttys:     make(map[uint32]*ttyDump),
 	}
 }

@@ -217,6 +217,9 @@ func (r *rig) ctx() context.Context {
 	return ctx
 }
 
+// noStubs is for a maker without children.
+func noStubs(int) (*remote.Page, int) { return nil, -1 }
+
 // restore makes what a bag holds, and gives the maker the table of the process as its own.
 func (r *rig) restore(b *bag, pid int) error {
 	var err error
@@ -226,6 +229,9 @@ func (r *rig) restore(b *bag, pid int) error {
 	}
 	r.t.Cleanup(func() { r.files.Close() })
 	if err := r.files.SetOwners(r.ctx()); err != nil {
+		return err
+	}
+	if err := r.files.Deliver(r.ctx(), noStubs); err != nil {
 		return err
 	}
 	s := r.m.Page.Script(r.ctx(), r.m.PidFD)

@@ -37,6 +37,7 @@ type Files struct {
 	memories map[uint64]*memory
 	pipes    map[uint64]*pipeEnds
 	sockets  map[uint64]int // UnixSocket records
+	mail     *unixRestore
 	ttys     map[uint64]*ttyEnds
 	watches  map[uint64][]watch // by FdTable record
 	locks    map[uint32][]lockedFile
@@ -63,7 +64,7 @@ func RestoreFiles(ctx context.Context, m *Maker, set *Set, content Content, opt 
 	return r, nil
 }
 
-func (r *Files) restore(ctx context.Context) error {
+func (r *Files) restore(ctx context.Context) (err error) {
 	if err := r.number(ctx); err != nil {
 		return err
 	}
@@ -88,8 +89,7 @@ func (r *Files) restore(ctx context.Context) error {
 	if err := r.restoreTtys(s); err != nil {
 		return err
 	}
-	sockets, err := r.restoreSockets(s)
-	if err != nil {
+	if r.mail, err = r.restoreSockets(s); err != nil {
 		return err
 	}
 	for _, id := range sortedIDs(r.set.Files) {
@@ -111,7 +111,7 @@ func (r *Files) restore(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := sockets.finish(ctx); err != nil {
+	if err := r.mail.openBox(ctx); err != nil {
 		return err
 	}
 	if err := r.finishTtys(s); err != nil {
@@ -346,6 +346,10 @@ func (r *Files) Close() error {
 	}
 	for _, f := range r.masters {
 		errs = append(errs, f.Close())
+	}
+	if r.mail != nil && r.mail.box != nil {
+		errs = append(errs, unix.Munmap(r.mail.box.mem))
+		r.mail.box = nil
 	}
 	r.late, r.masters = nil, nil
 	return errors.Join(errs...)

@@ -331,7 +331,10 @@ func TestHostileFiles(t *testing.T) {
 			r := newRig(t)
 			files, err := RestoreFiles(r.ctx(), r.m, b.set, b, RestoreOptions{})
 			if err == nil {
+				err = files.Deliver(r.ctx(), noStubs)
 				files.Close()
+			}
+			if err == nil {
 				t.Error("accepted")
 			} else if errors.Is(err, remote.ErrGone) || r.ctx().Err() != nil {
 				t.Error(err)

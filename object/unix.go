@@ -64,7 +64,7 @@ func (d *Descriptors) dumpSocket(f *openFile, l *look) error {
 		return fmt.Errorf("options of %s: %w", l.link, err)
 	}
 	if peer, err := unix.GetsockoptUcred(l.fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil && peer.Pid != 0 {
-		s.record.PeerPid = uint32(d.inside(int(peer.Pid)))
+		s.record.PeerPid = d.peerPID(l.st.Ino, peer.Pid)
 		if s.record.PeerUid, s.record.PeerGid, err = d.owned(&unix.Stat_t{Uid: peer.Uid, Gid: peer.Gid}); err != nil {
 			return err
 		}

@@ -21,9 +21,13 @@ type unixRestore struct {
 	deleted  map[uint64]int // the files of UnixSockets whose files are deleted, open with O_PATH
 
 	root, scratch, spare int // descriptors of the maker, 0 for none yet: see keepRoot, openScratch, sender
+	nobody               int // pid that no process has, 0 for none yet
+
+	box   *postBox // nil: there are no messages
+	stubs Stubs    // of the processes, once they are born
 }
 
-// restoreSockets makes the sockets. Nothing has been sent yet, nor anything ended: that is for [unixRestore.finish].
+// restoreSockets makes the sockets. Nothing has been sent yet, nor anything ended: that is for [Files.Deliver].
 func (r *Files) restoreSockets(s *remote.Script) (*unixRestore, error) {
 	u := &unixRestore{Files: r, s: s, temps: make(map[uint64]int), enlarged: make(map[int]bool), deleted: make(map[uint64]int)}
 	for _, f := range r.set.Files {
@@ -71,6 +75,9 @@ func (r *Files) checkSocket(u *dump.UnixSocket) error {
 	if err := checkName(u); err != nil {
 		return err
 	}
+	if u.GetPeerPid() >= maxPID {
+		return fmt.Errorf("peer with pid %d", u.GetPeerPid())
+	}
 	if peer := u.GetPeer(); peer != 0 {
 		other := r.set.UnixSockets[peer]
 		if other == nil || other.GetType() != u.GetType() || other == u && (u.GetType() != unix.SOCK_DGRAM || len(u.GetName()) == 0) {
@@ -89,6 +96,9 @@ func (r *Files) checkSocket(u *dump.UnixSocket) error {
 	for _, m := range u.GetQueue() {
 		if len(m.GetFrom()) > maxSocketName || len(m.GetFiles()) > maxRights {
 			return fmt.Errorf("message with a name of %d bytes and %d descriptors", len(m.GetFrom()), len(m.GetFiles()))
+		}
+		if m.GetPid() >= maxPID {
+			return fmt.Errorf("message from pid %d", m.GetPid())
 		}
 		for _, id := range m.GetFiles() {
 			if _, ok := r.fds[id]; !ok {
@@ -123,7 +133,7 @@ func (u *unixRestore) makeNamed(sock *dump.UnixSocket) error {
 		return err
 	}
 	if sock.GetState() == dump.UnixSocket_LISTENING {
-		u.as(sock.GetPeerUid(), sock.GetPeerGid(), func(b *remote.Batch) {
+		u.as(u.peerOf(sock), func(b *remote.Batch) {
 			b.Call("listen", unix.SYS_LISTEN, fd, sock.GetBacklog())
 		})
 	}
@@ -170,7 +180,7 @@ func (u *unixRestore) connectStream(sock *dump.UnixSocket) error {
 
 // pair makes two sockets that are connected to each other; the second is nil if it is gone.
 func (u *unixRestore) pair(sock *dump.UnixSocket, fd int, other *dump.UnixSocket, otherFD int) error {
-	u.as(sock.GetPeerUid(), sock.GetPeerGid(), func(b *remote.Batch) {
+	u.as(u.peerOf(sock), func(b *remote.Batch) {
 		b.Call("socketpair", unix.SYS_SOCKETPAIR, unix.AF_UNIX, sock.GetType()|unix.SOCK_NONBLOCK, 0, b.Space(8))
 		u.settle(b, fd, otherFD)
 	})
@@ -206,18 +216,18 @@ func (u *unixRestore) accept(server *dump.UnixSocket, fd int, client *dump.UnixS
 		}
 	}
 	if live != nil {
-		u.connect(clientFD, live, server)
+		u.connect(clientFD, live, u.peerOf(server))
 		u.take(u.sockets[live.GetId()], fd)
 	} else {
 		l, file := u.stage(), u.stage() // its listener is gone: one for the moment
 		u.socket(server.GetType(), l)
 		u.bindAside(server.GetName(), l, file)
-		u.s.Call("listen", unix.SYS_LISTEN, l, 1)
+		u.as(u.peerOf(client), func(b *remote.Batch) { b.Call("listen", unix.SYS_LISTEN, l, 1) })
 		name := server.GetName()
 		if name[0] != 0 {
 			name = []byte(fdPath(file))
 		}
-		u.connectTo(clientFD, spot{}, name, server)
+		u.connectTo(clientFD, spot{}, name, u.peerOf(server))
 		u.take(l, fd)
 		u.s.Call("close", unix.SYS_CLOSE, l)
 	}
@@ -238,7 +248,7 @@ func (u *unixRestore) makePending(l *dump.UnixSocket) error {
 		if client == nil { // it has closed its end meanwhile
 			fd := u.stage()
 			u.socket(l.GetType(), fd)
-			u.connect(fd, l, l)
+			u.connect(fd, l, u.holder(0))
 			u.s.Call("close", unix.SYS_CLOSE, fd)
 			continue
 		}
@@ -248,7 +258,7 @@ func (u *unixRestore) makePending(l *dump.UnixSocket) error {
 		if err := u.bind(client, fd); err != nil {
 			return err
 		}
-		u.connect(fd, l, client)
+		u.connect(fd, l, u.holder(id))
 	}
 	return nil
 }
@@ -267,32 +277,15 @@ func (u *unixRestore) own(sock *dump.UnixSocket, fd int) {
 	}
 }
 
-// as runs calls under the ids that SO_PEERCRED is to show to the peer. Rights over files stay root's.
-func (u *unixRestore) as(uid, gid uint32, calls func(b *remote.Batch)) {
-	b := u.s.Room(2048)
-	if uid == 0 && gid == 0 {
-		calls(b)
-		return
-	}
-	const same = ^uint32(0)
-	b.Try("become group of peer", unix.SYS_SETRESGID, same, gid, same)
-	b.Try("become user of peer", unix.SYS_SETRESUID, same, uid, same)
-	b.Try("keep rights over files", unix.SYS_SETFSUID, 0)
-	calls(b)
-	b.Call("become root", unix.SYS_SETRESUID, same, 0, same)
-	b.Call("become group 0", unix.SYS_SETRESGID, same, 0, same)
-	b.Call("set dumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
-}
-
-// connect connects a socket to the one that is bound as target is. whose is the record that has the client's ids.
-func (u *unixRestore) connect(fd int, target, whose *dump.UnixSocket) {
+// connect connects a socket to the one that is bound as target is. client is what the other end is to see.
+func (u *unixRestore) connect(fd int, target *dump.UnixSocket, client peer) {
 	at, name := u.target(target)
-	u.connectTo(fd, at, name, whose)
+	u.connectTo(fd, at, name, client)
 }
 
-func (u *unixRestore) connectTo(fd int, at spot, name []byte, whose *dump.UnixSocket) {
+func (u *unixRestore) connectTo(fd int, at spot, name []byte, client peer) {
 	u.enter(at)
-	u.as(whose.GetPeerUid(), whose.GetPeerGid(), func(b *remote.Batch) {
+	u.as(client, func(b *remote.Batch) {
 		addr, n := sockaddr(b, name)
 		b.Call("connect to "+printable(name), unix.SYS_CONNECT, fd, addr, n)
 	})

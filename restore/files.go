@@ -19,7 +19,7 @@ type refKey struct {
 
 // makeFiles makes mounts, open file descriptions, and opens what the processes map, in the first stub.
 func (r *restorer) makeFiles(ctx context.Context) error {
-	m := &object.Maker{Page: r.Page, PidFD: r.PidFD, Socket: r.Socket, SocketFD: r.SocketFD}
+	m := &object.Maker{Page: r.Page, PidFD: r.PidFD, Socket: r.Socket, SocketFD: r.SocketFD, Child: r.Arena.Page(r.FirstSlot + r.slots - 1)}
 	err := m.Run(ctx, func(b *remote.Batch) {
 		object.BlockSignals(b)
 		b.Call("clear umask", unix.SYS_UMASK, 0)

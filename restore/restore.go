@@ -50,7 +50,7 @@ type Target struct {
 
 // Plan is a restore that has been thought through: what it needs is known, nothing has been made.
 type Plan struct {
-	Slots    int // slots that its stubs take: one for each process, helper and further thread
+	Slots    int // slots that its stubs take: one for each process, helper and further thread, and the last for children that live for a moment
 	births   *object.Plan
 	snapshot *dump.Snapshot
 	set      *object.Set
@@ -68,7 +68,7 @@ func Prepare(s *dump.Snapshot, set *object.Set) (*Plan, error) {
 		return nil, err
 	}
 	return &Plan{
-		Slots:  len(set.Threads) + len(set.Processes) + len(births.Helpers),
+		Slots:  len(set.Threads) + len(set.Processes) + len(births.Helpers) + 1,
 		births: births, snapshot: s, set: set,
 	}, nil
 }
@@ -88,6 +88,7 @@ type restorer struct {
 	limits   []uint64 // our own hard limits
 	procs    map[uint32]*process
 	nextSlot int
+	slots    int
 }
 
 // process is a process that is being restored.
@@ -119,7 +120,7 @@ func (p *Plan) Into(ctx context.Context, t Target) error {
 	r := &restorer{
 		Target: t, snapshot: p.snapshot, set: p.set, plan: p.births,
 		content: object.SnapshotContent{Snapshot: p.snapshot, Set: p.set},
-		refs:    make(map[refKey]int), procs: make(map[uint32]*process), nextSlot: t.FirstSlot,
+		refs:    make(map[refKey]int), procs: make(map[uint32]*process), nextSlot: t.FirstSlot, slots: p.Slots,
 	}
 	defer r.close()
 	var err error

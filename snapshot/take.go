@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -300,6 +301,11 @@ func (t *taker) ask(p *process) error {
 		func() error { return mm(p.mm) },
 		func() error { return process(p.record) },
 		object.AskTimers(b, p.record.GetTimers()))
+	peers, err := t.files.AskPeers(b, p.Proc)
+	if err != nil {
+		return errors.Join(err, live.Leave())
+	}
+	answers = append(answers, peers)
 	err = live.Run(t.ctx, jobs)
 	for _, answer := range answers {
 		if err == nil {

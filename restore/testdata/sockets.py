@@ -28,7 +28,7 @@ def connected(name, kind=STREAM):
 
 
 def creds(s):
-    return struct.unpack("3i", s.getsockopt(socket.SOL_SOCKET, SO_PEERCRED, 12))[1:]  # the pid becomes that of the maker of all sockets
+    return struct.unpack("3i", s.getsockopt(socket.SOL_SOCKET, SO_PEERCRED, 12))
 
 
 def blocks(s):
@@ -129,6 +129,30 @@ def test():
         same("child: answer", peer.recv(100), b"to the child")
     pid = fork(child)
     link[1].close()
+
+    strangers = {}
+    for what, end in (("dead", os._exit), ("living", lambda _: go())):
+        ours, theirs = socket.socketpair()
+        heir = listener("\0kind-heir-" + what)
+
+        def connect():
+            os.setegid(5)
+            os.seteuid(1000)
+            heir.listen()
+            heir_client = connected("\0kind-heir-" + what)
+            pair = socket.socketpair()
+            theirs.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [heir_client.fileno(), pair[0].fileno(), pair[1].fileno()]))])
+            end(0)
+        stranger = fork(connect)
+        _, control, _, _ = ours.recvmsg(1, 100)
+        got = [socket.socket(fileno=fd) for fd in array.array("i", control[0][2])]
+        if what == "dead":
+            join(stranger)
+        accepted, _ = heir.accept()
+        for s in got + [heir]:
+            same(f"{what} stranger", creds(s), (stranger, 1000, 5))
+        same(f"{what} stranger, accepted", creds(accepted), (stranger, 1000, 5))
+        strangers[what] = stranger, got + [heir, accepted]
     link[0].send(b"early")
     asleep(pid)
     until(lambda: not blocks(link[0]), "echo")
@@ -174,12 +198,15 @@ def test():
     same("names", [(s.getsockname(), s.gettimeout()) for s in (by_path, abstract, relative, client, server, named, named_server, box, auto, bound)], before)
     same("peers", [s.getpeername() for s in (client, server, other, served, named, named_server, sender, gone_client)], peers)
     same("credentials", [creds(s) for s in (client, server, pairs[STREAM][0])], credentials)
+    for what, (stranger, theirs) in strangers.items():
+        same(f"credentials of a {what} process", [creds(s) for s in theirs], [(stranger, 1000, 5)] * len(theirs))
     same("mode of the file", os.stat(path("listen")).st_mode, mode)
     same("request", server.recv(100), b"request")
     same("answer", client.recv(100), b"answer")
     other.send(b"abstract")
     same("abstract", served.recv(100), b"abstract")
     first, _ = by_path.accept()
+    same("credentials of one that waited", creds(first), (os.getpid(), os.getuid(), os.getgid()))
     second, _ = by_path.accept()
     waiting[0].send(b"after accept")
     same("pending", first.recv(100), b"after accept")
@@ -213,8 +240,8 @@ def test():
     except ConnectionRefusedError:
         pass
     data, control, _, _ = passing[1].recvmsg(100, 100)
-    same("credentials of a message", (data, [(c[1], struct.unpack("3i", c[2])[1:]) for c in control]),
-         (b"with credentials", [(SCM_CREDENTIALS, (os.getuid(), os.getgid()))]))
+    same("credentials of a message", (data, [(c[1], struct.unpack("3i", c[2])) for c in control]),
+         (b"with credentials", [(SCM_CREDENTIALS, (os.getpid(), os.getuid(), os.getgid()))]))
     data, control, _, _ = fds[1].recvmsg(100, 100)
     got = array.array("i", control[0][2]) if control else []
     same("descriptors on their way", (data, len(got)), (b"fds", 2))
@@ -235,9 +262,10 @@ def test():
     link[0].close()
     peer, _ = by_path.accept()
     same("from the child", peer.recv(100), b"from the child")
-    same("its credentials", creds(peer), (os.getuid(), os.getgid()))
+    same("its credentials", creds(peer), (pid, os.getuid(), os.getgid()))
     peer.send(b"to the child")
     join(pid)
+    join(strangers["living"][0])
 
 
 main(test)
