@@ -16,6 +16,14 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/file"
+	"vps/object/ipc"
+	"vps/object/memory"
+	"vps/object/mount"
+	"vps/object/network"
+	"vps/object/task"
+	"vps/object/tty"
+	"vps/object/unixsock"
 	"vps/remote"
 	"vps/suspend"
 )
@@ -27,8 +35,8 @@ type Source struct {
 	// Info is what only the manager knows; the rest of the record is filled in.
 	Info      *dump.Instance
 	Standard  []string // mount points that the manager makes at every start
-	Externals object.Externals
-	Restarts  *object.RestartReader // nil: the rest of an interrupted sleep is not known
+	Externals file.Externals
+	Restarts  *task.RestartReader // nil: the rest of an interrupted sleep is not known
 	// Filters is the number of seccomp filters that the manager has installed in every process.
 	Filters int
 }
@@ -112,7 +120,7 @@ func probe(src *Source) []error {
 		return []error{err}
 	}
 	var refusals []error
-	mounts, err := object.ReadMounts(src.Init, src.Standard)
+	mounts, err := mount.Read(src.Init, src.Standard)
 	if err != nil {
 		return []error{err}
 	}
@@ -135,9 +143,9 @@ func probe(src *Source) []error {
 		procs = append(procs, p)
 	}
 	refusals = append(refusals, object.ProbeShared(procs)...)
-	refusals = append(refusals, object.ProbeIPC(src.Init)...)
-	refusals = append(refusals, object.ProbeNetwork(src.Init)...)
-	d := object.NewDescriptors(procs, src.Init, src.Externals, nil)
+	refusals = append(refusals, ipc.Probe(src.Init)...)
+	refusals = append(refusals, network.Probe(src.Init)...)
+	d := src.descriptors(procs, nil)
 	for _, p := range procs {
 		refusals = append(refusals, probeProcess(p, src.Init, d)...)
 	}
@@ -147,7 +155,12 @@ func probe(src *Source) []error {
 	return refusals
 }
 
-func probeProcess(p object.Proc, init int, d *object.Descriptors) []error {
+// descriptors prepares a dump of open files of every kind. Sockets come first: terminals may lie in their queues.
+func (src *Source) descriptors(procs []object.Proc, sink object.Sink) *file.Descriptors {
+	return file.NewDescriptors(procs, src.Init, src.Externals, sink, unixsock.NewDumper, tty.NewDumper)
+}
+
+func probeProcess(p object.Proc, init int, d *file.Descriptors) []error {
 	var refusals []error
 	add := func(err error) {
 		if err != nil && !object.Vanished(err) {
@@ -156,7 +169,7 @@ func probeProcess(p object.Proc, init int, d *object.Descriptors) []error {
 	}
 	add(object.ProbeNamespaces(p, init))
 	add(object.ProbeProcess(p))
-	as, err := object.ReadAddressSpace(p)
+	as, err := memory.ReadAddressSpace(p)
 	add(err)
 	if err == nil {
 		for _, r := range as.Probe() {
@@ -194,7 +207,7 @@ func Estimate(src *Source) (bytes int64, frozen time.Duration, err error) {
 			continue // it has ended, or a probe names it
 		}
 		defer p.Close()
-		as, err := object.ReadAddressSpace(p)
+		as, err := memory.ReadAddressSpace(p)
 		if err != nil {
 			continue
 		}
