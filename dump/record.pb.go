@@ -4069,6 +4069,7 @@ type UnixSocket struct {
 	Gid           uint32                 `protobuf:"varint,18,opt,name=gid,proto3" json:"gid,omitempty"`
 	Mode          uint32                 `protobuf:"varint,19,opt,name=mode,proto3" json:"mode,omitempty"`
 	ExternalPeer  bool                   `protobuf:"varint,20,opt,name=external_peer,json=externalPeer,proto3" json:"external_peer,omitempty"`
+	Waiting       []*Connection          `protobuf:"bytes,21,rep,name=waiting,proto3" json:"waiting,omitempty"` // of pending, in the same order; empty: nothing is known of them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4243,6 +4244,82 @@ func (x *UnixSocket) GetExternalPeer() bool {
 	return false
 }
 
+func (x *UnixSocket) GetWaiting() []*Connection {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+// Connection is what waits for a listener to accept it: its client, and what that has sent.
+type Connection struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pid           uint32                 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	Uid           uint32                 `protobuf:"varint,2,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid           uint32                 `protobuf:"varint,3,opt,name=gid,proto3" json:"gid,omitempty"`
+	Queue         []*Message             `protobuf:"bytes,4,rep,name=queue,proto3" json:"queue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Connection) Reset() {
+	*x = Connection{}
+	mi := &file_dump_record_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Connection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Connection) ProtoMessage() {}
+
+func (x *Connection) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Connection.ProtoReflect.Descriptor instead.
+func (*Connection) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *Connection) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *Connection) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *Connection) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+func (x *Connection) GetQueue() []*Message {
+	if x != nil {
+		return x.Queue
+	}
+	return nil
+}
+
 type Message struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
@@ -4259,7 +4336,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4271,7 +4348,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4284,7 +4361,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{37}
+	return file_dump_record_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Message) GetData() []byte {
@@ -4354,7 +4431,7 @@ type SockOpt struct {
 
 func (x *SockOpt) Reset() {
 	*x = SockOpt{}
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4366,7 +4443,7 @@ func (x *SockOpt) String() string {
 func (*SockOpt) ProtoMessage() {}
 
 func (x *SockOpt) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4379,7 +4456,7 @@ func (x *SockOpt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOpt.ProtoReflect.Descriptor instead.
 func (*SockOpt) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{38}
+	return file_dump_record_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SockOpt) GetLevel() int32 {
@@ -4433,7 +4510,7 @@ type Tty struct {
 
 func (x *Tty) Reset() {
 	*x = Tty{}
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4445,7 +4522,7 @@ func (x *Tty) String() string {
 func (*Tty) ProtoMessage() {}
 
 func (x *Tty) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4458,7 +4535,7 @@ func (x *Tty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tty.ProtoReflect.Descriptor instead.
 func (*Tty) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{39}
+	return file_dump_record_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Tty) GetId() uint64 {
@@ -4624,7 +4701,7 @@ type Termios struct {
 
 func (x *Termios) Reset() {
 	*x = Termios{}
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4636,7 +4713,7 @@ func (x *Termios) String() string {
 func (*Termios) ProtoMessage() {}
 
 func (x *Termios) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4649,7 +4726,7 @@ func (x *Termios) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Termios.ProtoReflect.Descriptor instead.
 func (*Termios) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{40}
+	return file_dump_record_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Termios) GetIflag() uint32 {
@@ -5088,7 +5165,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x04fifo\x18\x04 \x01(\v2\x11.vps.dump.FileRefR\x04fifo\x12\x10\n" +
 	"\x03uid\x18\x05 \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\x06 \x01(\rR\x03gid\x12\x12\n" +
-	"\x04mode\x18\a \x01(\rR\x04mode\"\x83\x05\n" +
+	"\x04mode\x18\a \x01(\rR\x04mode\"\xb3\x05\n" +
 	"\n" +
 	"UnixSocket\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
@@ -5112,11 +5189,18 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x03uid\x18\x11 \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\x12 \x01(\rR\x03gid\x12\x12\n" +
 	"\x04mode\x18\x13 \x01(\rR\x04mode\x12#\n" +
-	"\rexternal_peer\x18\x14 \x01(\bR\fexternalPeer\"6\n" +
+	"\rexternal_peer\x18\x14 \x01(\bR\fexternalPeer\x12.\n" +
+	"\awaiting\x18\x15 \x03(\v2\x14.vps.dump.ConnectionR\awaiting\"6\n" +
 	"\x05State\x12\x0f\n" +
 	"\vUNCONNECTED\x10\x00\x12\r\n" +
 	"\tLISTENING\x10\x01\x12\r\n" +
-	"\tCONNECTED\x10\x02\"\xb2\x01\n" +
+	"\tCONNECTED\x10\x02\"k\n" +
+	"\n" +
+	"Connection\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x10\n" +
+	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x03 \x01(\rR\x03gid\x12'\n" +
+	"\x05queue\x18\x04 \x03(\v2\x11.vps.dump.MessageR\x05queue\"\xb2\x01\n" +
 	"\aMessage\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\fR\x04from\x12\x14\n" +
@@ -5198,7 +5282,7 @@ func file_dump_record_proto_rawDescGZIP() []byte {
 }
 
 var file_dump_record_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_dump_record_proto_goTypes = []any{
 	(Type)(0),             // 0: vps.dump.Type
 	(Process_State)(0),    // 1: vps.dump.Process.State
@@ -5244,17 +5328,18 @@ var file_dump_record_proto_goTypes = []any{
 	(*External)(nil),      // 41: vps.dump.External
 	(*Pipe)(nil),          // 42: vps.dump.Pipe
 	(*UnixSocket)(nil),    // 43: vps.dump.UnixSocket
-	(*Message)(nil),       // 44: vps.dump.Message
-	(*SockOpt)(nil),       // 45: vps.dump.SockOpt
-	(*Tty)(nil),           // 46: vps.dump.Tty
-	(*Termios)(nil),       // 47: vps.dump.Termios
-	nil,                   // 48: vps.dump.Instance.SysctlEntry
-	nil,                   // 49: vps.dump.Inode.XattrsEntry
+	(*Connection)(nil),    // 44: vps.dump.Connection
+	(*Message)(nil),       // 45: vps.dump.Message
+	(*SockOpt)(nil),       // 46: vps.dump.SockOpt
+	(*Tty)(nil),           // 47: vps.dump.Tty
+	(*Termios)(nil),       // 48: vps.dump.Termios
+	nil,                   // 49: vps.dump.Instance.SysctlEntry
+	nil,                   // 50: vps.dump.Inode.XattrsEntry
 }
 var file_dump_record_proto_depIdxs = []int32{
 	8,  // 0: vps.dump.Instance.clocks:type_name -> vps.dump.Clocks
-	48, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
-	49, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
+	49, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
+	50, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
 	1,  // 3: vps.dump.Process.state:type_name -> vps.dump.Process.State
 	27, // 4: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
 	27, // 5: vps.dump.Process.root:type_name -> vps.dump.FileRef
@@ -5292,14 +5377,16 @@ var file_dump_record_proto_depIdxs = []int32{
 	27, // 37: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
 	6,  // 38: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
 	27, // 39: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
-	44, // 40: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
-	45, // 41: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
-	47, // 42: vps.dump.Tty.termios:type_name -> vps.dump.Termios
-	43, // [43:43] is the sub-list for method output_type
-	43, // [43:43] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	45, // 40: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
+	46, // 41: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
+	44, // 42: vps.dump.UnixSocket.waiting:type_name -> vps.dump.Connection
+	45, // 43: vps.dump.Connection.queue:type_name -> vps.dump.Message
+	48, // 44: vps.dump.Tty.termios:type_name -> vps.dump.Termios
+	45, // [45:45] is the sub-list for method output_type
+	45, // [45:45] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_dump_record_proto_init() }
@@ -5325,7 +5412,7 @@ func file_dump_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dump_record_proto_rawDesc), len(file_dump_record_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   43,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -57,6 +57,23 @@ func TestTask(t *testing.T) {
 	}
 }
 
+func TestFile(t *testing.T) {
+	w := open(t).Walk()
+	f, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	inode := w.File(int(f.Fd())).Member("f_inode").Deref()
+	if got := inode.Member("i_size").Uint(); got != uint64(info.Size()) || w.Err() != nil {
+		t.Errorf("a file of %d bytes, not %d: %v", got, info.Size(), w.Err())
+	}
+}
+
 func TestErrorsStay(t *testing.T) {
 	for what, walk := range map[string]func(w *kmem.Walk){
 		"no such structure": func(w *kmem.Walk) { w.At("task_struct_of_ours", 1) },

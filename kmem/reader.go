@@ -62,9 +62,13 @@ func (r *Reader) open() error {
 	if err != nil {
 		return fmt.Errorf("load the program: %w", err)
 	}
+	tasks, err := r.taskProgram()
+	if err != nil {
+		return err
+	}
 	r.tasks, err = ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "list_tasks", Type: ebpf.Tracing, AttachType: ebpf.AttachTraceIter, AttachTo: "task", License: "GPL",
-		Instructions: taskProgram(),
+		Instructions: tasks,
 	})
 	if err != nil {
 		return fmt.Errorf("load the iterator over tasks: %w", err)
@@ -125,24 +129,51 @@ func copyProgram(out *ebpf.Map) asm.Instructions {
 	}
 }
 
-// taskProgram writes the address of every task.
-func taskProgram() asm.Instructions {
+// taskProgram writes the address of every task, and its tid as the reader sees it.
+func (r *Reader) taskProgram() (asm.Instructions, error) {
 	const (
-		ctxMeta, ctxTask = 0, 8 // struct bpf_iter__task
-		metaSeq          = 0    // struct bpf_iter_meta
-		pointer          = -8   // stack
+		ctxMeta, ctxTask        = 0, 8 // struct bpf_iter__task
+		metaSeq                 = 0    // struct bpf_iter_meta
+		task, tid               = -16, -8
+		pointer, level          = -24, -32
+		taskStruct, pid, number = "task_struct", "pid", "upid"
 	)
-	return asm.Instructions{
+	w := r.Walk()
+	threadPID := int32(w.At(taskStruct, 0).Member("thread_pid").at)
+	levelAt, numbers := int32(w.At(pid, 0).Member("level").at), w.At(pid, 0).Member("numbers")
+	numberAt, size := int32(numbers.at+w.At(number, 0).Member("nr").at), int32(numbers.Index(1).at-numbers.at)
+	read := func(to, size int32) asm.Instructions { // from R3
+		return asm.Instructions{
+			asm.Mov.Reg(asm.R1, asm.RFP), asm.Add.Imm(asm.R1, to), asm.Mov.Imm(asm.R2, size), asm.FnProbeReadKernel.Call(),
+		}
+	}
+	p := asm.Instructions{
 		asm.LoadMem(asm.R7, asm.R1, ctxTask, asm.DWord),
 		asm.JEq.Imm(asm.R7, 0, "end"),
-		asm.LoadMem(asm.R1, asm.R1, ctxMeta, asm.DWord),
-		asm.LoadMem(asm.R1, asm.R1, metaSeq, asm.DWord),
-		asm.StoreMem(asm.RFP, pointer, asm.R7, asm.DWord),
-		asm.Mov.Reg(asm.R2, asm.RFP), asm.Add.Imm(asm.R2, pointer), asm.Mov.Imm(asm.R3, 8),
+		asm.LoadMem(asm.R8, asm.R1, ctxMeta, asm.DWord),
+		asm.LoadMem(asm.R8, asm.R8, metaSeq, asm.DWord),
+		asm.StoreMem(asm.RFP, task, asm.R7, asm.DWord),
+		asm.Mov.Imm(asm.R1, 0),
+		asm.StoreMem(asm.RFP, tid, asm.R1, asm.DWord),
+		asm.StoreMem(asm.RFP, level, asm.R1, asm.DWord),
+		// The depth of our own pid namespace says which of a task's numbers is the one that we know.
+		asm.FnGetCurrentTask.Call(), asm.Mov.Reg(asm.R3, asm.R0), asm.Add.Imm(asm.R3, threadPID),
+	}
+	p = append(p, read(pointer, 8)...)
+	p = append(p, asm.LoadMem(asm.R3, asm.RFP, pointer, asm.DWord), asm.Add.Imm(asm.R3, levelAt))
+	p = append(p, read(level, 4)...)
+	p = append(p, asm.Mov.Reg(asm.R3, asm.R7), asm.Add.Imm(asm.R3, threadPID))
+	p = append(p, read(pointer, 8)...)
+	p = append(p, asm.LoadMem(asm.R9, asm.RFP, level, asm.Word), asm.Mul.Imm(asm.R9, size),
+		asm.LoadMem(asm.R3, asm.RFP, pointer, asm.DWord), asm.Add.Imm(asm.R3, numberAt), asm.Add.Reg(asm.R3, asm.R9))
+	p = append(p, read(tid, 4)...)
+	return append(p,
+		asm.Mov.Reg(asm.R1, asm.R8),
+		asm.Mov.Reg(asm.R2, asm.RFP), asm.Add.Imm(asm.R2, task), asm.Mov.Imm(asm.R3, 16),
 		asm.FnSeqWrite.Call(),
 		asm.Mov.Imm(asm.R0, 0).WithSymbol("end"),
 		asm.Return(),
-	}
+	), w.Err()
 }
 
 // Read fills buf with what lies at an address.

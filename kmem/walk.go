@@ -58,36 +58,25 @@ func (w *Walk) Tasks() map[int]Value {
 		w.fail("list tasks: %w", err)
 		return tasks
 	}
-	level := -1
-	for ; len(addresses) >= 8 && w.err == nil; addresses = addresses[8:] {
-		task := w.At("task_struct", binary.LittleEndian.Uint64(addresses))
-		pid := task.Member("thread_pid").Deref()
-		if pid.Null() {
-			continue // it has just ended
-		}
-		if level < 0 {
-			level = w.level()
-		}
-		if int(pid.Member("level").Uint()) >= level {
-			tasks[int(pid.Member("numbers").Index(level).Member("nr").Uint())] = task
-		}
+	for ; len(addresses) >= 16; addresses = addresses[16:] {
+		tid := int(binary.LittleEndian.Uint32(addresses[8:]))
+		tasks[tid] = w.At("task_struct", binary.LittleEndian.Uint64(addresses))
 	}
 	return tasks
 }
 
-// level is the depth of our own pid namespace: of those of a task's numbers, the one that we know.
-func (w *Walk) level() int {
-	_, offset, ok := member(w.At("task_struct", 0).t, "thread_pid")
-	if !ok {
-		w.fail("struct task_struct has no member thread_pid")
-		return 0
+// File returns the struct file of a descriptor of our own.
+func (w *Walk) File(fd int) Value {
+	leader := w.At("task_struct", 0).Member("group_leader")
+	if w.err != nil {
+		return leader
 	}
-	var pid [8]byte
-	if err := w.r.run(request{Address: uint64(offset), Own: 1}, pid[:]); err != nil {
-		w.fail("%w", err)
-		return 0
+	var address [8]byte
+	if err := w.r.run(request{Address: leader.at, Own: 1}, address[:]); err != nil {
+		return w.fail("%w", err)
 	}
-	return int(w.At("pid", binary.LittleEndian.Uint64(pid[:])).Member("level").Uint())
+	self := w.At("task_struct", binary.LittleEndian.Uint64(address[:]))
+	return self.Member("files").Deref().Member("fdt").Deref().Member("fd").Index(fd).Deref()
 }
 
 // Null tells whether the place is none: a pointer that was followed was NULL.
@@ -114,17 +103,22 @@ func (v Value) Member(path ...string) Value {
 	return v
 }
 
-// Index returns an element of an array.
+// Index returns an element of an array, or of one that a pointer leads to.
 func (v Value) Index(i int) Value {
-	a, ok := btf.UnderlyingType(v.t).(*btf.Array)
-	if !ok {
+	switch t := btf.UnderlyingType(v.t).(type) {
+	case *btf.Array:
+		v.t = t.Type
+	case *btf.Pointer:
+		v = v.Deref()
+	default:
 		return v.w.fail("%v is no array", v.t)
 	}
-	size, err := btf.Sizeof(a.Type)
+	size, err := btf.Sizeof(v.t)
 	if err != nil {
 		return v.w.fail("%v: %w", v.t, err)
 	}
-	return Value{v.w, a.Type, v.at + uint64(i*size)}
+	v.at += uint64(i * size)
+	return v
 }
 
 // Deref follows a pointer.

@@ -191,6 +191,26 @@ func TestKindsRefused(t *testing.T) {
 	}
 }
 
+// What keeps an instance from being dumped for a moment only is waited for.
+func TestBusy(t *testing.T) {
+	s := kindSite(t)
+	s.begin(t, "refused", "full")
+	if err := s.pass(); !errors.Is(err, object.ErrBusy) || !strings.Contains(err.Error(), "ptmx: its output is full") {
+		t.Errorf("snapshot: %v", err)
+	}
+	done := make(chan error)
+	go func() { done <- s.pass() }()
+	select {
+	case err := <-done:
+		t.Errorf("snapshot of a full terminal: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	s.verdict()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // What passes between a snapshot and its restore did not pass for the instance.
 func TestKindsLater(t *testing.T) {
 	s := kindSite(t)

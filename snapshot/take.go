@@ -37,6 +37,7 @@ type taker struct {
 	files   *file.Descriptors
 	filters *task.Seccomps
 	threads int
+	writing bool // the writer has been given something
 	clock   *clock
 }
 
@@ -88,12 +89,16 @@ func (t *taker) take() error {
 	if err := planTree(records); err != nil {
 		return err
 	}
+	if err := t.files.Busy(); err != nil {
+		return err
+	}
 	t.clock.done("examine")
 	if t.in.Suspended {
 		if err := t.in.Freeze(t.ctx); err != nil {
 			return err
 		}
 	}
+	t.writing = true
 	if err := t.write(); err != nil {
 		return err
 	}

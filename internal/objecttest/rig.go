@@ -20,7 +20,7 @@ import (
 
 // NewDescriptors prepares a dump, of which the first process is the init.
 func NewDescriptors(ext file.Externals, sink object.Sink, procs ...object.Proc) *file.Descriptors {
-	return file.NewDescriptors(procs, procs[0].Host, ext, sink, unixsock.NewDumper, tty.NewDumper)
+	return file.NewDescriptors(procs, procs[0].Host, ext, sink, unixsock.NewDumper(nil), tty.NewDumper)
 }
 
 // Take dumps the descriptors of processes.

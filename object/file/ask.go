@@ -8,10 +8,21 @@ import (
 	"vps/remote"
 )
 
-// Asker is a [Dumper] that asks each process for what only it can tell of its open files, before they are dumped.
+// Link is a descriptor and the text of its link in /proc/PID/fd.
+type Link struct {
+	Handle
+	Text string
+}
+
+// Number is that of the descriptor in its process.
+func (h Handle) Number() int { return h.fd }
+
+// Asker is a [Dumper] that looks at the descriptors of each process before anything is written.
 type Asker interface {
-	// Ask adds calls that may fail to a batch of a process. links are those of its /proc/PID/fd, by number.
-	Ask(b *remote.Batch, links map[int]string) (answer func())
+	// Ask adds calls that may fail to a batch of a process, for what only that can tell of its descriptors.
+	Ask(b *remote.Batch, links []Link) (answer func())
+	// Busy tells, when all processes have been asked, what cannot be dumped at the moment: [object.ErrBusy].
+	Busy() error
 }
 
 // Ask lets all kinds ask a process. What it returns is to be called when the batch has run.
@@ -20,9 +31,10 @@ func (d *Descriptors) Ask(b *remote.Batch, p object.Proc) (answer func() error, 
 	if err != nil {
 		return nil, fmt.Errorf("descriptors of pid %d: %w", p.PID, err)
 	}
-	links := make(map[int]string, len(fds))
-	for _, fd := range fds {
-		if links[fd], err = os.Readlink(Handle{host: p.Host, fd: fd}.path("fd")); err != nil {
+	links := make([]Link, len(fds))
+	for i, fd := range fds {
+		links[i].Handle = Handle{&p, p.Host, p.PidFD, fd}
+		if links[i].Text, err = os.Readlink(links[i].path("fd")); err != nil {
 			return nil, fmt.Errorf("descriptors of pid %d: %w", p.PID, err)
 		}
 	}
@@ -38,4 +50,16 @@ func (d *Descriptors) Ask(b *remote.Batch, p object.Proc) (answer func() error, 
 		}
 		return nil
 	}, nil
+}
+
+// Busy tells, when all processes have been asked, what cannot be dumped at the moment: [object.ErrBusy].
+func (d *Descriptors) Busy() error {
+	for _, kind := range d.kinds {
+		if asker, ok := kind.(Asker); ok {
+			if err := asker.Busy(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/file"
 	"vps/remote"
 )
 
@@ -22,19 +23,23 @@ type peer struct {
 
 // Ask asks a process whom its Unix sockets have at their other ends: only inside does the kernel tell the pid of a process
 // that has ended. Sockets that have been asked for are passed over, as are those for which there is no room.
-func (d *dumper) Ask(b *remote.Batch, links map[int]string) (answer func()) {
+func (d *dumper) Ask(b *remote.Batch, links []file.Link) (answer func()) {
 	const room = 256 // for a call and what it answers
 	answers := make(map[uint64]func() unix.Ucred)
-	for fd, link := range links {
-		text, ok := strings.CutPrefix(link, "socket:[")
+	for _, l := range links {
+		text, ok := strings.CutPrefix(l.Text, "socket:[")
 		inode, err := strconv.ParseUint(strings.TrimSuffix(text, "]"), 10, 64)
-		if _, known := d.peers[inode]; !ok || err != nil || known || answers[inode] != nil || b.Room() < room {
+		if !ok || err != nil {
+			continue
+		}
+		d.handles[inode] = l.Handle
+		if _, known := d.peers[inode]; known || answers[inode] != nil || b.Room() < room {
 			continue
 		}
 		at, read := object.Space[unix.Ucred](b)
 		answers[inode] = read
 		size := b.Data([]byte{unix.SizeofUcred, 0, 0, 0})
-		b.Try("get peer credentials", unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_PEERCRED, at, size)
+		b.Try("get peer credentials", unix.SYS_GETSOCKOPT, l.Number(), unix.SOL_SOCKET, unix.SO_PEERCRED, at, size)
 	}
 	return func() {
 		for inode, read := range answers {
@@ -73,7 +78,7 @@ func (u *restorer) known(pid uint32) int {
 	return u.nobody
 }
 
-// holder returns the process that has a socket, which is connected but not accepted: it is taken for the one that connected.
+// holder returns the process that has a socket, which is connected but not accepted: it is taken for the one that connected, if that is not known.
 func (u *restorer) holder(socket uint64) peer {
 	for _, pid := range object.SortedIDs(u.Set().Processes) {
 		for _, fd := range u.Set().FdTables[u.Set().Processes[pid].GetFdTable()].GetFds() {

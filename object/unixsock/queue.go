@@ -31,12 +31,12 @@ func (u *restorer) Deliver(ctx context.Context, stubs file.Stubs) error {
 	if u.box != nil {
 		for _, id := range ids {
 			u.s.About("queue of socket %d", id)
-			if err := u.fill(ctx, u.Set().UnixSockets[id]); err != nil {
+			if err := u.fillSocket(ctx, u.Set().UnixSockets[id]); err != nil {
 				return file.Named(fmt.Sprintf("queue of socket %d", id), err)
 			}
 		}
 	}
-	for _, fd := range object.Sorted(u.temps) {
+	for _, fd := range append(object.Sorted(u.temps), u.gone...) {
 		u.s.Call("close", unix.SYS_CLOSE, fd)
 	}
 	for _, id := range ids {
@@ -54,9 +54,15 @@ func (u *restorer) Finish(ctx context.Context, _ *remote.Script) error { return 
 // openBox makes a post box in which the largest message fits, if there is any.
 func (u *restorer) openBox(ctx context.Context) error {
 	largest, messages := 0, false
-	for _, sock := range u.Set().UnixSockets {
-		for _, m := range sock.GetQueue() {
+	count := func(queue []*dump.Message) {
+		for _, m := range queue {
 			largest, messages = max(largest, len(m.GetData())), true
+		}
+	}
+	for _, sock := range u.Set().UnixSockets {
+		count(sock.GetQueue())
+		for _, c := range sock.GetWaiting() {
+			count(c.GetQueue())
 		}
 	}
 	if !messages {
@@ -103,14 +109,27 @@ func (u *restorer) openBox(ctx context.Context) error {
 	return nil
 }
 
-// fill lets the maker send to a socket what is to lie in its queue.
-func (u *restorer) fill(ctx context.Context, sock *dump.UnixSocket) error {
+// fillSocket has sent to a socket what is to lie in its queue, and to what waits at it.
+func (u *restorer) fillSocket(ctx context.Context, sock *dump.UnixSocket) error {
+	err := u.fill(ctx, sock.GetQueue(), func(m *dump.Message) (int, *dump.UnixSocket, bool, error) { return u.sender(sock, m) })
+	for i, c := range sock.GetWaiting() {
+		if err == nil {
+			err = u.fill(ctx, c.GetQueue(), func(*dump.Message) (int, *dump.UnixSocket, bool, error) {
+				return u.waiting[sock.GetId()][i], nil, false, nil
+			})
+		}
+	}
+	return err
+}
+
+// fill has the messages of a queue sent; sender finds for each the descriptor, as [restorer.sender] does.
+func (u *restorer) fill(ctx context.Context, queue []*dump.Message, sender func(*dump.Message) (int, *dump.UnixSocket, bool, error)) error {
 	size := 0
-	for _, m := range sock.GetQueue() {
+	for _, m := range queue {
 		size += len(m.GetData()) + 4096
 	}
-	for _, m := range sock.GetQueue() {
-		fd, to, temporary, err := u.sender(sock, m)
+	for _, m := range queue {
+		fd, to, temporary, err := sender(m)
 		if err != nil {
 			return err
 		}

@@ -26,6 +26,9 @@ type restorer struct {
 	root, scratch, spare int // descriptors of the maker, 0 for none yet: see keepRoot, openScratch, sender
 	nobody               int // pid that no process has, 0 for none yet
 
+	waiting map[uint64][]int // clients that wait at a listener, by its UnixSocket
+	gone    []int            // those that are not of the instance
+
 	box   *postBox   // nil: there are no messages
 	stubs file.Stubs // of the processes, once they are born
 }
@@ -34,12 +37,19 @@ type restorer struct {
 func NewRestorer(files *file.Files) file.Restorer {
 	return &restorer{
 		Files: files, sockets: make(map[uint64]int), temps: make(map[uint64]int), enlarged: make(map[int]bool),
-		deleted: make(map[uint64]int),
+		deleted: make(map[uint64]int), waiting: make(map[uint64][]int),
 	}
 }
 
-// Needs counts each socket, one for a peer that is gone, and two for a listener and file that are; and root, scratch, spare.
-func (u *restorer) Needs() int { return 4*len(u.Set().UnixSockets) + 3 }
+// Needs counts each socket, one for a peer that is gone, and two for a listener and file that are; clients that wait and are
+// gone; and root, scratch, spare.
+func (u *restorer) Needs() int {
+	n := 4*len(u.Set().UnixSockets) + 3
+	for _, sock := range u.Set().UnixSockets {
+		n += len(sock.GetPending())
+	}
+	return n
+}
 
 // Claims claims Unix sockets.
 func (u *restorer) Claims(f *dump.File) bool {
@@ -127,7 +137,22 @@ func (r *restorer) checkSocket(u *dump.UnixSocket) error {
 			return fmt.Errorf("pending connection %d is not there", id)
 		}
 	}
-	for _, m := range u.GetQueue() {
+	if len(u.GetWaiting()) > len(u.GetPending()) {
+		return fmt.Errorf("%d connections wait, %d are pending", len(u.GetWaiting()), len(u.GetPending()))
+	}
+	for _, c := range u.GetWaiting() {
+		if c.GetPid() >= object.MaxPID {
+			return fmt.Errorf("connection by pid %d", c.GetPid())
+		}
+		if err := r.checkQueue(c.GetQueue()); err != nil {
+			return err
+		}
+	}
+	return r.checkQueue(u.GetQueue())
+}
+
+func (r *restorer) checkQueue(queue []*dump.Message) error {
+	for _, m := range queue {
 		if len(m.GetFrom()) > maxSocketName || len(m.GetFiles()) > maxRights {
 			return fmt.Errorf("message with a name of %d bytes and %d descriptors", len(m.GetFrom()), len(m.GetFiles()))
 		}
@@ -278,22 +303,26 @@ func (u *restorer) take(listener, fd int) {
 
 // makePending connects the clients that a listener has not accepted.
 func (u *restorer) makePending(l *dump.UnixSocket) error {
-	for _, id := range l.GetPending() {
-		client := u.Set().UnixSockets[id]
-		if client == nil { // it has closed its end meanwhile
-			fd := u.Stage()
-			u.socket(l.GetType(), fd)
-			u.connect(fd, l, u.holder(0))
-			u.s.Call("close", unix.SYS_CLOSE, fd)
-			continue
+	for i, id := range l.GetPending() {
+		who := u.holder(id)
+		if i < len(l.GetWaiting()) {
+			c := l.GetWaiting()[i]
+			who = peer{u.known(c.GetPid()), c.GetUid(), c.GetGid()}
 		}
-		fd := u.sockets[id]
-		u.socket(client.GetType(), fd)
-		u.own(client, fd)
-		if err := u.bind(client, fd); err != nil {
-			return err
+		fd, ours := u.sockets[id]
+		if !ours { // it has closed its end meanwhile
+			fd = u.Stage()
+			u.gone = append(u.gone, fd)
 		}
-		u.connect(fd, l, u.holder(id))
+		u.waiting[l.GetId()] = append(u.waiting[l.GetId()], fd)
+		u.socket(l.GetType(), fd)
+		if client := u.Set().UnixSockets[id]; client != nil {
+			u.own(client, fd)
+			if err := u.bind(client, fd); err != nil {
+				return err
+			}
+		}
+		u.connect(fd, l, who)
 	}
 	return nil
 }

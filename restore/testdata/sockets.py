@@ -94,6 +94,18 @@ def test():
     departed.sendto(b"from the departed", path("box"))
     departed.close()
 
+    eager = listener("\0kind-eager")
+    eager_clients = [connected("\0kind-eager") for _ in range(3)]
+    eager_clients[0].send(b"early")
+    eager_clients[0].send(b" bird")
+    eager_clients[1].send(b"last words")
+    eager_clients[1].close()
+    eager_packets = listener("\0kind-eager-packets", SEQPACKET)
+    eager_packet = connected("\0kind-eager-packets", SEQPACKET)
+    eager_packet.send(b"one")
+    eager_packet.send(b"x" * 10000)
+    eager_packet.shutdown(socket.SHUT_WR)
+
     passing = socket.socketpair()
     for s in passing:
         s.setsockopt(socket.SOL_SOCKET, SO_PASSCRED, 1)
@@ -231,6 +243,19 @@ def test():
     check(not there("gone"), "the deleted name is back")
     same("letters", [box.recvfrom(100) for _ in range(4)],
          [(b"letter", path("sender")), (b"no sender", None), (b"from a number", before[8][0]), (b"from the departed", b"\0kind-departed")])
+    answers = [eager.accept()[0] for _ in eager_clients]
+    same("sent before it was accepted", [answers[0].recv(100), answers[1].recv(100), answers[1].recv(100)], [b"early bird", b"last words", b""])
+    check(blocks(answers[0]) and blocks(answers[2]), "something more was sent")
+    same("credentials before it was accepted", [creds(s) for s in answers], [(os.getpid(), os.getuid(), os.getgid())] * 3)
+    for text in (b"still", b"here"):
+        eager_clients[0].send(text)
+        same("sent after", answers[0].recv(100), text)
+    answers[2].send(b"back")
+    same("sent back", eager_clients[2].recv(100), b"back")
+    answer, _ = eager_packets.accept()
+    same("packets sent before", [answer.recv(20000) for _ in range(3)], [b"one", b"x" * 10000, b""])
+    answer.send(b"back")
+    same("packet sent back", eager_packet.recv(100), b"back")
     sender.send(b"second letter")
     same("second letter", box.recvfrom(100), (b"second letter", path("sender")))
     box.sendto(b"reply", path("sender"))
