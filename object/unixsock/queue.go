@@ -160,13 +160,13 @@ func (u *restorer) fill(ctx context.Context, queue []*dump.Message, sender func(
 func (u *restorer) post(ctx context.Context, fd int, at spot, name []byte, m *dump.Message) error {
 	var result remote.Result
 	send := func(b *remote.Batch) { result = u.send(b, fd, name, m) }
-	who := peer{pid: 1}
+	who := object.Author{PID: 1}
 	if m.GetHasCreds() {
-		who.pid = u.known(m.GetPid())
+		who.PID = u.Set().Known(m.GetPid())
 	}
 	var b *remote.Batch
 	var err error
-	if page, pidfd := u.stubs(who.pid); page != nil && who.pid != 1 && at == (spot{}) {
+	if page, pidfd := u.stubs(who.PID); page != nil && who.PID != 1 && at == (spot{}) {
 		b = page.Batch()
 		send(b)
 		err = b.Run(ctx, pidfd)
@@ -242,7 +242,7 @@ func (u *restorer) send(b *remote.Batch, fd int, to []byte, m *dump.Message) rem
 	if m.GetHasCreds() {
 		pid := u.box.pid
 		if u.Maker().Child != nil {
-			pid = u.known(m.GetPid())
+			pid = u.Set().Known(m.GetPid())
 		}
 		var creds []byte // struct ucred
 		for _, v := range []uint32{uint32(pid), m.GetUid(), m.GetGid()} {
@@ -271,7 +271,7 @@ func (u *restorer) finishSocket(sock *dump.UnixSocket) error {
 		if len(other.GetName()) == 0 {
 			return fmt.Errorf("connected to socket %d, which has no name: %w", other.GetId(), object.ErrUnsupported)
 		}
-		u.connect(fd, other, peer{pid: 1}) // nobody sees by whom
+		u.connect(fd, other, object.Author{PID: 1}) // nobody sees by whom
 	}
 	if u.enlarged[fd] {
 		fresh, err := unix.Socket(unix.AF_UNIX, int(sock.GetType())|unix.SOCK_CLOEXEC, 0)

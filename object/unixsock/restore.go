@@ -24,7 +24,6 @@ type restorer struct {
 	deleted  map[uint64]int // the files of UnixSockets whose files are deleted, open with O_PATH
 
 	root, scratch, spare int // descriptors of the maker, 0 for none yet: see keepRoot, openScratch, sender
-	nobody               int // pid that no process has, 0 for none yet
 
 	waiting map[uint64][]int // clients that wait at a listener, by its UnixSocket
 	gone    []int            // those that are not of the instance
@@ -307,7 +306,7 @@ func (u *restorer) makePending(l *dump.UnixSocket) error {
 		who := u.holder(id)
 		if i < len(l.GetWaiting()) {
 			c := l.GetWaiting()[i]
-			who = peer{u.known(c.GetPid()), c.GetUid(), c.GetGid()}
+			who = object.Author{PID: u.Set().Known(c.GetPid()), UID: c.GetUid(), GID: c.GetGid()}
 		}
 		fd, ours := u.sockets[id]
 		if !ours { // it has closed its end meanwhile
@@ -342,12 +341,12 @@ func (u *restorer) own(sock *dump.UnixSocket, fd int) {
 }
 
 // connect connects a socket to the one that is bound as target is. client is what the other end is to see.
-func (u *restorer) connect(fd int, target *dump.UnixSocket, client peer) {
+func (u *restorer) connect(fd int, target *dump.UnixSocket, client object.Author) {
 	at, name := u.target(target)
 	u.connectTo(fd, at, name, client)
 }
 
-func (u *restorer) connectTo(fd int, at spot, name []byte, client peer) {
+func (u *restorer) connectTo(fd int, at spot, name []byte, client object.Author) {
 	u.enter(at)
 	u.as(client, func(b *remote.Batch) {
 		addr, n := sockaddr(b, name)
