@@ -310,7 +310,7 @@ func (t *taker) ask(p *process) error {
 		func() error { return mm(p.mm) },
 		func() error { return process(p.record) },
 		task.AskTimers(b, p.record.GetTimers()))
-	open, err := t.files.Ask(b, p.Proc)
+	open, more, err := t.files.Ask(b, p.Proc)
 	if err != nil {
 		return errors.Join(err, live.Leave())
 	}
@@ -319,6 +319,12 @@ func (t *taker) ask(p *process) error {
 	for _, answer := range answers {
 		if err == nil {
 			err = answer()
+		}
+	}
+	for err == nil && more {
+		b = live.Arena.Page(0).Batch()
+		if open, more, err = t.files.Ask(b, p.Proc); err == nil {
+			err = errors.Join(live.Run(t.ctx, []remote.Job{{Thread: leader, Batch: b}}), open())
 		}
 	}
 	if lerr := live.Leave(); err == nil {

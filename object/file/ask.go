@@ -19,29 +19,32 @@ func (h Handle) Number() int { return h.fd }
 
 // Asker is a [Dumper] that looks at the descriptors of each process before anything is written.
 type Asker interface {
-	// Ask adds calls that may fail to a batch of a process, for what only that can tell of its descriptors.
-	Ask(b *remote.Batch, links []Link) (answer func())
+	// Ask adds calls that may fail to a batch of a process, for what only that can tell of its descriptors. more says that
+	// there was not room for all: it is to be called again, after answer.
+	Ask(b *remote.Batch, links []Link) (answer func(), more bool)
 	// Busy tells, when all processes have been asked, what cannot be dumped at the moment: [object.ErrBusy].
 	Busy() error
 }
 
-// Ask lets all kinds ask a process. What it returns is to be called when the batch has run.
-func (d *Descriptors) Ask(b *remote.Batch, p object.Proc) (answer func() error, err error) {
+// Ask lets all kinds ask a process. What it returns is to be called when the batch has run; if more is to be asked, Ask is
+// to be called again then.
+func (d *Descriptors) Ask(b *remote.Batch, p object.Proc) (answer func() error, more bool, err error) {
 	fds, err := descriptors(p.Host)
 	if err != nil {
-		return nil, fmt.Errorf("descriptors of pid %d: %w", p.PID, err)
+		return nil, false, fmt.Errorf("descriptors of pid %d: %w", p.PID, err)
 	}
 	links := make([]Link, len(fds))
 	for i, fd := range fds {
 		links[i].Handle = Handle{&p, p.Host, p.PidFD, fd}
 		if links[i].Text, err = os.Readlink(links[i].path("fd")); err != nil {
-			return nil, fmt.Errorf("descriptors of pid %d: %w", p.PID, err)
+			return nil, false, fmt.Errorf("descriptors of pid %d: %w", p.PID, err)
 		}
 	}
 	var answers []func()
 	for _, kind := range d.kinds {
 		if asker, ok := kind.(Asker); ok {
-			answers = append(answers, asker.Ask(b, links))
+			answer, again := asker.Ask(b, links)
+			answers, more = append(answers, answer), more || again
 		}
 	}
 	return func() error {
@@ -49,7 +52,7 @@ func (d *Descriptors) Ask(b *remote.Batch, p object.Proc) (answer func() error, 
 			answer()
 		}
 		return nil
-	}, nil
+	}, more, nil
 }
 
 // Busy tells, when all processes have been asked, what cannot be dumped at the moment: [object.ErrBusy].

@@ -12,7 +12,7 @@ import (
 )
 
 // Ask notes a descriptor of each side of each terminal.
-func (d *dumper) Ask(_ *remote.Batch, links []file.Link) func() {
+func (d *dumper) Ask(_ *remote.Batch, links []file.Link) (answer func(), more bool) {
 	for _, l := range links {
 		switch {
 		case strings.HasSuffix(l.Text, "/ptmx"): // each is another one
@@ -24,7 +24,7 @@ func (d *dumper) Ask(_ *remote.Batch, links []file.Link) func() {
 			}
 		}
 	}
-	return func() {}
+	return func() {}, false
 }
 
 // Busy tells which terminal holds more than could be put back.

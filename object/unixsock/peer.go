@@ -13,9 +13,9 @@ import (
 )
 
 // Ask asks a process whom its Unix sockets have at their other ends: only inside does the kernel tell the pid of a process
-// that has ended. Sockets that have been asked for are passed over, as are those for which there is no room.
-func (d *dumper) Ask(b *remote.Batch, links []file.Link) (answer func()) {
-	const room = 256 // for a call and what it answers
+// that has ended. Sockets that have been asked for are passed over.
+func (d *dumper) Ask(b *remote.Batch, links []file.Link) (answer func(), more bool) {
+	const room = 16 << 10 // for a call, what it answers, and the signal frame of a batch
 	answers := make(map[uint64]func() unix.Ucred)
 	for _, l := range links {
 		text, ok := strings.CutPrefix(l.Text, "socket:[")
@@ -24,8 +24,11 @@ func (d *dumper) Ask(b *remote.Batch, links []file.Link) (answer func()) {
 			continue
 		}
 		d.handles[inode] = l.Handle
-		if _, known := d.peers[inode]; known || answers[inode] != nil || b.Room() < room {
+		if _, known := d.peers[inode]; known || answers[inode] != nil {
 			continue
+		}
+		if more = b.Room() < room; more {
+			break
 		}
 		at, read := object.Space[unix.Ucred](b)
 		answers[inode] = read
@@ -36,7 +39,7 @@ func (d *dumper) Ask(b *remote.Batch, links []file.Link) (answer func()) {
 		for inode, read := range answers {
 			d.peers[inode] = read().Pid
 		}
-	}
+	}, more
 }
 
 // peerPID returns the pid inside of a socket's peer, whose pid here is given; 0: it is not known.
@@ -52,7 +55,8 @@ func (u *restorer) peerOf(sock *dump.UnixSocket) object.Author {
 	return object.Author{PID: u.Set().Known(sock.GetPeerPid()), UID: sock.GetPeerUid(), GID: sock.GetPeerGid()}
 }
 
-// holder returns the process that has a socket, which is connected but not accepted: it is taken for the one that connected, if that is not known.
+// holder returns the process that has a socket, which is connected but not accepted: it is taken for the one that connected,
+// if that is not known.
 func (u *restorer) holder(socket uint64) object.Author {
 	for _, pid := range object.SortedIDs(u.Set().Processes) {
 		for _, fd := range u.Set().FdTables[u.Set().Processes[pid].GetFdTable()].GetFds() {

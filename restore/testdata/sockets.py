@@ -43,6 +43,7 @@ def test():
             a.send(text)
         b.send(b"back" * 300)
     empties = {kind: socket.socketpair(socket.AF_UNIX, kind) for kind in kinds}
+    many = [socket.socketpair() for _ in range(300)]
     big = socket.socketpair()
     blob = bytes(range(256)) * 400
     big[0].sendall(blob)
@@ -193,6 +194,7 @@ def test():
     while len(got) < len(blob):
         got += big[1].recv(1 << 20)
     check(got == blob, "a long stream")
+    same("credentials of many", [creds(a) for a, _ in many], [(os.getpid(), os.getuid(), os.getgid())] * len(many))
     same("half closed", [half[1].recv(100), half[1].recv(100), half[0].recv(100)], [b"the end", b"", b"still"])
     half[1].send(b"more")
     same("other half", half[0].recv(100), b"more")
