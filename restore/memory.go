@@ -22,7 +22,13 @@ func (r *restorer) furnish(ctx context.Context) error {
 	if err := r.files.Deliver(ctx, r.stub); err != nil {
 		return err
 	}
+	if err := r.ipc.Deliver(ctx, r.stub); err != nil {
+		return err
+	}
 	if err := r.furnishAll(ctx); err != nil {
+		return err
+	}
+	if err := r.ipc.Finish(ctx, r.stub); err != nil {
 		return err
 	}
 	return r.files.Finish()

@@ -14,6 +14,7 @@ import (
 	"vps/dump"
 	"vps/object"
 	"vps/object/file"
+	"vps/object/ipc"
 	"vps/object/memory"
 	"vps/object/task"
 	"vps/object/tty"
@@ -35,6 +36,7 @@ type taker struct {
 	procs   []*process
 	inside  map[int]int // pids and tids from here to inside
 	files   *file.Descriptors
+	ipc     *ipc.Objects
 	filters *task.Seccomps
 	threads int
 	writing bool // the writer has been given something
@@ -89,6 +91,9 @@ func (t *taker) take() error {
 	if err := planTree(records); err != nil {
 		return err
 	}
+	if err := t.undos(); err != nil {
+		return err
+	}
 	if err := t.files.Busy(); err != nil {
 		return err
 	}
@@ -124,14 +129,21 @@ func (t *taker) find() error {
 		t.inside[p.Host] = p.PID
 	}
 	slices.SortFunc(t.procs, func(a, b *process) int { return a.PID - b.PID })
+	procs := t.living()
+	t.files = t.src.descriptors(procs, t)
+	t.ipc, err = ipc.Read(t.files)
+	return err
+}
+
+// living returns the processes that are no zombies.
+func (t *taker) living() []object.Proc {
 	var procs []object.Proc
 	for _, p := range t.procs {
 		if !p.held.Zombie {
 			procs = append(procs, p.Proc)
 		}
 	}
-	t.files = t.src.descriptors(procs, t)
-	return nil
+	return procs
 }
 
 // examine reads a process, and asks it.
@@ -183,6 +195,25 @@ func (t *taker) examine(p *process) error {
 		return err
 	}
 	return t.ask(p)
+}
+
+// askObjects asks a process for what only it can tell of the objects that it uses, see [file.Descriptors.Ask].
+func (t *taker) askObjects(b *remote.Batch, p *process) (answer func() error, more bool, err error) {
+	files, more, err := t.files.Ask(b, p.Proc)
+	if err != nil || p.PID != 1 {
+		return files, more, err
+	}
+	objects, again := t.ipc.Ask(b)
+	return func() error { return errors.Join(files(), objects()) }, more || again, nil
+}
+
+// undos notes what the ends of the processes do to semaphores.
+func (t *taker) undos() error {
+	undos, err := t.ipc.Undos(t.src.Kernel, t.living())
+	for _, p := range t.procs {
+		p.record.SemUndos = undos[p.Host]
+	}
+	return err
 }
 
 // places notes where the process stands: its directories, its controlling terminal.
@@ -310,7 +341,7 @@ func (t *taker) ask(p *process) error {
 		func() error { return mm(p.mm) },
 		func() error { return process(p.record) },
 		task.AskTimers(b, p.record.GetTimers()))
-	open, more, err := t.files.Ask(b, p.Proc)
+	open, more, err := t.askObjects(b, p)
 	if err != nil {
 		return errors.Join(err, live.Leave())
 	}
@@ -323,7 +354,7 @@ func (t *taker) ask(p *process) error {
 	}
 	for err == nil && more {
 		b = live.Arena.Page(0).Batch()
-		if open, more, err = t.files.Ask(b, p.Proc); err == nil {
+		if open, more, err = t.askObjects(b, p); err == nil {
 			err = errors.Join(live.Run(t.ctx, []remote.Job{{Thread: leader, Batch: b}}), open())
 		}
 	}
