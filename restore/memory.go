@@ -19,7 +19,7 @@ func (r *restorer) furnish(ctx context.Context) error {
 	if err := r.files.SetOwners(ctx); err != nil {
 		return err
 	}
-	if err := r.files.Deliver(ctx, r.stub); err != nil {
+	if err := r.files.DeliverAll(ctx, r.stub); err != nil {
 		return err
 	}
 	if err := r.ipc.Deliver(ctx, r.stub); err != nil {

@@ -103,7 +103,7 @@ func (r *Rig) Make(b *Bag) (err error) {
 
 // Deliver ends what Make began: the maker has no children to do anything.
 func (r *Rig) Deliver() error {
-	return r.Files.Deliver(r.Context(), func(int) (*remote.Page, int) { return nil, -1 })
+	return r.Files.DeliverAll(r.Context(), func(int) (*remote.Page, int) { return nil, -1 })
 }
 
 // Restore makes what a bag holds, and gives the maker the table of the process as its own.

@@ -15,9 +15,9 @@ type Deliverer interface {
 	Deliver(ctx context.Context, stubs Stubs) error
 }
 
-// Deliver lets all kinds do what is to be done by certain processes. Each has the maker's memory and descriptors still, and no
+// DeliverAll lets all kinds do what is to be done by certain processes. Each has the maker's memory and descriptors still, and no
 // other batch runs.
-func (r *Files) Deliver(ctx context.Context, stubs Stubs) error {
+func (r *Files) DeliverAll(ctx context.Context, stubs Stubs) error {
 	for _, kind := range r.kinds {
 		if d, ok := kind.(Deliverer); ok {
 			if err := d.Deliver(ctx, stubs); err != nil {
