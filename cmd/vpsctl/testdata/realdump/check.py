@@ -11,13 +11,11 @@ if child == 0:
     data[5000] ^= 1  # the rest stays shared with the parent
     want = hashlib.sha1(data).digest()
 n = 0
-name = "/tmp/check." + ("parent" if child else "child")
+out = os.open("/tmp/check." + ("parent" if child else "child"), os.O_RDWR | os.O_CREAT, 0o644)
 while True:
     assert hashlib.sha1(data).digest() == want
     assert os.pread(cache, 300000, 0)[6000:] == data[6000:300000]
     assert not any(zeros[::997])
     n += 1
-    with open(name + ".new", "w") as f:
-        f.write("%d %s\n" % (n, os.uname().nodename))
-    os.rename(name + ".new", name)
+    os.pwrite(out, b"%9d %-40s\n" % (n, os.uname().nodename.encode()), 0)
     time.sleep(0.02)
