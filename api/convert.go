@@ -70,6 +70,7 @@ func infoToWire(i instance.Info) *vpsv1.Instance {
 		Restores:    int32(i.Restores),
 		Restarts:    int32(i.Restarts),
 		ExitStatus:  exitToWire(i.ExitStatus),
+		Saved:       []byte(i.Saved),
 	}
 }
 
@@ -93,6 +94,7 @@ func infoFromWire(i *vpsv1.Instance) instance.Info {
 		Restores:    int(i.GetRestores()),
 		Restarts:    int(i.GetRestarts()),
 		ExitStatus:  exitFromWire(i.GetExitStatus()),
+		Saved:       string(i.GetSaved()),
 	}
 }
 

@@ -431,16 +431,18 @@ type Instance struct {
 	Domainname    string                 `protobuf:"bytes,4,opt,name=domainname,proto3" json:"domainname,omitempty"`
 	Clocks        *Clocks                `protobuf:"bytes,5,opt,name=clocks,proto3" json:"clocks,omitempty"`
 	Restores      uint32                 `protobuf:"varint,6,opt,name=restores,proto3" json:"restores,omitempty"`                        // how often this instance has been restored
-	Runs          uint32                 `protobuf:"varint,7,opt,name=runs,proto3" json:"runs,omitempty"`                                // how often it has been resumed since it was created
+	Runs          uint32                 `protobuf:"varint,7,opt,name=runs,proto3" json:"runs,omitempty"`                                // how often it has begun to run since it was created: by start, restore, resume, after a snapshot
 	Ids           uint32                 `protobuf:"varint,8,opt,name=ids,proto3" json:"ids,omitempty"`                                  // size of its uid and gid range; 0: the host's users
 	Console       []byte                 `protobuf:"bytes,9,opt,name=console,proto3" json:"console,omitempty"`                           // tail of the console's history
 	ConsoleTty    uint32                 `protobuf:"varint,10,opt,name=console_tty,json=consoleTty,proto3" json:"console_tty,omitempty"` // index of the pty that is /dev/console, plus 1; 0: none
 	LastPid       uint32                 `protobuf:"varint,11,opt,name=last_pid,json=lastPid,proto3" json:"last_pid,omitempty"`
 	SeccompBase   uint32                 `protobuf:"varint,12,opt,name=seccomp_base,json=seccompBase,proto3" json:"seccomp_base,omitempty"` // filters at the bottom of every chain that are the manager's own
-	BootId        []byte                 `protobuf:"bytes,13,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	BootId        []byte                 `protobuf:"bytes,13,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`                 // /proc/sys/kernel/random/boot_id, 16 bytes
 	Kernel        string                 `protobuf:"bytes,14,opt,name=kernel,proto3" json:"kernel,omitempty"`
 	Sysctl        map[string]string      `protobuf:"bytes,15,rep,name=sysctl,proto3" json:"sysctl,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Suspended     bool                   `protobuf:"varint,16,opt,name=suspended,proto3" json:"suspended,omitempty"` // state in which it was found
+	Uuid          []byte                 `protobuf:"bytes,17,opt,name=uuid,proto3" json:"uuid,omitempty"`            // its own since it was created, 16 bytes; restored elsewhere it is the same
+	Ran           int64                  `protobuf:"varint,18,opt,name=ran,proto3" json:"ran,omitempty"`             // how long it has run since it was created
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -585,6 +587,20 @@ func (x *Instance) GetSuspended() bool {
 		return x.Suspended
 	}
 	return false
+}
+
+func (x *Instance) GetUuid() []byte {
+	if x != nil {
+		return x.Uuid
+	}
+	return nil
+}
+
+func (x *Instance) GetRan() int64 {
+	if x != nil {
+		return x.Ran
+	}
+	return 0
 }
 
 // Clocks at the moment of the freeze, as the instance read them.
@@ -4712,7 +4728,7 @@ var File_dump_record_proto protoreflect.FileDescriptor
 
 const file_dump_record_proto_rawDesc = "" +
 	"\n" +
-	"\x11dump/record.proto\x12\bvps.dump\"\x99\x04\n" +
+	"\x11dump/record.proto\x12\bvps.dump\"\xbf\x04\n" +
 	"\bInstance\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06config\x18\x02 \x01(\tR\x06config\x12\x1a\n" +
@@ -4733,7 +4749,9 @@ const file_dump_record_proto_rawDesc = "" +
 	"\aboot_id\x18\r \x01(\fR\x06bootId\x12\x16\n" +
 	"\x06kernel\x18\x0e \x01(\tR\x06kernel\x126\n" +
 	"\x06sysctl\x18\x0f \x03(\v2\x1e.vps.dump.Instance.SysctlEntryR\x06sysctl\x12\x1c\n" +
-	"\tsuspended\x18\x10 \x01(\bR\tsuspended\x1a9\n" +
+	"\tsuspended\x18\x10 \x01(\bR\tsuspended\x12\x12\n" +
+	"\x04uuid\x18\x11 \x01(\fR\x04uuid\x12\x10\n" +
+	"\x03ran\x18\x12 \x01(\x03R\x03ran\x1a9\n" +
 	"\vSysctlEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"^\n" +

@@ -12,7 +12,7 @@ import (
 	"vps/cell"
 	"vps/config"
 	"vps/dump"
-	"vps/object"
+	"vps/object/recordset"
 	"vps/restore"
 	"vps/snapshot"
 )
@@ -43,9 +43,15 @@ func (i *instance) restoreFrom(ctx context.Context, r io.Reader, opt RestoreOpti
 	if err := s.Header().CheckHost(here); err != nil {
 		return err
 	}
-	set, err := object.LoadSet(s)
+	set, err := recordset.Load(s)
 	if err != nil {
 		return err
+	}
+	if err := i.checkAge(s.Header(), set.Instance); err != nil {
+		if !opt.Force {
+			return err
+		}
+		i.warn(err.Error())
 	}
 	plan, err := restore.Prepare(s, set)
 	if err != nil {
@@ -95,7 +101,11 @@ func (h *Host) restoredConfig(i *instance, info *dump.Instance, given *config.Co
 
 // restore builds the cell and what is in it. The caller's operation has the instance.
 func (i *instance) restore(ctx context.Context, cfg *config.Config, plan *restore.Plan, info *dump.Instance, opt RestoreOptions) error {
-	b := birth{state: Restoring, what: "restore", adjust: func(spec *cell.Spec) error {
+	bootID, err := uuidFrom(info.GetBootId())
+	if err != nil {
+		return err
+	}
+	b := birth{state: Restoring, what: "restore", bootID: bootID, adjust: func(spec *cell.Spec) error {
 		spec.Slots, spec.SlotSize = cell.DefaultSlots+plan.Slots, cell.DefaultSlotSize
 		var err error
 		spec.ArenaBase, err = plan.ArenaBase(uint64(spec.Slots*spec.SlotSize) + 4096)
@@ -106,7 +116,7 @@ func (i *instance) restore(ctx context.Context, cfg *config.Config, plan *restor
 	if err := i.create(ctx, cfg, b); err != nil {
 		return err
 	}
-	err := i.into(ctx, plan, opt)
+	err = i.into(ctx, plan, opt)
 	if err == nil && opt.Resume {
 		err = i.group.Thaw(ctx)
 	}
@@ -117,6 +127,11 @@ func (i *instance) restore(ctx context.Context, cfg *config.Config, plan *restor
 	defer i.mu.Unlock()
 	i.rec.Started = time.Now()
 	i.rec.Restores++
+	i.rec.Saved = nil
+	if id, err := uuidFrom(info.GetUuid()); err == nil && id != (uuid{}) {
+		i.rec.UUID = id
+	}
+	i.rec.Age.adopt(info)
 	if !opt.Resume {
 		i.rec.Suspended = time.Now()
 		return i.setLocked(Suspended, "restore")
@@ -135,6 +150,11 @@ func (i *instance) into(ctx context.Context, plan *restore.Plan, opt RestoreOpti
 		Arena: c.Arena, Page: c.Init.Page, PID: c.Init.PID, PidFD: c.Init.PidFD, FirstSlot: first,
 		Socket: c.Socket, SocketFD: c.SocketFD, Group: i.group, Console: c.Console,
 		Filter: r.Filter, Bound: r.Capabilities, Force: opt.Force,
-		Warn: func(text string) { i.host.log.Warn("restore", "instance", i.id, "skipped", text) },
+		Warn: i.warn,
 	})
+}
+
+// warn tells what a forced restore has passed over.
+func (i *instance) warn(text string) {
+	i.host.log.Warn("restore", "instance", i.id, "skipped", text)
 }

@@ -50,7 +50,10 @@ func (i *instance) info() Info {
 		ID: i.id, State: i.rec.State, Operation: i.verb,
 		FSRoot: i.cfg.Root, Hostname: i.cfg.UTSName(), Init: strings.Join(i.cfg.Init, " "), FirstUID: i.rec.FirstUID,
 		Created: i.rec.Created, Started: i.rec.Started,
-		Runs: i.rec.Runs, Restores: i.rec.Restores, Restarts: i.rec.Restarts, ExitStatus: i.rec.Exit,
+		Runs: i.rec.Starts, Restores: i.rec.Restores, Restarts: i.rec.Restarts, ExitStatus: i.rec.Exit,
+	}
+	if i.rec.Saved != nil {
+		info.Saved = i.rec.Saved.File
 	}
 	group := i.group
 	if i.cell != nil {

@@ -35,8 +35,8 @@ var (
 func (i *instance) spec() (cell.Spec, error) {
 	cfg := i.cfg
 	s := cell.Spec{
-		ID: i.id, Root: cfg.Root, Hostname: cfg.UTSName(), Run: i.host.runDir(i.id), Console: cfg.Console,
-		Group: i.group, Host: func(pid int) error { return i.host.tree.Keepers(i.host.key, pid) },
+		ID: i.id, Root: cfg.Root, Hostname: cfg.UTSName(), BootID: i.rec.BootID.String(), Run: i.host.runDir(i.id), Console: cfg.Console,
+		Group: i.group,
 		Masks: masks, ReadOnly: readOnly,
 	}
 	if cfg.UserNS.Host {
@@ -142,6 +142,21 @@ func (i *instance) limit() error {
 		}
 	}
 	return i.group.SetLimits(all)
+}
+
+// guardDevices has the kernel refuse all devices but those of the ruleset, whatever node leads to them: one in a volume, for
+// one. A host without such filters can do without where nobody inside can make nodes and none is to be read only.
+func (i *instance) guardDevices(nodes []devfs.Node) error {
+	err := i.group.SetDevices(devfs.DeviceRules(nodes))
+	if err == nil {
+		return nil
+	}
+	needed := slices.ContainsFunc(nodes, func(n devfs.Node) bool { return n.ReadOnly })
+	if needed || i.cfg.UserNS.Host {
+		return fmt.Errorf("devices: %w", err)
+	}
+	i.host.log.Warn("devices are not filtered", "instance", i.id, "error", err)
+	return nil
 }
 
 // command runs one of the configuration's commands on the host, by the shell.

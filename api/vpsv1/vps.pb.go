@@ -245,6 +245,7 @@ type Instance struct {
 	Restores      int32                  `protobuf:"varint,16,opt,name=restores,proto3" json:"restores,omitempty"`
 	Restarts      int32                  `protobuf:"varint,17,opt,name=restarts,proto3" json:"restarts,omitempty"`
 	ExitStatus    *ExitStatus            `protobuf:"bytes,18,opt,name=exit_status,json=exitStatus,proto3" json:"exit_status,omitempty"`
+	Saved         []byte                 `protobuf:"bytes,19,opt,name=saved,proto3" json:"saved,omitempty"` // path of the file with its memory, since the host went down
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -401,6 +402,13 @@ func (x *Instance) GetRestarts() int32 {
 func (x *Instance) GetExitStatus() *ExitStatus {
 	if x != nil {
 		return x.ExitStatus
+	}
+	return nil
+}
+
+func (x *Instance) GetSaved() []byte {
+	if x != nil {
+		return x.Saved
 	}
 	return nil
 }
@@ -2372,7 +2380,7 @@ const file_api_vps_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
 	"\x06signal\x18\x02 \x01(\tR\x06signal\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n" +
-	"\x04time\x18\x04 \x01(\x03R\x04time\"\xec\x03\n" +
+	"\x04time\x18\x04 \x01(\x03R\x04time\"\x82\x04\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x1c\n" +
@@ -2393,7 +2401,8 @@ const file_api_vps_proto_rawDesc = "" +
 	"\brestores\x18\x10 \x01(\x05R\brestores\x12\x1a\n" +
 	"\brestarts\x18\x11 \x01(\x05R\brestarts\x123\n" +
 	"\vexit_status\x18\x12 \x01(\v2\x12.vps.v1.ExitStatusR\n" +
-	"exitStatus\">\n" +
+	"exitStatus\x12\x14\n" +
+	"\x05saved\x18\x13 \x01(\fR\x05saved\">\n" +
 	"\fListResponse\x12.\n" +
 	"\tinstances\x18\x01 \x03(\v2\x10.vps.v1.InstanceR\tinstances\"\xae\x01\n" +
 	"\bResource\x12\x12\n" +

@@ -87,6 +87,7 @@ func (a *app) showCmd() *cobra.Command {
 				"Restores", number(i.Restores),
 				"Restarts", number(i.Restarts),
 				"Ended", exit(i.ExitStatus),
+				"Saved in", i.Saved,
 			)
 		},
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -60,11 +61,7 @@ func (a *app) snapshotFile(id string, args []string) (*atomicfile.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	path, err := storePath(home, id)
-	if err != nil {
-		return nil, err
-	}
-	return atomicfile.Create(path)
+	return home.Snapshots().Create(id)
 }
 
 // snapshot writes a snapshot and makes the file appear.
@@ -143,7 +140,10 @@ func (a *app) restoreFile(id string, args []string) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		path, err := latest(home, id)
+		path, err := home.Snapshots().Latest(id)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("no snapshot of it in %s; give a FILE", home.Snapshots())
+		}
 		if err != nil {
 			return nil, err
 		}
