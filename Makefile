@@ -8,7 +8,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 BENCHFLAGS ?=
 
-.PHONY: build setup test check demo bench install clean
+.PHONY: build setup test check demo bench coverage install clean
 
 build:
 	@scripts/setup-go
@@ -35,6 +35,10 @@ demo: setup build
 bench: build
 	@scripts/setup runc
 	go run ./internal/bench $(BENCHFLAGS)
+
+# ZDTM=DIR names the folder with the built programs of CRIU's test suite.
+coverage: build
+	go run ./internal/coverage -o docs/coverage.md
 
 PREFIX ?= /usr/local
 install: build

@@ -21,7 +21,7 @@ func memory() []byte {
 
 func writeMemory(b *testing.B, w *Writer, mem []byte) {
 	must(b, w.Put(1, &Mm{Id: 1}))
-	must(b, w.WritePages(mm(1), []Range{{0, uint64(len(mem))}}, func(buf []byte, ranges []Range) error {
+	must(b, w.WritePages(mm(1), []Range{{Start: 0, End: uint64(len(mem))}}, func(buf []byte, ranges []Range) error {
 		for _, r := range ranges {
 			buf = buf[copy(buf, mem[r.Start:r.End]):]
 		}

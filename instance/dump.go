@@ -12,6 +12,8 @@ import (
 	"vps/dump"
 	"vps/instance/idrange"
 	"vps/object"
+	"vps/object/file"
+	"vps/object/task"
 	"vps/snapshot"
 )
 
@@ -104,7 +106,7 @@ func (i *instance) source() (*snapshot.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	ext := object.Externals{ConsoleTTY: -1, Pipes: pipes}
+	ext := file.Externals{ConsoleTTY: -1, Pipes: pipes}
 	if i.cfg.Console {
 		ext.ConsoleTTY = 0
 	}
@@ -146,8 +148,8 @@ func ownPipes() (map[uint64]bool, error) {
 }
 
 // restarts opens the reader of interrupted calls, once: that takes a while.
-func (h *Host) restarts() (*object.RestartReader, error) {
-	h.restartsOnce.Do(func() { h.restartReader, h.restartsErr = object.OpenRestartReader() })
+func (h *Host) restarts() (*task.RestartReader, error) {
+	h.restartsOnce.Do(func() { h.restartReader, h.restartsErr = task.OpenRestartReader() })
 	return h.restartReader, h.restartsErr
 }
 

@@ -19,7 +19,7 @@ import (
 	"vps/account"
 	"vps/config"
 	"vps/instance/idrange"
-	"vps/object"
+	"vps/object/task"
 )
 
 // Host is the instances of one VPS_HOME. Its methods may be called by several goroutines.
@@ -37,7 +37,7 @@ type Host struct {
 	tasks  sync.WaitGroup
 
 	restartsOnce  sync.Once
-	restartReader *object.RestartReader
+	restartReader *task.RestartReader
 	restartsErr   error
 
 	mu        sync.Mutex

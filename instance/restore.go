@@ -12,7 +12,7 @@ import (
 	"vps/cell"
 	"vps/config"
 	"vps/dump"
-	"vps/object"
+	"vps/object/recordset"
 	"vps/restore"
 	"vps/snapshot"
 )
@@ -49,7 +49,7 @@ func (i *instance) restoreFrom(ctx context.Context, r io.Reader, opt RestoreOpti
 	if err := s.Header().CheckHost(here); err != nil {
 		return err
 	}
-	set, err := object.LoadSet(s)
+	set, err := recordset.Load(s)
 	if err != nil {
 		return err
 	}

@@ -83,7 +83,7 @@ func (h *Host) save(ctx context.Context, i *instance) (err error) {
 	}
 	before := i.rec.State
 	// Noted first: whenever the host dies from now on, there is either the note of a whole file, or no file.
-	mark := &saved{File: f.Path, Resume: before == Running, Keep: i.cfg.HostShutdown == config.ShutdownSnapshot}
+	mark := &saved{File: f.Path(), Resume: before == Running, Keep: i.cfg.HostShutdown == config.ShutdownSnapshot}
 	if err = i.note(mark); err == nil {
 		_, err = i.snapshot(ctx, f.File, SnapshotOptions{Suspend: true}, nil)
 	}

@@ -12,7 +12,7 @@ import (
 
 	"vps/cell"
 	"vps/config"
-	"vps/object"
+	"vps/object/mount"
 )
 
 // Create makes an instance up to its init, which waits before its execve. cfg is as for [Host.Start].
@@ -213,7 +213,7 @@ func (i *instance) build(ctx context.Context, b birth) error {
 	if err != nil {
 		return err
 	}
-	if i.rec.Mounts, err = object.MountPoints(c.Init.PID); err != nil {
+	if i.rec.Mounts, err = mount.Points(c.Init.PID); err != nil {
 		return errors.Join(err, c.Destroy(context.WithoutCancel(ctx)))
 	}
 	if b.state == Creating {

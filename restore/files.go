@@ -8,6 +8,11 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/file"
+	"vps/object/ipc"
+	"vps/object/kinds"
+	"vps/object/mount"
+	"vps/object/task"
 	"vps/remote"
 )
 
@@ -21,7 +26,7 @@ type refKey struct {
 func (r *restorer) makeFiles(ctx context.Context) error {
 	m := &object.Maker{Page: r.Page, PidFD: r.PidFD, Socket: r.Socket, SocketFD: r.SocketFD}
 	err := m.Run(ctx, func(b *remote.Batch) {
-		object.BlockSignals(b)
+		task.BlockSignals(b)
 		b.Call("clear umask", unix.SYS_UMASK, 0)
 		if name := r.set.Instance.GetDomainname(); name != "" && name != "(none)" {
 			b.Call("set domain name", unix.SYS_SETDOMAINNAME, b.String(name), len(name))
@@ -30,16 +35,16 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := object.RestoreMounts(r.Page.Script(ctx, r.PidFD), m, r.set, r.content); err != nil {
+	if err := mount.Restore(r.Page.Script(ctx, r.PidFD), m, r.set, r.content); err != nil {
 		return err
 	}
-	r.files, err = object.RestoreFiles(ctx, m, r.set, r.content, object.RestoreOptions{
-		Console: r.Console, ConsoleTTY: r.ConsoleTTY, Force: r.Force,
+	r.files, r.ttys, err = kinds.Restore(ctx, m, r.set, r.content, kinds.Options{
+		Options: file.Options{Force: r.Force}, Console: r.Console, ConsoleTTY: r.ConsoleTTY,
 	})
 	if err != nil {
 		return err
 	}
-	if err := r.files.RestoreSysctls(ctx, r.set.Instance.GetSysctl()); err != nil {
+	if err := ipc.RestoreSysctls(ctx, r.files, r.set.Instance.GetSysctl()); err != nil {
 		return err
 	}
 	return r.openRefs(ctx)

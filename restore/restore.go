@@ -21,6 +21,12 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/birth"
+	"vps/object/file"
+	"vps/object/memory"
+	"vps/object/recordset"
+	"vps/object/task"
+	"vps/object/tty"
 	"vps/remote"
 )
 
@@ -51,7 +57,7 @@ type Target struct {
 // Plan is a restore that has been thought through: what it needs is known, nothing has been made.
 type Plan struct {
 	Slots    int // slots that its stubs take: one for each process, helper and further thread
-	births   *object.Plan
+	births   *birth.Plan
 	snapshot *dump.Snapshot
 	set      *object.Set
 }
@@ -63,7 +69,7 @@ func Prepare(s *dump.Snapshot, set *object.Set) (*Plan, error) {
 			p.Ppid = 1 // an exec session's, whose other end is gone: init inherits it
 		}
 	}
-	births, err := object.NewPlan(set.Processes)
+	births, err := birth.NewPlan(set.Processes)
 	if err != nil {
 		return nil, err
 	}
@@ -74,16 +80,17 @@ func Prepare(s *dump.Snapshot, set *object.Set) (*Plan, error) {
 }
 
 // ArenaBase returns an address for an arena of size bytes that is free in all processes.
-func (p *Plan) ArenaBase(size uint64) (uint64, error) { return object.FindHole(size, p.set.Mms) }
+func (p *Plan) ArenaBase(size uint64) (uint64, error) { return memory.FindHole(size, p.set.Mms) }
 
 // restorer restores one instance.
 type restorer struct {
 	Target
 	snapshot *dump.Snapshot
 	set      *object.Set
-	plan     *object.Plan
+	plan     *birth.Plan
 	content  object.Content
-	files    *object.Files
+	files    *file.Files
+	ttys     *tty.Restorer
 	refs     map[refKey]int
 	limits   []uint64 // our own hard limits
 	procs    map[uint32]*process
@@ -118,12 +125,12 @@ type thread struct {
 func (p *Plan) Into(ctx context.Context, t Target) error {
 	r := &restorer{
 		Target: t, snapshot: p.snapshot, set: p.set, plan: p.births,
-		content: object.SnapshotContent{Snapshot: p.snapshot, Set: p.set},
+		content: recordset.Content{Snapshot: p.snapshot, Set: p.set},
 		refs:    make(map[refKey]int), procs: make(map[uint32]*process), nextSlot: t.FirstSlot,
 	}
 	defer r.close()
 	var err error
-	if r.limits, err = object.HardLimits(); err != nil {
+	if r.limits, err = task.HardLimits(); err != nil {
 		return err
 	}
 	if err := r.check(); err != nil {
@@ -144,11 +151,11 @@ func (p *Plan) Into(ctx context.Context, t Target) error {
 
 // check refuses what this host cannot restore.
 func (r *restorer) check() error {
-	if err := object.CheckVDSO(r.set.Mms); err != nil {
+	if err := memory.CheckVDSO(r.set.Mms); err != nil {
 		return err
 	}
 	for _, p := range r.set.Processes {
-		if err := object.CheckRlimits(p, r.limits); err != nil {
+		if err := task.CheckRlimits(p, r.limits); err != nil {
 			if !r.Force {
 				return err
 			}

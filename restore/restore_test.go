@@ -19,6 +19,9 @@ import (
 	"vps/internal/leak"
 	"vps/internal/testimage"
 	"vps/object"
+	"vps/object/mount"
+	"vps/object/recordset"
+	"vps/object/task"
 	"vps/priv"
 	"vps/remote"
 	"vps/restore"
@@ -43,7 +46,7 @@ type site struct {
 	mounts  []string
 	runs    int
 
-	restarts *object.RestartReader
+	restarts *task.RestartReader
 
 	force  bool     // restores are forced
 	warned []string // what the last one skipped
@@ -72,7 +75,7 @@ func newSite(t testing.TB, opts ...testimage.Option) *site {
 		t.Fatal(err)
 	}
 	s.rights = cell.Rights{Capabilities: set.Capabilities(), Filter: filter}
-	if s.restarts, err = object.OpenRestartReader(); err != nil {
+	if s.restarts, err = task.OpenRestartReader(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -113,7 +116,7 @@ func (s *site) tryBuild(ctx context.Context, spec cell.Spec) error {
 	if s.cell, err = cell.Build(ctx, spec); err != nil {
 		return errors.Join(err, s.group.Remove(context.WithoutCancel(ctx)))
 	}
-	s.mounts, err = object.MountPoints(s.cell.Init.PID)
+	s.mounts, err = mount.Points(s.cell.Init.PID)
 	return err
 }
 
@@ -180,7 +183,7 @@ func (s *site) restore(path string) {
 		s.t.Fatal(err)
 	}
 	defer file.Close()
-	set, err := object.LoadSet(file.Snapshot)
+	set, err := recordset.Load(file.Snapshot)
 	if err != nil {
 		s.t.Fatal(err)
 	}

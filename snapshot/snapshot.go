@@ -16,6 +16,13 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/file"
+	"vps/object/ipc"
+	"vps/object/kinds"
+	"vps/object/memory"
+	"vps/object/mount"
+	"vps/object/network"
+	"vps/object/task"
 	"vps/remote"
 	"vps/suspend"
 )
@@ -27,8 +34,8 @@ type Source struct {
 	// Info is what only the manager knows; the rest of the record is filled in.
 	Info      *dump.Instance
 	Standard  []string // mount points that the manager makes at every start
-	Externals object.Externals
-	Restarts  *object.RestartReader // nil: the rest of an interrupted sleep is not known
+	Externals file.Externals
+	Restarts  *task.RestartReader // nil: the rest of an interrupted sleep is not known
 	// Filters is the number of seccomp filters that the manager has installed in every process.
 	Filters int
 }
@@ -112,7 +119,7 @@ func probe(src *Source) []error {
 		return []error{err}
 	}
 	var refusals []error
-	mounts, err := object.ReadMounts(src.Init, src.Standard)
+	mounts, err := mount.Read(src.Init, src.Standard)
 	if err != nil {
 		return []error{err}
 	}
@@ -135,9 +142,9 @@ func probe(src *Source) []error {
 		procs = append(procs, p)
 	}
 	refusals = append(refusals, object.ProbeShared(procs)...)
-	refusals = append(refusals, object.ProbeIPC(src.Init)...)
-	refusals = append(refusals, object.ProbeNetwork(src.Init)...)
-	d := object.NewDescriptors(procs, src.Init, src.Externals, nil)
+	refusals = append(refusals, ipc.Probe(src.Init)...)
+	refusals = append(refusals, network.Probe(src.Init)...)
+	d := kinds.NewDescriptors(procs, src.Init, src.Externals, nil)
 	for _, p := range procs {
 		refusals = append(refusals, probeProcess(p, src.Init, d)...)
 	}
@@ -147,7 +154,7 @@ func probe(src *Source) []error {
 	return refusals
 }
 
-func probeProcess(p object.Proc, init int, d *object.Descriptors) []error {
+func probeProcess(p object.Proc, init int, d *file.Descriptors) []error {
 	var refusals []error
 	add := func(err error) {
 		if err != nil && !object.Vanished(err) {
@@ -156,7 +163,7 @@ func probeProcess(p object.Proc, init int, d *object.Descriptors) []error {
 	}
 	add(object.ProbeNamespaces(p, init))
 	add(object.ProbeProcess(p))
-	as, err := object.ReadAddressSpace(p)
+	as, err := memory.ReadAddressSpace(p)
 	add(err)
 	if err == nil {
 		for _, r := range as.Probe() {
@@ -194,7 +201,7 @@ func Estimate(src *Source) (bytes int64, frozen time.Duration, err error) {
 			continue // it has ended, or a probe names it
 		}
 		defer p.Close()
-		as, err := object.ReadAddressSpace(p)
+		as, err := memory.ReadAddressSpace(p)
 		if err != nil {
 			continue
 		}

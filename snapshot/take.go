@@ -12,6 +12,11 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/file"
+	"vps/object/kinds"
+	"vps/object/memory"
+	"vps/object/task"
+	"vps/object/tty"
 	"vps/pager"
 	"vps/remote"
 	"vps/suspend"
@@ -29,8 +34,8 @@ type taker struct {
 	ids     object.IDMaps
 	procs   []*process
 	inside  map[int]int // pids and tids from here to inside
-	files   *object.Descriptors
-	filters *object.Seccomps
+	files   *file.Descriptors
+	filters *task.Seccomps
 	threads int
 	clock   *clock
 }
@@ -40,7 +45,7 @@ type process struct {
 	object.Proc
 	held   *suspend.Process
 	status *object.Status
-	memory *object.AddressSpace
+	memory *memory.AddressSpace
 	record *dump.Process
 	mm     *dump.Mm
 	hand   *dump.SigHand
@@ -66,7 +71,7 @@ func (t *taker) take() error {
 	if t.ids, err = object.ReadIDMaps(t.src.Init); err != nil {
 		return err
 	}
-	t.filters = object.NewSeccomps(t.src.Filters)
+	t.filters = task.NewSeccomps(t.src.Filters)
 	if err := t.find(); err != nil {
 		return err
 	}
@@ -120,7 +125,7 @@ func (t *taker) find() error {
 			procs = append(procs, p.Proc)
 		}
 	}
-	t.files = object.NewDescriptors(procs, t.src.Init, t.src.Externals, t)
+	t.files = kinds.NewDescriptors(procs, t.src.Init, t.src.Externals, t)
 	return nil
 }
 
@@ -130,7 +135,7 @@ func (t *taker) examine(p *process) error {
 	if p.status, err = object.ReadStatus(p.Host); err != nil {
 		return err
 	}
-	if p.record, err = object.DumpProcess(p.status); err != nil {
+	if p.record, err = task.DumpProcess(p.status); err != nil {
 		return err
 	}
 	p.record.Ppid = uint32(t.inside[p.status.PPID])
@@ -144,7 +149,7 @@ func (t *taker) examine(p *process) error {
 	if err := t.places(p); err != nil {
 		return err
 	}
-	if p.memory, err = object.ReadAddressSpace(p.Proc); err != nil {
+	if p.memory, err = memory.ReadAddressSpace(p.Proc); err != nil {
 		return err
 	}
 	id := uint64(p.PID)
@@ -165,10 +170,10 @@ func (t *taker) examine(p *process) error {
 		return err
 	}
 	var stop bool
-	if p.record.Pending, stop = object.SplitStop(pending); stop {
+	if p.record.Pending, stop = task.SplitStop(pending); stop {
 		p.record.State = dump.Process_STOPPED
 	}
-	p.record.Timers, err = object.DumpTimers(p.Host, t.insideTID)
+	p.record.Timers, err = task.DumpTimers(p.Host, t.insideTID)
 	if err != nil {
 		return err
 	}
@@ -188,7 +193,7 @@ func (t *taker) places(p *process) error {
 	if err != nil {
 		return err
 	}
-	p.record.Tty, err = object.ControllingTTY(stat.TTY)
+	p.record.Tty, err = tty.Controlling(stat.TTY)
 	return err
 }
 
@@ -230,7 +235,7 @@ func (t *taker) thread(p *process, th *remote.Thread) (*dump.Thread, error) {
 			return nil, err
 		}
 	}
-	record, err := object.DumpThread(status, t.ids)
+	record, err := task.DumpThread(status, t.ids)
 	if err != nil {
 		return nil, err
 	}
@@ -255,7 +260,7 @@ func (t *taker) thread(p *process, th *remote.Thread) (*dump.Thread, error) {
 		return nil, err
 	}
 	var stop bool
-	if record.Pending, stop = object.SplitStop(pending); stop {
+	if record.Pending, stop = task.SplitStop(pending); stop {
 		p.record.State = dump.Process_STOPPED
 	}
 	rseq, err := th.Rseq()
@@ -269,9 +274,9 @@ func (t *taker) thread(p *process, th *remote.Thread) (*dump.Thread, error) {
 	if err != nil {
 		return nil, err
 	}
-	filters := make([]object.SeccompFilter, len(programs))
+	filters := make([]task.SeccompFilter, len(programs))
 	for i := range programs {
-		filters[i] = object.SeccompFilter{Program: programs[i], Flags: flags[i]}
+		filters[i] = task.SeccompFilter{Program: programs[i], Flags: flags[i]}
 	}
 	return record, t.filters.Add(record, filters)
 }
@@ -289,17 +294,17 @@ func (t *taker) ask(p *process) error {
 	for i, th := range p.held.Threads {
 		b := live.Arena.Page(i).Batch()
 		jobs[i] = remote.Job{Thread: th, Batch: b}
-		answer := object.AskThread(b)
+		answer := task.AskThread(b)
 		answers = append(answers, func() error { return answer(p.tasks[i]) })
 	}
 	b := jobs[0].Batch
 	p.hand = &dump.SigHand{Id: uint64(p.PID)}
-	hand, mm, process := object.AskSigHand(b), object.AskMm(b), object.AskProcess(b)
+	hand, mm, process := task.AskSigHand(b), memory.Ask(b), task.AskProcess(b)
 	answers = append(answers,
 		func() error { return hand(p.hand) },
 		func() error { return mm(p.mm) },
 		func() error { return process(p.record) },
-		object.AskTimers(b, p.record.GetTimers()))
+		task.AskTimers(b, p.record.GetTimers()))
 	err = live.Run(t.ctx, jobs)
 	for _, answer := range answers {
 		if err == nil {

@@ -9,6 +9,9 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/ipc"
+	"vps/object/mount"
+	"vps/object/task"
 	"vps/pager"
 	"vps/remote"
 )
@@ -19,12 +22,16 @@ func (t *taker) write() error {
 	if err := object.DumpInstance(info, t.src.Init); err != nil {
 		return err
 	}
+	var err error
+	if info.Sysctl, err = ipc.ReadSysctls(t.src.Init); err != nil {
+		return err
+	}
 	info.Suspended = t.in.Suspended
 	info.SeccompBase = uint32(t.src.Filters)
 	if err := t.w.Put(1, info); err != nil {
 		return err
 	}
-	mounts, err := object.ReadMounts(t.src.Init, t.src.Standard)
+	mounts, err := mount.Read(t.src.Init, t.src.Standard)
 	if err != nil {
 		return err
 	}
@@ -96,7 +103,7 @@ func (t *taker) restarts() error {
 			continue
 		}
 		var err error
-		if th.Restart, err = object.FullRestart(tid, th.GetRegs()); err != nil {
+		if th.Restart, err = task.FullRestart(tid, th.GetRegs()); err != nil {
 			return fmt.Errorf("interrupted calls: %w", err)
 		}
 	}

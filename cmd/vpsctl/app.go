@@ -47,7 +47,7 @@ func (a *app) root() *cobra.Command {
 		{"Looking at them:", []*cobra.Command{a.listCmd(), a.showCmd(), a.argshowCmd(), a.psCmd(), a.eventsCmd(), a.logsCmd()}},
 		{"Working in them:", []*cobra.Command{a.execCmd(), a.execinCmd(), a.execwtCmd(), a.shellCmd(), a.consoleCmd()}},
 		{"Suspending and saving:", []*cobra.Command{
-			a.suspendCmd(), a.resumeCmd(), a.abortCmd(), a.snapshotCmd(), a.snapshotsCmd(), a.restoreCmd(), a.showdumpCmd()}},
+			a.suspendCmd(), a.resumeCmd(), a.abortCmd(), a.snapshotCmd(), a.snapshotsCmd(), a.restoreCmd(), a.showdumpCmd(), a.dumpCmd()}},
 		{"The host:", []*cobra.Command{a.checkCmd(), a.configCmd(), a.versionCmd()}},
 	}
 	for _, g := range groups {
@@ -190,6 +190,8 @@ func (a *app) exitStatus(verb string, err error) int {
 			return e.Status
 		}
 		return exitExec
+	case "diff":
+		return diffTrouble
 	}
 	if !a.parsed {
 		return exitUsage

@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"vps/api"
+	"vps/dump/atomicfile"
 	"vps/instance"
-	"vps/instance/store"
 )
 
 func (a *app) snapshotCmd() *cobra.Command {
@@ -43,7 +43,7 @@ func (a *app) snapshotCmd() *cobra.Command {
 			if err != nil {
 				return fail(ctx, "snapshot", id, err)
 			}
-			return a.printReport(file.Path, report)
+			return a.printReport(file.Path(), report)
 		},
 	})
 	cmd.Flags().BoolVar(&stop, "stop", false, "end the instance when the file is safe")
@@ -53,33 +53,24 @@ func (a *app) snapshotCmd() *cobra.Command {
 }
 
 // snapshotFile opens what a snapshot is to be written to.
-func (a *app) snapshotFile(id string, args []string) (*store.File, error) {
-	switch {
-	case len(args) == 0:
-		home, err := api.HomeAt(a.home)
-		if err != nil {
-			return nil, err
-		}
-		return home.Snapshots().Create(id)
-	case args[0] == "-":
-		if isTerminal(a.stdout) {
-			return nil, errors.New("a snapshot is nothing for a terminal: give a FILE, or lead it into a pipe")
-		}
-		return &store.File{File: a.stdout}, nil
-	case isSpecial(args[0]):
-		f, err := os.OpenFile(args[0], os.O_WRONLY, 0)
-		return &store.File{File: f}, err
+func (a *app) snapshotFile(id string, args []string) (*atomicfile.File, error) {
+	if len(args) > 0 {
+		return a.output(args[0], "a snapshot")
 	}
-	return store.Create(args[0])
+	home, err := api.HomeAt(a.home)
+	if err != nil {
+		return nil, err
+	}
+	return home.Snapshots().Create(id)
 }
 
 // snapshot writes a snapshot and makes the file appear.
-func (a *app) snapshot(ctx context.Context, c client, id string, file *store.File, suspend bool) (report instance.SnapshotReport, err error) {
+func (a *app) snapshot(ctx context.Context, c client, id string, file *atomicfile.File, suspend bool) (report instance.SnapshotReport, err error) {
 	defer func() { err = errors.Join(err, file.Discard()) }()
 	p := a.progress("snapshot", id)
 	report, err = c.Snapshot(ctx, id, file.File, instance.SnapshotOptions{Suspend: suspend}, p.show)
 	p.end()
-	if err == nil && file.Path != "" {
+	if err == nil {
 		err = file.Commit()
 	}
 	return report, err
@@ -164,10 +155,4 @@ func (a *app) restoreFile(id string, args []string) (*os.File, error) {
 		return a.stdin, nil
 	}
 	return os.Open(args[0])
-}
-
-// isSpecial reports whether path is there and is something to be written into rather than replaced: a pipe, a device.
-func isSpecial(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode()&(fs.ModeNamedPipe|fs.ModeDevice) != 0
 }

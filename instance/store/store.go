@@ -1,4 +1,4 @@
-// Package store keeps snapshots in files: the host's store, and any file that is to be there as a whole or not at all.
+// Package store is the directory in which a host keeps snapshots.
 package store
 
 import (
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"vps/dump"
+	"vps/dump/atomicfile"
 )
 
 // Dir is a directory of snapshots, which may not be there yet. Files in it are named ID-DATE.vps.
@@ -25,11 +26,11 @@ const (
 func In(state string) Dir { return Dir(filepath.Join(state, "snapshots")) }
 
 // Create makes a file for a snapshot of an instance that is taken now.
-func (d Dir) Create(id string) (*File, error) {
+func (d Dir) Create(id string) (*atomicfile.File, error) {
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
 		return nil, err
 	}
-	return Create(filepath.Join(string(d), id+"-"+time.Now().UTC().Format(dateForm)+suffix))
+	return atomicfile.Create(filepath.Join(string(d), id+"-"+time.Now().UTC().Format(dateForm)+suffix))
 }
 
 // Snapshot is a file of the store.
