@@ -86,7 +86,7 @@ type Info struct {
 // Resource is a line of [Arguments]' table.
 type Resource struct {
 	Name     string `json:"name"`
-	Flag     string `json:"flag"` // C above the soft limit now, X hard limit hit, x soft limit hit, _ none
+	Flag     string `json:"flag"` // C above the soft limit now, X hard limit hit, x soft limit hit, _ none, - not measured and not enforced
 	Current  uint64 `json:"current"`
 	Soft     uint64 `json:"soft"`
 	Hard     uint64 `json:"hard"`
@@ -127,11 +127,12 @@ type ExecSpec struct {
 	Detach     bool     `json:"detach,omitempty"` // stdin, stdout and stderr are /dev/null
 }
 
-// Progress tells how far a snapshot or restore is.
+// Progress tells how far a snapshot or restore is, or what a restore that is forced passes over.
 type Progress struct {
-	Phase string `json:"phase"`
-	Bytes int64  `json:"bytes"`
-	Total int64  `json:"total"` // 0 if not known
+	Phase   string `json:"phase"`
+	Bytes   int64  `json:"bytes"`
+	Total   int64  `json:"total"` // 0 if not known
+	Warning string `json:"warning,omitempty"`
 }
 
 // SnapshotOptions say what becomes of the instance. Without any it is left in the state in which it was found.

@@ -151,7 +151,7 @@ func (a *Arguments) resources(cfg *config.Config, group *account.Group) error {
 		}
 	}
 	for _, l := range cfg.Limits.All() {
-		r := Resource{Name: l.Resource, Soft: l.Soft, Hard: l.Hard, Flag: "_"}
+		r := Resource{Name: l.Resource, Soft: l.Soft, Hard: l.Hard, Flag: "-"}
 		if at := slices.IndexFunc(usage, func(u account.Usage) bool { return u.Resource == l.Resource }); at >= 0 {
 			u := usage[at]
 			r.Flag, r.Current, r.SoftHits, r.HardHits = string(u.Flag()), u.Current, u.SoftHits, u.HardHits

@@ -124,22 +124,39 @@ func environment(lists ...[]string) []string {
 	return all
 }
 
-// limit sets the limits of the configuration that can be set yet.
-func (i *instance) limit() error {
-	var all []account.Limit
-	for _, l := range i.cfg.Limits.All() {
+// limits returns the limits of a configuration that can be set, and the resources of those that cannot be yet.
+func limits(cfg *config.Config) (all []account.Limit, unenforced []string, err error) {
+	for _, l := range cfg.Limits.All() {
 		if l.Soft == 0 && l.Hard == 0 {
 			continue
 		}
 		one := account.Limit{Resource: l.Resource, Soft: l.Soft, Hard: l.Hard}
 		switch err := one.Validate(); {
 		case errors.Is(err, account.ErrUnsupported):
-			i.host.log.Warn("limit is not enforced", "instance", i.id, "error", err)
+			unenforced = append(unenforced, l.Resource)
 		case err != nil:
-			return err
+			return nil, nil, err
 		default:
 			all = append(all, one)
 		}
+	}
+	return all, unenforced, nil
+}
+
+// Unenforced returns the resources that a configuration limits to no effect: this version cannot do that yet.
+func Unenforced(cfg *config.Config) ([]string, error) {
+	_, unenforced, err := limits(cfg)
+	return unenforced, err
+}
+
+// limit sets the limits of the configuration.
+func (i *instance) limit() error {
+	all, unenforced, err := limits(i.cfg)
+	if err != nil {
+		return err
+	}
+	if len(unenforced) > 0 {
+		i.host.log.Warn("limits are not enforced", "instance", i.id, "resources", unenforced)
 	}
 	return i.group.SetLimits(all)
 }

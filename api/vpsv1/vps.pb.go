@@ -1938,7 +1938,8 @@ type Progress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Phase         string                 `protobuf:"bytes,1,opt,name=phase,proto3" json:"phase,omitempty"`
 	Bytes         int64                  `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	Total         int64                  `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"` // 0: not known
+	Total         int64                  `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`    // 0: not known
+	Warning       string                 `protobuf:"bytes,4,opt,name=warning,proto3" json:"warning,omitempty"` // of something that was passed over; the rest is empty then
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1992,6 +1993,13 @@ func (x *Progress) GetTotal() int64 {
 		return x.Total
 	}
 	return 0
+}
+
+func (x *Progress) GetWarning() string {
+	if x != nil {
+		return x.Warning
+	}
+	return ""
 }
 
 type SnapshotRequest struct {
@@ -2507,11 +2515,12 @@ const file_api_vps_proto_rawDesc = "" +
 	"\x06window\x18\x03 \x01(\v2\x0e.vps.v1.WindowH\x00R\x06windowB\x06\n" +
 	"\x04kind\")\n" +
 	"\x0fConsoleResponse\x12\x16\n" +
-	"\x06output\x18\x01 \x01(\fR\x06output\"L\n" +
+	"\x06output\x18\x01 \x01(\fR\x06output\"f\n" +
 	"\bProgress\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x14\n" +
-	"\x05total\x18\x03 \x01(\x03R\x05total\"_\n" +
+	"\x05total\x18\x03 \x01(\x03R\x05total\x12\x18\n" +
+	"\awarning\x18\x04 \x01(\tR\awarning\"_\n" +
 	"\x0fSnapshotRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x0e\n" +
 	"\x02fd\x18\x02 \x01(\x05R\x02fd\x12\x12\n" +

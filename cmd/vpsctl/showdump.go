@@ -19,8 +19,9 @@ func (a *app) showdumpCmd() *cobra.Command {
 		Short: "Show what is in a snapshot file",
 		Long: "showdump prints what a snapshot file holds: processes, descriptors, memory. With --verify it checks every byte\n" +
 			"instead. It needs neither the daemon nor root. - is standard input.",
-		Example: "  vpsctl showdump web.vps\n  vpsctl showdump --verify web.vps\n  vpsctl showdump --json web.vps | jq .",
-		Args:    cobra.ExactArgs(1),
+		Example:           "  vpsctl showdump web.vps\n  vpsctl showdump --verify web.vps\n  vpsctl showdump --json web.vps | jq .",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: each(a.storeFiles),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			err := a.showdump(a.context(cmd), args[0], verify, full)
 			if err != nil {

@@ -103,7 +103,7 @@ func (a *app) restoreCmd() *cobra.Command {
 			"names, else etc/vps_ID.conf of the host, else the copy in the snapshot with no more than default rights.",
 		Example:           "  vpsctl restore web\n  vpsctl restore web --resume web.vps\n  vpsctl restore copy --config copy.conf web.vps",
 		Args:              cobra.RangeArgs(1, 2),
-		ValidArgsFunction: a.complete(1),
+		ValidArgsFunction: each(either(a.complete(1, instance.Dead), a.stored, a.configured), a.storeFiles),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, id := a.context(cmd), args[0]
 			c, err := a.dial()

@@ -15,7 +15,7 @@ func (a *app) snapshotsCmd() *cobra.Command {
 		Long:              "snapshots lists the snapshots that snapshot made without a FILE, of one instance or of all.",
 		Example:           "  vpsctl snapshots\n  vpsctl snapshots web --json",
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: a.complete(1),
+		ValidArgsFunction: each(a.stored),
 		RunE: func(_ *cobra.Command, args []string) error {
 			home, err := api.HomeAt(a.home)
 			if err != nil {
