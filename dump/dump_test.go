@@ -48,7 +48,7 @@ func open(t testing.TB, file []byte) *Snapshot {
 func mm(id uint64) Key { return Key{Type_TYPE_MM, id} }
 
 // pages returns a range of n pages from page first on.
-func pages(first, n uint64) Range { return Range{first * pageSize, (first + n) * pageSize} }
+func pages(first, n uint64) Range { return Range{Start: first * pageSize, End: (first + n) * pageSize} }
 
 // fillWith fills each page with the byte that it is given for the page's number.
 func fillWith(content func(page uint64) byte) func([]byte, []Range) error {
@@ -407,7 +407,7 @@ func TestEveryTypeHasItsMessage(t *testing.T) {
 		if v.Number() == 0 {
 			continue
 		}
-		m, ok := messageTypes()[Type(v.Number())]
+		m, ok := types().Message(v.Number())
 		if !ok {
 			t.Errorf("%s has no message", v.Name())
 			continue

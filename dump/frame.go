@@ -158,7 +158,7 @@ func parseRanges(f *Frame, b []byte, pageSize uint64) ([]Extent, error) {
 	extents := make([]Extent, 0, len(b)/rangeSize)
 	var pages, last uint64
 	for ; len(b) > 0; b = b[rangeSize:] {
-		e := Extent{Range: Range{binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])}, Frame: Zero}
+		e := Extent{Range: Range{Start: binary.LittleEndian.Uint64(b), End: binary.LittleEndian.Uint64(b[8:])}, Frame: Zero}
 		source := binary.LittleEndian.Uint64(b[16:])
 		switch {
 		case f.Kind == Shared:
@@ -170,7 +170,7 @@ func parseRanges(f *Frame, b []byte, pageSize uint64) ([]Extent, error) {
 		case f.Kind == Withdrawn:
 			e.Frame = None
 		}
-		if err := e.check(pageSize); err != nil {
+		if err := e.Check(pageSize); err != nil {
 			return nil, err
 		}
 		if e.Start < last {

@@ -298,6 +298,13 @@ func (c *Copy) Freeze(ctx context.Context, spaces []*Space) error {
 	return nil
 }
 
+// Forget drops what was copied while the instance was frozen, for another try.
+func (c *Copy) Forget() {
+	if c.stage != nil {
+		c.stage.parts, c.stage.free = nil, c.stage.mem
+	}
+}
+
 // compare finds which pages have to be copied, and which are gone.
 func (sp *space) compare(s *Space) error {
 	sp.final = true

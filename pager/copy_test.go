@@ -19,6 +19,7 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/memory"
 	"vps/pager"
 )
 
@@ -96,7 +97,7 @@ func (g *guest) answer() string {
 // space is the address space of a process.
 func space(t *testing.T, p object.Proc, id uint64) *pager.Space {
 	t.Helper()
-	as, err := object.ReadAddressSpace(p)
+	as, err := memory.ReadAddressSpace(p)
 	if err != nil {
 		t.Fatal(err)
 	}

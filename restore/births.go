@@ -11,6 +11,7 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/birth"
 	"vps/remote"
 )
 
@@ -65,7 +66,7 @@ func (r *restorer) setLastPID(ctx context.Context) error {
 }
 
 // stage lets all processes of a stage take their steps, and waits for those who survive it.
-func (r *restorer) stage(ctx context.Context, stage object.Stage, pages map[int]*remote.Page) error {
+func (r *restorer) stage(ctx context.Context, stage birth.Stage, pages map[int]*remote.Page) error {
 	batches := make(map[int]*remote.Batch)
 	// Process 1, the only child of 0, has been born already.
 	order := slices.DeleteFunc(slices.Sorted(maps.Keys(stage)), func(pid int) bool { return pid == 0 })
@@ -74,7 +75,7 @@ func (r *restorer) stage(ctx context.Context, stage object.Stage, pages map[int]
 		record := r.set.Processes[uint64(pid)]
 		for _, step := range stage[pid] {
 			step.Add(b, record, func(child int) *remote.Page { return pages[child] })
-			if step.Op == object.Setsid {
+			if step.Op == birth.Setsid {
 				if err := r.takeTerminal(b, record); err != nil {
 					return err
 				}
@@ -99,7 +100,7 @@ func (r *restorer) stage(ctx context.Context, stage object.Stage, pages map[int]
 }
 
 // finish waits for the batches of a stage. One that failed may keep others waiting for ever, so all are looked at in turn.
-func (r *restorer) finish(ctx context.Context, stage object.Stage, batches map[int]*remote.Batch) error {
+func (r *restorer) finish(ctx context.Context, stage birth.Stage, batches map[int]*remote.Batch) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	results := make(chan error, len(batches))
@@ -128,9 +129,9 @@ func (r *restorer) finish(ctx context.Context, stage object.Stage, batches map[i
 }
 
 // ends tells whether the process does not survive its steps.
-func ends(steps []object.Step) bool {
+func ends(steps []birth.Step) bool {
 	last := steps[len(steps)-1].Op
-	return last == object.Exit || last == object.Die
+	return last == birth.Exit || last == birth.Die
 }
 
 // meet finds out the pids of the newborn processes here.
@@ -173,5 +174,5 @@ func (r *restorer) takeTerminal(b *remote.Batch, p *dump.Process) error {
 	if p.GetTty() == 0 {
 		return nil
 	}
-	return r.files.SetTTY(b, p.GetTty())
+	return r.ttys.SetTTY(b, p.GetTty())
 }

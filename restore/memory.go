@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
-	"vps/object"
+	"vps/object/memory"
+	"vps/object/task"
 	"vps/pager"
 	"vps/remote"
 )
@@ -18,15 +19,32 @@ func (r *restorer) furnish(ctx context.Context) error {
 	if err := r.files.SetOwners(ctx); err != nil {
 		return err
 	}
+	if err := r.files.DeliverAll(ctx, r.stub); err != nil {
+		return err
+	}
+	if err := r.ipc.Deliver(ctx, r.stub); err != nil {
+		return err
+	}
 	if err := r.furnishAll(ctx); err != nil {
+		return err
+	}
+	if err := r.ipc.Finish(ctx, r.stub); err != nil {
 		return err
 	}
 	return r.files.Finish()
 }
 
+func (r *restorer) stub(pid int) (*remote.Page, int) {
+	p := r.procs[uint32(pid)]
+	if p == nil {
+		return nil, -1
+	}
+	return p.page, p.pidfd
+}
+
 func (r *restorer) furnishAll(ctx context.Context) error {
 	for _, p := range r.procs {
-		if err := object.RestoreOOMScore(p.host, p.record); err != nil {
+		if err := task.RestoreOOMScore(p.host, p.record); err != nil {
 			if !r.Force {
 				return p.nameOf(r.set, err)
 			}
@@ -49,7 +67,7 @@ func (r *restorer) furnishAll(ctx context.Context) error {
 func (r *restorer) furnishProcess(ctx context.Context, p *process) error {
 	mm := r.set.Mms[p.record.GetMm()]
 	s := p.page.Script(ctx, p.pidfd)
-	if err := object.MapMemory(s, r.Arena, mm, r); err != nil {
+	if err := memory.Map(s, r.Arena, mm, r); err != nil {
 		return err
 	}
 	if err := s.Run(); err != nil {
@@ -58,12 +76,12 @@ func (r *restorer) furnishProcess(ctx context.Context, p *process) error {
 	if err := pager.Fill(ctx, r.snapshot, mm.GetId(), p.host, fileBacked(mm)); err != nil {
 		return err
 	}
-	object.ProtectMemory(s, mm)
+	memory.Protect(s, mm)
 	exe, err := r.ref(mm.GetExe(), unix.O_RDONLY)
 	if err != nil {
 		return err
 	}
-	object.DescribeMemory(s, mm, exe)
+	memory.Describe(s, mm, exe)
 	if err := r.place(s, p.record); err != nil {
 		return err
 	}
@@ -99,7 +117,7 @@ func (r *restorer) place(s *remote.Script, p *dump.Process) error {
 // install gives the stub its own descriptors in place of all.
 func (r *restorer) install(s *remote.Script, p *process) error {
 	if p.record.GetTty() != 0 && p.record.GetSid() == p.record.GetPid() {
-		if err := r.files.SetForeground(s.Room(512), p.record.GetTty()); err != nil {
+		if err := r.ttys.SetForeground(s.Room(512), p.record.GetTty()); err != nil {
 			return err
 		}
 	}

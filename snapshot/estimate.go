@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"vps/object"
+	"vps/object/file"
+	"vps/object/memory"
 	"vps/pager"
 )
 
@@ -49,7 +51,7 @@ func Estimate(src *Source) (Forecast, error) {
 		if err != nil {
 			continue
 		}
-		as, err := object.ReadAddressSpace(p)
+		as, err := memory.ReadAddressSpace(p)
 		if err != nil {
 			continue
 		}
@@ -57,7 +59,7 @@ func Estimate(src *Source) (Forecast, error) {
 		if err != nil {
 			continue
 		}
-		direct, err := object.WritesDirectly(p)
+		direct, err := file.WritesDirectly(p)
 		if err != nil {
 			continue
 		}

@@ -8,6 +8,8 @@ import (
 
 	"vps/linux"
 	"vps/object"
+	"vps/object/file"
+	"vps/object/memory"
 	"vps/pager"
 )
 
@@ -54,15 +56,15 @@ func canTrack() error {
 }
 
 // copyRounds copies memory while the instance runs, until little is written to between two rounds, or no less.
-func copyRounds(ctx context.Context, src *Source, memory *pager.Copy, report *Report) error {
+func copyRounds(ctx context.Context, src *Source, pages *pager.Copy, report *Report) error {
 	for n := 1; n <= maxRounds; n++ {
-		spaces, release, err := readSpaces(src, memory)
+		spaces, release, err := readSpaces(src, pages)
 		if err != nil {
 			return err
 		}
 		begin := time.Now()
-		copied, stopped, err := memory.Round(ctx, spaces)
-		left := memory.Written(spaces)
+		copied, stopped, err := pages.Round(ctx, spaces)
+		left := pages.Written(spaces)
 		release()
 		if err != nil {
 			return err
@@ -83,7 +85,7 @@ func copyRounds(ctx context.Context, src *Source, memory *pager.Copy, report *Re
 }
 
 // readSpaces reads the address spaces that are, or are worth to be, copied in rounds. Processes come and go meanwhile.
-func readSpaces(src *Source, memory *pager.Copy) (spaces []*pager.Space, release func(), err error) {
+func readSpaces(src *Source, pages *pager.Copy) (spaces []*pager.Space, release func(), err error) {
 	var procs []object.Proc
 	release = func() {
 		for _, p := range procs {
@@ -104,7 +106,7 @@ func readSpaces(src *Source, memory *pager.Copy) (spaces []*pager.Space, release
 			continue // it has ended, or is named when it is frozen
 		}
 		procs = append(procs, p)
-		if s := readSpace(p, memory); s != nil && !shared(s, spaces) {
+		if s := readSpace(p, pages); s != nil && !shared(s, spaces) {
 			spaces = append(spaces, s)
 		}
 	}
@@ -120,36 +122,36 @@ func shared(s *pager.Space, others []*pager.Space) bool {
 }
 
 // readSpace returns the address space of a process; nil if it is not to be copied now.
-func readSpace(p object.Proc, memory *pager.Copy) *pager.Space {
+func readSpace(p object.Proc, pages *pager.Copy) *pager.Space {
 	status, err := object.ReadStatus(p.Host)
 	if err != nil {
 		return nil
 	}
 	id := uint64(p.PID)
-	if !memory.Tracks(id) && !pager.Worth((status.RssAnon+status.VmSwap)<<10, status.Threads) {
+	if !pages.Tracks(id) && !pager.Worth((status.RssAnon+status.VmSwap)<<10, status.Threads) {
 		return nil
 	}
-	as, err := object.ReadAddressSpace(p)
+	as, err := memory.ReadAddressSpace(p)
 	if err != nil {
 		return nil
 	}
 	s := as.Space(id)
 	s.Threads = status.Threads
-	if s.Direct, err = object.WritesDirectly(p); err != nil {
+	if s.Direct, err = file.WritesDirectly(p); err != nil {
 		return nil
 	}
 	return s
 }
 
 // reserve makes room for what is left to be copied.
-func reserve(src *Source, memory *pager.Copy) error {
-	spaces, release, err := readSpaces(src, memory)
+func reserve(src *Source, pages *pager.Copy) error {
+	spaces, release, err := readSpaces(src, pages)
 	defer release()
 	if err != nil {
 		return err
 	}
 	const spare = 32 << 20
-	room := spare + memory.Written(spaces)*2
+	room := spare + pages.Written(spaces)*2
 	pids, err := src.Group.Procs()
 	if err != nil {
 		return err
@@ -159,9 +161,9 @@ func reserve(src *Source, memory *pager.Copy) error {
 		if err != nil {
 			continue // it has ended
 		}
-		if pid, _, _ := status.Inside(); !memory.Tracks(uint64(pid)) {
+		if pid, _, _ := status.Inside(); !pages.Tracks(uint64(pid)) {
 			room += (status.RssAnon + status.VmSwap) << 10
 		}
 	}
-	return memory.Reserve(room)
+	return pages.Reserve(room)
 }

@@ -17,7 +17,15 @@ import (
 	"time"
 
 	"vps/dump"
+	"vps/kmem"
 	"vps/object"
+	"vps/object/file"
+	"vps/object/ipc"
+	"vps/object/kinds"
+	"vps/object/memory"
+	"vps/object/mount"
+	"vps/object/network"
+	"vps/object/task"
 	"vps/pager"
 	"vps/suspend"
 )
@@ -29,8 +37,9 @@ type Source struct {
 	// Info is what only the manager knows; the rest of the record is filled in.
 	Info      *dump.Instance
 	Standard  []string // mount points that the manager makes at every start
-	Externals object.Externals
-	Restarts  *object.RestartReader // nil: the rest of an interrupted sleep is not known
+	Externals file.Externals
+	Restarts  *task.RestartReader // nil: the rest of an interrupted sleep is not known
+	Kernel    *kmem.Reader        // nil: what only the kernel's memory tells is refused
 	// Filters is the number of seccomp filters that the manager has installed in every process.
 	Filters int
 	Copy    Way
@@ -71,38 +80,64 @@ func Take(ctx context.Context, src *Source, w *dump.Writer, suspended bool) (Rep
 	if err := errors.Join(Probe(src)...); err != nil {
 		return Report{}, err
 	}
-	memory := pager.NewCopy(w)
-	defer memory.Close()
+	pages := pager.NewCopy(w)
+	defer pages.Close()
 	report := &Report{}
-	if err := prepare(ctx, src, memory, report); err != nil {
+	if err := prepare(ctx, src, pages, report); err != nil {
 		return *report, err
 	}
+	for end := time.Now().Add(patience); ; {
+		busy, err := takeOnce(ctx, src, w, pages, suspended, report)
+		if !busy || time.Now().After(end) {
+			return *report, err
+		}
+		if frozen, ferr := src.Group.Frozen(); ferr != nil || frozen {
+			return *report, errors.Join(err, ferr) // it was suspended
+		}
+		pages.Forget()
+		select {
+		case <-time.After(busyPause):
+		case <-ctx.Done():
+			return *report, errors.Join(err, context.Cause(ctx))
+		}
+	}
+}
+
+// For how long an instance may be found in a state that cannot be dumped but does not last, and how long it runs between looks.
+const (
+	patience  = 2 * time.Second
+	busyPause = 5 * time.Millisecond
+)
+
+// takeOnce stops the instance once. busy says that it found what cannot be dumped at the moment, and has written nothing.
+func takeOnce(ctx context.Context, src *Source, w *dump.Writer, pages *pager.Copy, suspended bool, report *Report) (busy bool, err error) {
 	begin := time.Now()
 	clock := clock{last: begin}
-	err := suspend.Hold(ctx, src.Group, func() bool { return suspended }, func(in *suspend.Instance) error {
+	err = suspend.Hold(ctx, src.Group, func() bool { return suspended }, func(in *suspend.Instance) error {
 		clock.done("stop")
-		t := &taker{ctx: ctx, src: src, w: w, memory: memory, in: in, clock: &clock}
+		t := &taker{ctx: ctx, src: src, w: w, memory: pages, in: in, clock: &clock}
 		defer t.close()
 		suspended = suspended || in.Suspended
 		err := t.take()
 		report.Processes, report.Threads = len(t.procs), t.threads
+		busy = errors.Is(err, object.ErrBusy) && !t.writing
 		return err
 	})
 	clock.done("let go")
 	report.Frozen = time.Since(begin)
 	if err == nil {
-		err = memory.Finish(ctx)
+		err = pages.Finish(ctx)
 	}
 	if suspended {
 		clock.done("write pages")
 		report.Frozen = time.Since(begin)
 	}
 	report.Phases = clock.phases
-	return *report, err
+	return busy, err
 }
 
 // prepare copies what can be copied before the instance is frozen.
-func prepare(ctx context.Context, src *Source, memory *pager.Copy, report *Report) error {
+func prepare(ctx context.Context, src *Source, pages *pager.Copy, report *Report) error {
 	frozen, err := src.Group.Frozen()
 	if err != nil || frozen {
 		return err
@@ -110,14 +145,14 @@ func prepare(ctx context.Context, src *Source, memory *pager.Copy, report *Repor
 	if src.Copy != Frozen {
 		switch err := canTrack(); {
 		case err == nil:
-			if err := copyRounds(ctx, src, memory, report); err != nil {
+			if err := copyRounds(ctx, src, pages, report); err != nil {
 				return err
 			}
 		case src.Copy == Rounds:
 			return fmt.Errorf("copy in rounds: %w", err)
 		}
 	}
-	return reserve(src, memory)
+	return reserve(src, pages)
 }
 
 // A process that executes a program, or has just been born by vfork(2), looks strange for a moment: what stands in the way
@@ -149,7 +184,7 @@ func probe(src *Source) []error {
 		return []error{err}
 	}
 	var refusals []error
-	mounts, err := object.ReadMounts(src.Init, src.Standard)
+	mounts, err := mount.Read(src.Init, src.Standard)
 	if err != nil {
 		return []error{err}
 	}
@@ -172,9 +207,9 @@ func probe(src *Source) []error {
 		procs = append(procs, p)
 	}
 	refusals = append(refusals, object.ProbeShared(procs)...)
-	refusals = append(refusals, object.ProbeIPC(src.Init)...)
-	refusals = append(refusals, object.ProbeNetwork(src.Init)...)
-	d := object.NewDescriptors(procs, src.Init, src.Externals, nil)
+	refusals = append(refusals, ipc.Probe(src.Init)...)
+	refusals = append(refusals, network.Probe(src.Init)...)
+	d := src.descriptors(procs, nil)
 	for _, p := range procs {
 		refusals = append(refusals, probeProcess(p, src.Init, d)...)
 	}
@@ -184,7 +219,12 @@ func probe(src *Source) []error {
 	return refusals
 }
 
-func probeProcess(p object.Proc, init int, d *object.Descriptors) []error {
+// descriptors prepares a dump of open files of every kind.
+func (src *Source) descriptors(procs []object.Proc, sink object.Sink) *file.Descriptors {
+	return kinds.NewDescriptors(procs, src.Init, src.Externals, sink, src.Kernel)
+}
+
+func probeProcess(p object.Proc, init int, d *file.Descriptors) []error {
 	var refusals []error
 	add := func(err error) {
 		if err != nil && !object.Vanished(err) {
@@ -193,7 +233,7 @@ func probeProcess(p object.Proc, init int, d *object.Descriptors) []error {
 	}
 	add(object.ProbeNamespaces(p, init))
 	add(object.ProbeProcess(p))
-	as, err := object.ReadAddressSpace(p)
+	as, err := memory.ReadAddressSpace(p)
 	add(err)
 	if err == nil {
 		for _, r := range as.Probe() {
