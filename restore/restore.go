@@ -4,8 +4,9 @@
 //
 //	files    every open file description is made in the first stub's descriptor table
 //	births   every process, with its pid, session and group; each is a stub with a copy of that table
-//	memory   each stub maps its memory, which we fill; it takes its descriptors and drops the rest
-//	threads  born with their tids; each takes its credentials, timers, filters
+//	memory   each stub maps its memory, which we fill; its threads are born with their tids; it takes its descriptors and
+//	         drops the rest
+//	threads  each takes its credentials, timers, filters
 //	takeover a tracer gives each thread its registers, and the freezer keeps them until the instance is resumed
 //
 // Nothing of the instance runs before that. What has been made so far is the caller's to destroy after an error.
@@ -16,6 +17,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -56,7 +58,7 @@ type Target struct {
 
 // Plan is a restore that has been thought through: what it needs is known, nothing has been made.
 type Plan struct {
-	Slots    int // slots that its stubs take: one for each process, helper and further thread
+	Slots    int // slots that its stubs take: one for each process, helper and further thread, and the last for children that live for a moment
 	births   *birth.Plan
 	snapshot *dump.Snapshot
 	set      *object.Set
@@ -74,7 +76,7 @@ func Prepare(s *dump.Snapshot, set *object.Set) (*Plan, error) {
 		return nil, err
 	}
 	return &Plan{
-		Slots:  len(set.Threads) + len(set.Processes) + len(births.Helpers),
+		Slots:  len(set.Threads) + len(set.Processes) + len(births.Helpers) + 1,
 		births: births, snapshot: s, set: set,
 	}, nil
 }
@@ -95,6 +97,8 @@ type restorer struct {
 	limits   []uint64 // our own hard limits
 	procs    map[uint32]*process
 	nextSlot int
+	slots    int
+	child    sync.Mutex // of the last slot, while many stubs work at the same time
 }
 
 // process is a process that is being restored.
@@ -126,7 +130,7 @@ func (p *Plan) Into(ctx context.Context, t Target) error {
 	r := &restorer{
 		Target: t, snapshot: p.snapshot, set: p.set, plan: p.births,
 		content: recordset.Content{Snapshot: p.snapshot, Set: p.set},
-		refs:    make(map[refKey]int), procs: make(map[uint32]*process), nextSlot: t.FirstSlot,
+		refs:    make(map[refKey]int), procs: make(map[uint32]*process), nextSlot: t.FirstSlot, slots: p.Slots,
 	}
 	defer r.close()
 	var err error
