@@ -114,14 +114,19 @@ func (i *instance) source() (*snapshot.Source, error) {
 	if err != nil {
 		i.host.log.Warn("the rest of an interrupted sleep is not known", "error", err)
 	}
+	kernel, err := i.host.kernel()
+	if err != nil {
+		i.host.log.Warn("what only the kernel's memory tells is not known", "error", err)
+	}
 	info := &dump.Instance{
-		Name: i.id, Config: i.cfg.Text(), Restores: uint32(i.rec.Restores), Runs: uint32(i.rec.Runs), Ids: idrange.Size,
+		Name: i.id, Config: i.cfg.Text(), Ids: idrange.Size, Uuid: i.rec.UUID[:], BootId: i.rec.BootID[:],
+		Restores: uint32(i.rec.Restores), Runs: uint32(i.rec.Age.Runs), Ran: int64(i.rec.Age.Ran),
 	}
 	if i.cfg.UserNS.Host {
 		info.Ids = 0
 	}
 	return &snapshot.Source{
-		Group: i.group, Init: i.cell.Init.PID, Info: info, Standard: i.rec.Mounts, Externals: ext, Restarts: restarts, Filters: 1,
+		Group: i.group, Init: i.cell.Init.PID, Info: info, Standard: i.rec.Mounts, Externals: ext, Restarts: restarts, Kernel: kernel, Filters: 1,
 	}, nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"vps/account"
 	"vps/config"
 	"vps/instance/idrange"
+	"vps/kmem"
 	"vps/object/task"
 )
 
@@ -39,6 +40,7 @@ type Host struct {
 	restartsOnce  sync.Once
 	restartReader *task.RestartReader
 	restartsErr   error
+	kernel        func() (*kmem.Reader, error) // opens it once
 
 	mu        sync.Mutex
 	instances map[string]*instance
@@ -67,7 +69,7 @@ func Open(ctx context.Context, opt Options) (*Host, error) {
 			return nil, err
 		}
 	}
-	h := &Host{log: opt.Log, dirs: d, ids: idrange.Machine, instances: make(map[string]*instance)}
+	h := &Host{log: opt.Log, dirs: d, ids: idrange.Machine, instances: make(map[string]*instance), kernel: sync.OnceValues(kmem.Open)}
 	if h.log == nil {
 		h.log = slog.Default()
 	}

@@ -79,6 +79,7 @@ func (h *Host) configure(i *instance, cfg *config.Config) (*config.Config, error
 type birth struct {
 	state  State // meanwhile
 	what   string
+	bootID uuid                   // zero: a new one
 	adjust func(*cell.Spec) error // nil: nothing
 }
 
@@ -87,6 +88,11 @@ var starting = birth{state: Creating, what: "create"}
 // create builds the instance's cell. On an error everything is as before: not there, or dead with its last record.
 // The caller's operation has the instance.
 func (i *instance) create(ctx context.Context, cfg *config.Config, b birth) (err error) {
+	if b.state == Creating {
+		if err := i.startFresh(); err != nil {
+			return err
+		}
+	}
 	before, oldCfg := i.rec, i.cfg
 	i.mu.Lock()
 	i.cfg = cfg
@@ -97,6 +103,11 @@ func (i *instance) create(ctx context.Context, cfg *config.Config, b birth) (err
 			err = errors.Join(err, i.undo(context.WithoutCancel(ctx), before, oldCfg))
 		}
 	}()
+	if b.bootID == (uuid{}) {
+		if b.bootID, err = newUUID(); err != nil {
+			return err
+		}
+	}
 	if err := i.register(b); err != nil {
 		return err
 	}
@@ -121,10 +132,18 @@ func (i *instance) undo(ctx context.Context, before record, cfg *config.Config) 
 
 // register writes the record of an instance that is being created, with its id range.
 func (i *instance) register(b birth) error {
+	id := i.rec.UUID
+	if id == (uuid{}) {
+		var err error
+		if id, err = newUUID(); err != nil {
+			return err
+		}
+	}
 	save := func(first int, own bool) error {
 		i.mu.Lock()
 		defer i.mu.Unlock()
 		i.rec.FirstUID, i.rec.OwnRange = first, own
+		i.rec.UUID, i.rec.BootID = id, b.bootID
 		i.rec.Created, i.rec.Exit, i.rec.Cell = time.Now(), nil, nil
 		return i.setLocked(b.state, b.what)
 	}
@@ -182,6 +201,9 @@ func (i *instance) build(ctx context.Context, b birth) error {
 	if err != nil {
 		return err
 	}
+	if err := i.guardDevices(spec.Devices); err != nil {
+		return err
+	}
 	if b.adjust != nil {
 		if err := b.adjust(&spec); err != nil {
 			return err
@@ -226,14 +248,14 @@ func (i *instance) run(ctx context.Context, what string) error {
 		return nil // its init has ended already
 	}
 	i.rec.Started = time.Now()
-	i.rec.Runs++
+	i.rec.Starts++
 	return i.setLocked(Running, what)
 }
 
 // abandon ends an instance whose init could not be run.
 func (i *instance) abandon(ctx context.Context) error {
 	i.mu.Lock()
-	runs, over := i.rec.Runs+i.rec.Restores, i.over
+	runs, over := i.rec.Starts+i.rec.Restores, i.over
 	i.ending = reasonFailed
 	i.idle.Broadcast()
 	err := i.cell.Process().Signal(unix.SIGKILL)

@@ -61,6 +61,7 @@ func (i *instance) attach(ctx context.Context) error {
 	if err := i.putBack(ctx); err != nil {
 		return err
 	}
+	i.outlived()
 	i.host.log.Info("taken over", "instance", i.id, "state", i.rec.State)
 	return i.adopt(c, i.rec.State, "takeover")
 }
@@ -75,6 +76,9 @@ func (i *instance) lost(ctx context.Context, why error) error {
 	}
 	if i.rec.State == Dying && i.rec.Exit != nil {
 		status = *i.rec.Exit
+	}
+	if i.wasSaved() {
+		status.Reason = reasonSaved
 	}
 	if err := i.clean(ctx); err != nil {
 		return err
@@ -91,7 +95,7 @@ func (i *instance) undoHalf(ctx context.Context) error {
 		return err
 	}
 	i.host.log.Warn("undone", "instance", i.id, "state", i.rec.State)
-	if i.rec.Runs+i.rec.Restores == 0 {
+	if i.rec.Starts+i.rec.Restores == 0 {
 		return i.forget()
 	}
 	return i.set(Dead, "undo")
@@ -102,6 +106,7 @@ func (i *instance) takeBack(ctx context.Context) error {
 	if i.rec.Before == "" {
 		i.rec.Before = Running
 	}
+	i.rec.Age.enter(i.rec.State, i.rec.Before)
 	i.rec.State = i.rec.Before
 	return i.attach(ctx)
 }

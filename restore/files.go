@@ -46,7 +46,7 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := ipc.RestoreSysctls(ctx, r.files, r.set.Instance.GetSysctl()); err != nil {
+	if r.ipc, err = ipc.Restore(ctx, r.files, r.content); err != nil {
 		return err
 	}
 	return r.openRefs(ctx)
@@ -111,6 +111,15 @@ func (r *restorer) ref(ref *dump.FileRef, flags int) (int, error) {
 		return -1, fmt.Errorf("file %s is not open", ref.GetPath())
 	}
 	return fd, nil
+}
+
+// SegmentSize gives the size of a System V segment.
+func (r *restorer) SegmentSize(id uint64) (uint64, error) {
+	seg := r.set.ShmSegments[id]
+	if seg == nil {
+		return 0, fmt.Errorf("there is no shared memory segment %d", id)
+	}
+	return seg.GetSize(), nil
 }
 
 // MemoryFD returns the descriptor of a Memory record's object.

@@ -17,6 +17,12 @@ import (
 
 // furnish gives each stub its memory, directories, threads and descriptors. Processes are independent of each other here.
 func (r *restorer) furnish(ctx context.Context) error {
+	if err := r.files.DeliverAll(ctx, r.stub); err != nil {
+		return err
+	}
+	if err := r.ipc.Deliver(ctx, r.stub); err != nil {
+		return err
+	}
 	for _, p := range r.procs {
 		if err := task.RestoreOOMScore(p.host, p.record); err != nil {
 			if !r.Force {
@@ -44,7 +50,18 @@ func (r *restorer) furnish(ctx context.Context) error {
 	if err := r.together(ctx, r.install); err != nil {
 		return err
 	}
+	if err := r.ipc.Finish(ctx, r.stub); err != nil {
+		return err
+	}
 	return r.files.Finish()
+}
+
+func (r *restorer) stub(pid int) (*remote.Page, int) {
+	p := r.procs[uint32(pid)]
+	if p == nil {
+		return nil, -1
+	}
+	return p.page, p.pidfd
 }
 
 // together does something for all processes at the same time.

@@ -25,6 +25,7 @@ import (
 	"vps/object"
 	"vps/object/birth"
 	"vps/object/file"
+	"vps/object/ipc"
 	"vps/object/memory"
 	"vps/object/recordset"
 	"vps/object/task"
@@ -92,6 +93,7 @@ type restorer struct {
 	plan     *birth.Plan
 	content  object.Content
 	files    *file.Files
+	ipc      *ipc.Restorer
 	ttys     *tty.Restorer
 	refs     map[refKey]int
 	limits   []uint64 // our own hard limits
@@ -172,6 +174,9 @@ func (r *restorer) check() error {
 func (r *restorer) close() {
 	if r.files != nil {
 		r.files.Close()
+	}
+	if r.ipc != nil {
+		r.ipc.Close()
 	}
 	for _, p := range r.procs {
 		if p.pidfd > 0 && p.record.GetPid() != 1 {

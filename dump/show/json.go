@@ -1,20 +1,24 @@
-package dump
+package show
 
 import (
 	"bufio"
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+
+	"vps/dump"
+	"vps/dump/internal/message"
 )
 
-// JSONSchema is the version of what PrintJSON writes. It changes when a field changes its meaning or goes away.
-const JSONSchema = 1
+// Schema is the version of what JSON writes. It changes when a field changes its meaning or goes away.
+const Schema = 1
 
 // jsonHead is the begin of the output; the lists records, pages and frames follow in the same object.
 type jsonHead struct {
@@ -60,14 +64,15 @@ type jsonFrame struct {
 	SHA256 string `json:"sha256,omitempty"`
 }
 
-// PrintJSON writes what is in a snapshot as one JSON object: header, records (their messages in protobuf's JSON
+// JSON writes what is in a snapshot as one JSON object: header, records (their messages in protobuf's JSON
 // form), pages by object, frames. Integers of 64 bits are strings, as in protobuf's form.
-func PrintJSON(w io.Writer, s *Snapshot) error {
-	header, err := messageJSON(s.header)
+func JSON(w io.Writer, s *dump.Snapshot) error {
+	v := newView(s)
+	header, err := Message(s.Header())
 	if err != nil {
 		return err
 	}
-	head, err := json.Marshal(jsonHead{JSONSchema, s.version.String(), s.size, header})
+	head, err := json.Marshal(jsonHead{Schema, s.Version().String(), s.Size(), header})
 	if err != nil {
 		return fmt.Errorf("encode snapshot header: %w", err)
 	}
@@ -77,9 +82,9 @@ func PrintJSON(w io.Writer, s *Snapshot) error {
 		name  string
 		items iter.Seq2[any, error]
 	}{
-		{"records", s.jsonRecords()},
-		{"pages", s.jsonPages()},
-		{"frames", s.jsonFrames()},
+		{"records", v.jsonRecords()},
+		{"pages", v.jsonPages()},
+		{"frames", v.jsonFrames()},
 	} {
 		if err := writeList(out, l.name, l.items); err != nil {
 			return err
@@ -109,10 +114,10 @@ func writeList(out *bufio.Writer, name string, items iter.Seq2[any, error]) erro
 	return err
 }
 
-func (s *Snapshot) jsonRecords() iter.Seq2[any, error] {
+func (v *view) jsonRecords() iter.Seq2[any, error] {
 	return func(yield func(any, error) bool) {
-		for _, k := range s.Keys() {
-			r, err := s.jsonRecord(k)
+		for _, k := range v.s.Keys() {
+			r, err := v.jsonRecord(k)
 			if !yield(r, err) || err != nil {
 				return
 			}
@@ -120,37 +125,37 @@ func (s *Snapshot) jsonRecords() iter.Seq2[any, error] {
 	}
 }
 
-func (s *Snapshot) jsonRecord(k Key) (*jsonRecord, error) {
-	rec, err := s.Record(k)
+func (v *view) jsonRecord(k dump.Key) (*jsonRecord, error) {
+	rec, err := v.s.Record(k)
 	if err != nil {
 		return nil, err
 	}
-	r := &jsonRecord{Type: typeName(k.Type), ID: k.ID, Offset: rec.Offset}
-	if err := rec.Unsupported(); isUnsupported(err) {
+	r := &jsonRecord{Type: dump.TypeName(k.Type), ID: k.ID, Offset: rec.Offset}
+	if err := rec.Unsupported(); errors.Is(err, dump.ErrUnsupported) {
 		r.Unsupported = err.Error()
 	}
 	m, err := rec.Message()
-	if isUnsupported(err) {
+	if errors.Is(err, dump.ErrUnsupported) {
 		return r, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	r.Message, err = messageJSON(m)
+	r.Message, err = Message(m)
 	return r, err
 }
 
-func (s *Snapshot) jsonPages() iter.Seq2[any, error] {
+func (v *view) jsonPages() iter.Seq2[any, error] {
 	return func(yield func(any, error) bool) {
-		for _, k := range s.Keys() {
-			u, extents := s.usage(k)
+		for _, k := range v.s.Keys() {
+			u, extents := v.usage(k)
 			if len(extents) == 0 {
 				continue
 			}
-			p := jsonPages{Type: typeName(k.Type), ID: k.ID, Stored: u.stored, Shared: u.shared, Zero: u.zero}
+			p := jsonPages{Type: dump.TypeName(k.Type), ID: k.ID, Stored: u.stored, Shared: u.shared, Zero: u.zero}
 			for _, e := range extents {
 				j := jsonExtent{Start: e.Start, End: e.End}
-				if e.Frame != Zero {
+				if e.Frame != dump.Zero {
 					j.Frame, j.Index = &e.Frame, e.Index
 				}
 				p.Extents = append(p.Extents, j)
@@ -162,12 +167,12 @@ func (s *Snapshot) jsonPages() iter.Seq2[any, error] {
 	}
 }
 
-func (s *Snapshot) jsonFrames() iter.Seq2[any, error] {
+func (v *view) jsonFrames() iter.Seq2[any, error] {
 	return func(yield func(any, error) bool) {
-		for _, f := range s.ledger.frames {
-			j := jsonFrame{Number: f.Number, Offset: f.Offset, Type: typeName(f.Key.Type), ID: f.Key.ID,
+		for _, f := range v.frames {
+			j := jsonFrame{Number: f.Number, Offset: f.Offset, Type: dump.TypeName(f.Key.Type), ID: f.Key.ID,
 				Kind: f.Kind.String(), Codec: f.Codec.String(), Pages: f.Count, Size: f.Size}
-			if f.Kind == Pages {
+			if f.Kind == dump.Pages {
 				j.SHA256 = hex.EncodeToString(f.Digest[:])
 			}
 			if !yield(j, nil) {
@@ -177,12 +182,12 @@ func (s *Snapshot) jsonFrames() iter.Seq2[any, error] {
 	}
 }
 
-// messageJSON encodes a message without the spaces by which protojson keeps its output unstable.
-func messageJSON(m proto.Message) (json.RawMessage, error) {
+// Message encodes a message in protobuf's JSON form, without the spaces by which protojson keeps its output unstable.
+func Message(m proto.Message) (json.RawMessage, error) {
 	b, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
 	if err != nil {
 		// A name that is not UTF-8 is shown as it is stored.
-		if m, err = storable(m); err == nil {
+		if m, err = message.Storable(m); err == nil {
 			b, err = protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
 		}
 	}

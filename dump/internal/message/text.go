@@ -1,7 +1,6 @@
-package dump
+package message
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -40,35 +39,24 @@ func loadText(s string) (string, error) {
 	return string(b), nil
 }
 
-// marshal encodes a message for a file.
-func marshal(b []byte, m proto.Message) ([]byte, error) {
+// Marshal appends a message as a file has it to b.
+func Marshal(b []byte, m proto.Message) ([]byte, error) {
 	options := proto.MarshalOptions{Deterministic: true}
 	out, err := options.MarshalAppend(b, m)
 	if err == nil {
 		return out, nil
 	}
-	stored, terr := storable(m)
+	stored, terr := Storable(m)
 	if terr != nil {
 		return nil, err
 	}
 	return options.MarshalAppend(b, stored)
 }
 
-// storable returns a copy of a message whose strings are UTF-8.
-func storable(m proto.Message) (proto.Message, error) {
+// Storable returns a copy of a message whose strings are UTF-8.
+func Storable(m proto.Message) (proto.Message, error) {
 	m = proto.Clone(m)
 	return m, mapStrings(m.ProtoReflect(), storeText)
-}
-
-// unmarshal decodes what marshal encoded.
-func unmarshal(payload []byte, m proto.Message) error {
-	if err := (proto.UnmarshalOptions{RecursionLimit: maxDepth}).Unmarshal(payload, m); err != nil {
-		return err
-	}
-	if !bytes.Contains(payload, []byte(byteMark)) {
-		return nil
-	}
-	return mapStrings(m.ProtoReflect(), loadText)
 }
 
 // mapStrings replaces every string of a message.
