@@ -2776,6 +2776,7 @@ type FileRef struct {
 	Writable      bool                   `protobuf:"varint,8,opt,name=writable,proto3" json:"writable,omitempty"` // somebody has it open for writing
 	Deleted       bool                   `protobuf:"varint,9,opt,name=deleted,proto3" json:"deleted,omitempty"`   // the path is not there any more
 	Other         string                 `protobuf:"bytes,10,opt,name=other,proto3" json:"other,omitempty"`       // deleted: another name of the same file
+	Process       uint32                 `protobuf:"varint,50,opt,name=process,proto3" json:"process,omitempty"`  // of this process's directory in /proc; deleted: of one that is gone
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2878,6 +2879,13 @@ func (x *FileRef) GetOther() string {
 		return x.Other
 	}
 	return ""
+}
+
+func (x *FileRef) GetProcess() uint32 {
+	if x != nil {
+		return x.Process
+	}
+	return 0
 }
 
 // Memory is content that is addressed by (id, offset) in page frames: shared anonymous memory, a memfd, a deleted file; a file
@@ -3140,6 +3148,7 @@ type File struct {
 	//	*File_Tty
 	//	*File_External
 	//	*File_Mqueue
+	//	*File_Namespace
 	Kind          isFile_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3316,6 +3325,15 @@ func (x *File) GetMqueue() uint64 {
 	return 0
 }
 
+func (x *File) GetNamespace() string {
+	if x != nil {
+		if x, ok := x.Kind.(*File_Namespace); ok {
+			return x.Namespace
+		}
+	}
+	return ""
+}
+
 type isFile_Kind interface {
 	isFile_Kind()
 }
@@ -3364,6 +3382,10 @@ type File_Mqueue struct {
 	Mqueue uint64 `protobuf:"varint,40,opt,name=mqueue,proto3,oneof"` // Mqueue record
 }
 
+type File_Namespace struct {
+	Namespace string `protobuf:"bytes,50,opt,name=namespace,proto3,oneof"` // the instance's own, by its name in /proc/PID/ns
+}
+
 func (*File_Path) isFile_Kind() {}
 
 func (*File_Pipe) isFile_Kind() {}
@@ -3385,6 +3407,8 @@ func (*File_Tty) isFile_Kind() {}
 func (*File_External) isFile_Kind() {}
 
 func (*File_Mqueue) isFile_Kind() {}
+
+func (*File_Namespace) isFile_Kind() {}
 
 // Lock is a lock on a file: of the description (flock(2), open file description locks), or of a process (POSIX).
 type Lock struct {
@@ -5802,7 +5826,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x04VVAR\x10\x04\x12\f\n" +
 	"\bVSYSCALL\x10\x05\x12\a\n" +
 	"\x03SHM\x10\n" +
-	"\"\xe7\x01\n" +
+	"\"\x81\x02\n" +
 	"\aFileRef\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x10\n" +
 	"\x03ino\x18\x02 \x01(\x04R\x03ino\x12\x12\n" +
@@ -5814,7 +5838,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\bwritable\x18\b \x01(\bR\bwritable\x12\x18\n" +
 	"\adeleted\x18\t \x01(\bR\adeleted\x12\x14\n" +
 	"\x05other\x18\n" +
-	" \x01(\tR\x05other\"\xba\x02\n" +
+	" \x01(\tR\x05other\x12\x18\n" +
+	"\aprocess\x182 \x01(\rR\aprocess\"\xba\x02\n" +
 	"\x06Memory\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12)\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x15.vps.dump.Memory.KindR\x04kind\x12\x12\n" +
@@ -5841,7 +5866,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x02Fd\x12\x0e\n" +
 	"\x02fd\x18\x01 \x01(\rR\x02fd\x12\x12\n" +
 	"\x04file\x18\x02 \x01(\x04R\x04file\x12\x18\n" +
-	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xcd\x04\n" +
+	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xed\x04\n" +
 	"\x04File\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05flags\x18\x02 \x01(\rR\x05flags\x12\x10\n" +
@@ -5860,7 +5885,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"unixSocket\x12$\n" +
 	"\x03tty\x18\x12 \x01(\v2\x10.vps.dump.TtyEndH\x00R\x03tty\x120\n" +
 	"\bexternal\x18\x13 \x01(\v2\x12.vps.dump.ExternalH\x00R\bexternal\x12\x18\n" +
-	"\x06mqueue\x18( \x01(\x04H\x00R\x06mqueueB\x06\n" +
+	"\x06mqueue\x18( \x01(\x04H\x00R\x06mqueue\x12\x1e\n" +
+	"\tnamespace\x182 \x01(\tH\x00R\tnamespaceB\x06\n" +
 	"\x04kind\"\xa6\x01\n" +
 	"\x04Lock\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.vps.dump.Lock.KindR\x04kind\x12\x14\n" +
@@ -6236,6 +6262,7 @@ func file_dump_record_proto_init() {
 		(*File_Tty)(nil),
 		(*File_External)(nil),
 		(*File_Mqueue)(nil),
+		(*File_Namespace)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -47,7 +47,7 @@ var refusals = map[string]string{
 	"netlink":            "fd 3: netlink socket is not supported",
 	"inotify":            "fd 3: inotify is not supported",
 	"pidfd":              "fd 3: pidfd is not supported",
-	"status":             "fd 3: process 2 file /proc/2/status is not supported",
+	"descriptor":         "fd 3: file /proc/2/fdinfo/0: of a descriptor",
 	"directory":          "deleted directory /tmp/kind/gone",
 	"unlinked":           "/tmp/kind/first",
 	"aio":                "aio ring",

@@ -111,6 +111,9 @@ func (r *Rig) Restore(b *Bag, pid int) error {
 	if err := r.Make(b); err != nil {
 		return err
 	}
+	if err := r.Files.MakePostponed(r.Context(), nil); err != nil {
+		return err
+	}
 	if err := r.Files.SetOwners(r.Context()); err != nil {
 		return err
 	}

@@ -49,9 +49,10 @@ def pidfd():
     return lambda: signal.pidfd_send_signal(fd, 0)
 
 
-def status():
-    fd = os.open("/proc/self/status", os.O_RDONLY)
-    return lambda: check(os.read(fd, 100), "status")
+def descriptor():
+    """A file that tells of a descriptor."""
+    fd = os.open("/proc/self/fdinfo/0", os.O_RDONLY)
+    return lambda: check(os.read(fd, 100), "fdinfo")
 
 
 def directory():
@@ -191,7 +192,7 @@ def full():
     return after
 
 
-holds = {f.__name__: f for f in (inet, udp, netlink, inotify, pidfd, status, directory, unlinked, aio, shm, semaphores, messages,
+holds = {f.__name__: f for f in (inet, udp, netlink, inotify, pidfd, descriptor, directory, unlinked, aio, shm, semaphores, messages,
                                  descriptors, mounted, traced, full)}
 holds |= {"uts namespace": namespace(CLONE_NEWUTS), "mount namespace": namespace(CLONE_NEWNS), "net namespace": namespace(CLONE_NEWNET),
           "shared memory": twins(CLONE_VM), "shared descriptors": twins(CLONE_FILES), "shared directories": twins(0x200),
