@@ -46,6 +46,7 @@ const (
 	Type_TYPE_UNIX_SOCKET Type = 22
 	Type_TYPE_TTY         Type = 23
 	Type_TYPE_MEMORY      Type = 24
+	Type_TYPE_SOCKET      Type = 40 // network.proto
 )
 
 // Enum value maps for Type.
@@ -66,6 +67,7 @@ var (
 		22: "TYPE_UNIX_SOCKET",
 		23: "TYPE_TTY",
 		24: "TYPE_MEMORY",
+		40: "TYPE_SOCKET",
 	}
 	Type_value = map[string]int32{
 		"TYPE_UNSPECIFIED": 0,
@@ -83,6 +85,7 @@ var (
 		"TYPE_UNIX_SOCKET": 22,
 		"TYPE_TTY":         23,
 		"TYPE_MEMORY":      24,
+		"TYPE_SOCKET":      40,
 	}
 )
 
@@ -3088,6 +3091,7 @@ type File struct {
 	//	*File_UnixSocket
 	//	*File_Tty
 	//	*File_External
+	//	*File_Socket
 	Kind          isFile_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3255,6 +3259,15 @@ func (x *File) GetExternal() *External {
 	return nil
 }
 
+func (x *File) GetSocket() uint64 {
+	if x != nil {
+		if x, ok := x.Kind.(*File_Socket); ok {
+			return x.Socket
+		}
+	}
+	return 0
+}
+
 type isFile_Kind interface {
 	isFile_Kind()
 }
@@ -3299,6 +3312,10 @@ type File_External struct {
 	External *External `protobuf:"bytes,19,opt,name=external,proto3,oneof"`
 }
 
+type File_Socket struct {
+	Socket uint64 `protobuf:"varint,40,opt,name=socket,proto3,oneof"` // Socket record
+}
+
 func (*File_Path) isFile_Kind() {}
 
 func (*File_Pipe) isFile_Kind() {}
@@ -3318,6 +3335,8 @@ func (*File_UnixSocket) isFile_Kind() {}
 func (*File_Tty) isFile_Kind() {}
 
 func (*File_External) isFile_Kind() {}
+
+func (*File_Socket) isFile_Kind() {}
 
 // Lock is a lock on a file: of the description (flock(2), open file description locks), or of a process (POSIX).
 type Lock struct {
@@ -5013,7 +5032,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x02Fd\x12\x0e\n" +
 	"\x02fd\x18\x01 \x01(\rR\x02fd\x12\x12\n" +
 	"\x04file\x18\x02 \x01(\x04R\x04file\x12\x18\n" +
-	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xb3\x04\n" +
+	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xcd\x04\n" +
 	"\x04File\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05flags\x18\x02 \x01(\rR\x05flags\x12\x10\n" +
@@ -5031,7 +5050,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\vunix_socket\x18\x11 \x01(\x04H\x00R\n" +
 	"unixSocket\x12$\n" +
 	"\x03tty\x18\x12 \x01(\v2\x10.vps.dump.TtyEndH\x00R\x03tty\x120\n" +
-	"\bexternal\x18\x13 \x01(\v2\x12.vps.dump.ExternalH\x00R\bexternalB\x06\n" +
+	"\bexternal\x18\x13 \x01(\v2\x12.vps.dump.ExternalH\x00R\bexternal\x12\x18\n" +
+	"\x06socket\x18( \x01(\x04H\x00R\x06socketB\x06\n" +
 	"\x04kind\"\xa6\x01\n" +
 	"\x04Lock\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.vps.dump.Lock.KindR\x04kind\x12\x14\n" +
@@ -5163,7 +5183,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x04line\x18\x05 \x01(\rR\x04line\x12\x0e\n" +
 	"\x02cc\x18\x06 \x01(\fR\x02cc\x12\x16\n" +
 	"\x06ispeed\x18\a \x01(\rR\x06ispeed\x12\x16\n" +
-	"\x06ospeed\x18\b \x01(\rR\x06ospeed*\x8a\x02\n" +
+	"\x06ospeed\x18\b \x01(\rR\x06ospeed*\x9b\x02\n" +
 	"\x04Type\x12\x14\n" +
 	"\x10TYPE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rTYPE_INSTANCE\x10\x01\x12\x0e\n" +
@@ -5182,7 +5202,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\tTYPE_PIPE\x10\x15\x12\x14\n" +
 	"\x10TYPE_UNIX_SOCKET\x10\x16\x12\f\n" +
 	"\bTYPE_TTY\x10\x17\x12\x0f\n" +
-	"\vTYPE_MEMORY\x10\x18B\n" +
+	"\vTYPE_MEMORY\x10\x18\x12\x0f\n" +
+	"\vTYPE_SOCKET\x10(B\n" +
 	"Z\bvps/dumpb\x06proto3"
 
 var (
@@ -5318,6 +5339,7 @@ func file_dump_record_proto_init() {
 		(*File_UnixSocket)(nil),
 		(*File_Tty)(nil),
 		(*File_External)(nil),
+		(*File_Socket)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -97,6 +97,7 @@ type Set struct {
 	UnixSockets map[uint64]*dump.UnixSocket
 	Ttys        map[uint64]*dump.Tty
 	Memories    map[uint64]*dump.Memory
+	Sockets     map[uint64]*dump.Socket
 }
 
 // CheckPath refuses what no path of the kernel's can be.

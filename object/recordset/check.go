@@ -54,7 +54,7 @@ func (s checker) checkIDs() error {
 		sameIDs("address space", s.Mms), sameIDs("descriptor table", s.FdTables), sameIDs("signal actions", s.SigHands),
 		sameIDs("seccomp filter", s.Seccomps), sameIDs("file", s.Files), sameIDs("pipe", s.Pipes),
 		sameIDs("socket", s.UnixSockets), sameIDs("pty", s.Ttys), sameIDs("memory", s.Memories), sameIDs("mount", s.Mounts),
-		sameIDs("inode", s.Inodes))
+		sameIDs("inode", s.Inodes), sameIDs("network socket", s.Sockets))
 }
 
 func sameIDs[M interface{ GetId() uint64 }](what string, records map[uint64]M) error {
@@ -234,6 +234,8 @@ func (s checker) checkFile(f *dump.File) error {
 		return s.checkContent(f.GetMemory())
 	case *dump.File_UnixSocket:
 		return missing("socket", f.GetUnixSocket(), s.UnixSockets[f.GetUnixSocket()] != nil)
+	case *dump.File_Socket:
+		return missing("network socket", f.GetSocket(), s.Sockets[f.GetSocket()] != nil)
 	case *dump.File_Tty:
 		return missing("pty", f.GetTty().GetTty(), s.Ttys[f.GetTty().GetTty()] != nil)
 	case *dump.File_Epoll:
