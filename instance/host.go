@@ -30,6 +30,10 @@ var (
 type Options struct {
 	Home string // VPS_HOME: DIR/etc, DIR/state and DIR/run; "" for /etc/vps, /var/lib/vps and /run/vps
 	Log  *slog.Logger
+
+	// Daemon moves the calling process into control groups of the host's own, which no instance's limits and nobody
+	// else's touch. What it starts later, the keepers, is then there too.
+	Daemon bool
 }
 
 // State is where an instance is in its life.

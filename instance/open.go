@@ -25,16 +25,17 @@ import (
 
 // Host is the instances of one VPS_HOME. Its methods may be called by several goroutines.
 type Host struct {
-	log   *slog.Logger
-	dirs  dirs
-	key   string // a hash of the home, part of every name that we make
-	ids   idrange.File
-	tree  *account.Hierarchies
-	lock  *os.File
-	hub   hub
-	stop  context.CancelFunc // ends what the host does by itself
-	ctx   context.Context
-	tasks sync.WaitGroup
+	log    *slog.Logger
+	dirs   dirs
+	key    string // a hash of the home, part of every name that we make
+	ids    idrange.File
+	tree   *account.Hierarchies
+	lock   *os.File
+	joined bool // we are in control groups of our own
+	hub    hub
+	stop   context.CancelFunc // ends what the host does by itself
+	ctx    context.Context
+	tasks  sync.WaitGroup
 
 	restartsOnce  sync.Once
 	restartReader *task.RestartReader
@@ -80,6 +81,12 @@ func Open(ctx context.Context, opt Options) (*Host, error) {
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	if h.tree, err = account.Open(); err != nil {
 		return nil, errors.Join(err, h.Close())
+	}
+	if opt.Daemon {
+		if err := h.tree.Join(h.key); err != nil {
+			return nil, errors.Join(err, h.Close())
+		}
+		h.joined = true
 	}
 	if err := h.takeOver(ctx); err != nil {
 		return nil, errors.Join(err, h.Close())
@@ -127,14 +134,21 @@ func (h *Host) Close() error {
 	return errors.Join(err, h.lock.Close())
 }
 
-// removeGroups removes the control groups of a home that has no instance, but not if a keeper is left.
+// removeGroups removes the control groups of a home that has no instance.
 func (h *Host) removeGroups() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	if err := h.tree.RemoveHome(ctx, h.key); err != nil && !errors.Is(err, unix.EBUSY) {
-		return err
+	var err error
+	if h.joined {
+		err = h.tree.Leave()
 	}
-	return nil
+	if err == nil {
+		err = h.tree.RemoveHome(ctx, h.key)
+	}
+	if errors.Is(err, unix.EBUSY) {
+		return nil
+	}
+	return err
 }
 
 // trim bounds the consoles' histories.

@@ -36,7 +36,7 @@ func (i *instance) spec() (cell.Spec, error) {
 	cfg := i.cfg
 	s := cell.Spec{
 		ID: i.id, Root: cfg.Root, Hostname: cfg.UTSName(), Run: i.host.runDir(i.id), Console: cfg.Console,
-		Group: i.group, Host: func(pid int) error { return i.host.tree.Keepers(i.host.key, pid) },
+		Group: i.group,
 		Masks: masks, ReadOnly: readOnly,
 	}
 	if cfg.UserNS.Host {

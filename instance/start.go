@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"vps/account"
 	"vps/cell"
 	"vps/config"
 	"vps/object/mount"
@@ -264,7 +263,7 @@ func (i *instance) clean(ctx context.Context) error {
 		errs = append(errs, c.Destroy(ctx))
 	}
 	if group != nil {
-		errs = append(errs, endGroup(ctx, group))
+		errs = append(errs, group.KillAll(), group.Remove(ctx))
 	}
 	if i.rec.Mounted {
 		errs = append(errs, i.command(ctx, "ROOT_UNMOUNT", i.cfg.RootUnmount))
@@ -277,15 +276,3 @@ func (i *instance) clean(ctx context.Context) error {
 
 // cleanTimeout is how long killed processes may take to end.
 const cleanTimeout = 30 * time.Second
-
-func endGroup(ctx context.Context, g *account.Group) error {
-	if empty, err := g.Empty(); err == nil && !empty {
-		if err := g.Kill(); err != nil {
-			return err
-		}
-		if err := g.WaitEmpty(ctx); err != nil {
-			return err
-		}
-	}
-	return g.Remove(ctx)
-}

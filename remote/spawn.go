@@ -16,6 +16,7 @@ type IDMap struct{ Inside, Host, Size int }
 type SpawnOptions struct {
 	UserNS []IDMap    // a new user namespace with these uids and gids; nil: ours
 	Files  []*os.File // descriptors 4 and up; the arena is descriptor 3, 0 to 2 are /dev/null
+	Group  *os.File   // the directory of its v2 control group; nil: ours
 }
 
 // Spawn makes the first stub of an arena: a child of ours, in its own session, that waits in the given slot.
@@ -56,6 +57,9 @@ func Spawn(a *Arena, slot int, opt SpawnOptions) (pid, pidfd int, err error) {
 		attr.GidMappings = attr.UidMappings
 		attr.GidMappingsEnableSetgroups = true
 		attr.Credential = &syscall.Credential{}
+	}
+	if opt.Group != nil {
+		attr.UseCgroupFD, attr.CgroupFD = true, int(opt.Group.Fd())
 	}
 	pid, err = syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(int(ro.Fd())), []string{"vps-stub"}, &syscall.ProcAttr{
 		Dir: "/", Env: []string{}, Files: files, Sys: attr,

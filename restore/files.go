@@ -10,10 +10,9 @@ import (
 	"vps/object"
 	"vps/object/file"
 	"vps/object/ipc"
+	"vps/object/kinds"
 	"vps/object/mount"
 	"vps/object/task"
-	"vps/object/tty"
-	"vps/object/unixsock"
 	"vps/remote"
 )
 
@@ -39,11 +38,9 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 	if err := mount.Restore(r.Page.Script(ctx, r.PidFD), m, r.set, r.content); err != nil {
 		return err
 	}
-	r.files, err = file.Restore(ctx, m, r.set, r.content, file.Options{Force: r.Force}, unixsock.NewRestorer,
-		func(f *file.Files) file.Restorer {
-			r.ttys = tty.NewRestorer(f, r.Console, r.ConsoleTTY)
-			return r.ttys
-		})
+	r.files, r.ttys, err = kinds.Restore(ctx, m, r.set, r.content, kinds.Options{
+		Options: file.Options{Force: r.Force}, Console: r.Console, ConsoleTTY: r.ConsoleTTY,
+	})
 	if err != nil {
 		return err
 	}

@@ -154,10 +154,8 @@ func (p *Plan) Into(ctx context.Context, t Target) error {
 
 // check refuses what this host cannot restore.
 func (r *restorer) check() error {
-	for _, mm := range r.set.Mms {
-		if err := memory.CheckVDSO(mm); err != nil {
-			return fmt.Errorf("address space %d: %w", mm.GetId(), err)
-		}
+	if err := memory.CheckVDSO(r.set.Mms); err != nil {
+		return err
 	}
 	for _, p := range r.set.Processes {
 		if err := task.CheckRlimits(p, r.limits); err != nil {

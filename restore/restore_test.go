@@ -119,7 +119,6 @@ func (s *site) tryBuild(ctx context.Context, spec cell.Spec) error {
 	spec.Hostname = cmp.Or(spec.Hostname, "web")
 	spec.UserNS = []remote.IDMap{{Inside: 0, Host: firstUID, Size: 65536}}
 	spec.Group, spec.Devices = s.group, s.devices
-	spec.Host = func(pid int) error { return s.hosts.Keepers(s.home, pid) }
 	if s.cell, err = cell.Build(ctx, spec); err != nil {
 		return errors.Join(err, s.group.Remove(context.WithoutCancel(ctx)))
 	}

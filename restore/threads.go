@@ -208,7 +208,7 @@ func (r *restorer) stop(p *process) error {
 		pause := 10 * time.Microsecond
 		for deadline := time.Now().Add(5 * time.Second); ; pause = min(2*pause, time.Millisecond) {
 			for th.waits && !th.batch.Reached(th.call) && !th.page.Done() && time.Now().Before(deadline) {
-				time.Sleep(pause)
+				nap(pause)
 			}
 			if err := th.traced.Interrupt(); err != nil {
 				return err
@@ -232,10 +232,16 @@ func (r *restorer) stop(p *process) error {
 			if err := th.traced.Continue(); err != nil {
 				return err
 			}
-			time.Sleep(pause)
+			nap(pause)
 		}
 	}
 	return nil
+}
+
+// nap sleeps for less than the millisecond that the runtime's timers take when nothing else is to be done.
+func nap(d time.Duration) {
+	t := unix.NsecToTimespec(int64(d))
+	unix.Nanosleep(&t, nil)
 }
 
 // registers returns what the thread goes on with.

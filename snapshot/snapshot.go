@@ -19,12 +19,11 @@ import (
 	"vps/object"
 	"vps/object/file"
 	"vps/object/ipc"
+	"vps/object/kinds"
 	"vps/object/memory"
 	"vps/object/mount"
 	"vps/object/network"
 	"vps/object/task"
-	"vps/object/tty"
-	"vps/object/unixsock"
 	"vps/remote"
 	"vps/suspend"
 )
@@ -168,7 +167,7 @@ func probe(src *Source) []error {
 	refusals = append(refusals, object.ProbeShared(procs)...)
 	refusals = append(refusals, ipc.Probe(src.Init)...)
 	refusals = append(refusals, network.Probe(src.Init)...)
-	d := src.descriptors(procs, nil)
+	d := kinds.NewDescriptors(procs, src.Init, src.Externals, nil, src.Kernel)
 	for _, p := range procs {
 		refusals = append(refusals, probeProcess(p, src.Init, d)...)
 	}
@@ -176,11 +175,6 @@ func probe(src *Source) []error {
 		refusals = append(refusals, err)
 	}
 	return refusals
-}
-
-// descriptors prepares a dump of open files of every kind. Sockets come first: terminals may lie in their queues.
-func (src *Source) descriptors(procs []object.Proc, sink object.Sink) *file.Descriptors {
-	return file.NewDescriptors(procs, src.Init, src.Externals, sink, unixsock.NewDumper(src.Kernel), tty.NewDumper)
 }
 
 func probeProcess(p object.Proc, init int, d *file.Descriptors) []error {

@@ -15,6 +15,7 @@ import (
 	"vps/object"
 	"vps/object/file"
 	"vps/object/ipc"
+	"vps/object/kinds"
 	"vps/object/memory"
 	"vps/object/task"
 	"vps/object/tty"
@@ -130,7 +131,7 @@ func (t *taker) find() error {
 	}
 	slices.SortFunc(t.procs, func(a, b *process) int { return a.PID - b.PID })
 	procs := t.living()
-	t.files = t.src.descriptors(procs, t)
+	t.files = kinds.NewDescriptors(procs, t.src.Init, t.src.Externals, t, t.src.Kernel)
 	t.ipc, err = ipc.Read(t.files)
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -60,13 +61,16 @@ func counting(t *testing.T, g *account.Group) (*exec.Cmd, *bufio.Reader) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	way, err := g.Entry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer way.Close()
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(way.Unified.Fd())}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	if err := g.Add(cmd.Process.Pid); err != nil {
-		t.Fatal(err)
-	}
 	r := bufio.NewReader(out)
 	r.ReadString('\n')
 	return cmd, r

@@ -85,7 +85,7 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	host, err := instance.Open(ctx, instance.Options{Home: home.Dir, Log: log})
+	host, err := instance.Open(ctx, instance.Options{Home: home.Dir, Log: log, Daemon: true})
 	if err != nil {
 		return err
 	}

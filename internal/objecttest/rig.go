@@ -13,14 +13,14 @@ import (
 
 	"vps/object"
 	"vps/object/file"
+	"vps/object/kinds"
 	"vps/object/tty"
-	"vps/object/unixsock"
 	"vps/remote"
 )
 
 // NewDescriptors prepares a dump, of which the first process is the init.
 func NewDescriptors(ext file.Externals, sink object.Sink, procs ...object.Proc) *file.Descriptors {
-	return file.NewDescriptors(procs, procs[0].Host, ext, sink, unixsock.NewDumper(nil), tty.NewDumper)
+	return kinds.NewDescriptors(procs, procs[0].Host, ext, sink, nil)
 }
 
 // Take dumps the descriptors of processes.
@@ -94,10 +94,7 @@ func (r *Rig) Context() context.Context {
 
 // Make makes what a bag holds.
 func (r *Rig) Make(b *Bag) (err error) {
-	r.Files, err = file.Restore(r.Context(), r.Maker, b.Set, b, file.Options{}, unixsock.NewRestorer, func(f *file.Files) file.Restorer {
-		r.TTYs = tty.NewRestorer(f, nil, 0)
-		return r.TTYs
-	})
+	r.Files, r.TTYs, err = kinds.Restore(r.Context(), r.Maker, b.Set, b, kinds.Options{})
 	if err == nil {
 		r.T.Cleanup(func() { r.Files.Close() })
 	}

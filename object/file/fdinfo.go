@@ -133,6 +133,12 @@ func (h Handle) look(link string, info fdinfo) (*Look, error) {
 	return l, nil
 }
 
+// Line returns what fdinfo says of a key, "" if nothing.
+func (l *Look) Line(key string) string { return l.info.line(key) }
+
+// Hex is [Look.Line] for a hexadecimal number.
+func (l *Look) Hex(key string) (uint64, error) { return l.info.hex(key) }
+
 // Flags are the flags of the open file description, as fcntl(2) has them.
 func (l *Look) Flags() uint32 { return l.info.flags }
 
@@ -165,4 +171,14 @@ func descriptors(host int) ([]int, error) {
 		}
 	}
 	return fds, nil
+}
+
+// Poll returns the events of a descriptor now.
+func Poll(fd int, events int16) int16 {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: events}}
+	for {
+		if _, err := unix.Poll(fds, 0); err != unix.EINTR {
+			return fds[0].Revents
+		}
+	}
 }

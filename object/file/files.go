@@ -1,5 +1,5 @@
 // Package file has open file descriptions and the tables of descriptors that lead to them. Each kind of file has a file
-// here, or a package of its own that is registered: a [Dumper] and a [Restorer], like those of tty and unixsock.
+// here, or a package of its own: a [Dumper] and a [Restorer], registered in package kinds.
 //
 // [Descriptors] dump them from outside, on copies taken by pidfd_getfd and in /proc; kcmp(2) tells which descriptors share
 // a description. [Restore] makes all of them in the descriptor table of the maker, and [Files.Install] gives each process
@@ -44,7 +44,6 @@ type Descriptors struct {
 
 	kinds    []Dumper  // those of other packages
 	objects  objectIDs // of pipes and memory
-	pipes    map[uint64]*pipeDump
 	epolls   []*OpenFile
 	inflight []int // our copies of descriptors that lie in socket queues
 	self     int   // a pidfd of ours; -1: none yet
@@ -83,7 +82,6 @@ func NewDescriptors(procs []object.Proc, init int, ext Externals, sink object.Si
 		groups:   make(map[fileKey][]*OpenFile),
 		byNumber: make(map[descriptor]*OpenFile),
 		objects:  objectIDs{ids: make(map[inode]uint64)},
-		pipes:    make(map[uint64]*pipeDump),
 	}
 	for _, kind := range kinds {
 		d.kinds = append(d.kinds, kind(d))
@@ -269,7 +267,7 @@ func (d *Descriptors) Finish(ctx context.Context) error {
 	for _, kind := range d.kinds {
 		steps = append(steps, kind.Finish)
 	}
-	for _, step := range append(steps, d.finishEpolls, d.finishPipes) {
+	for _, step := range append(steps, d.finishEpolls) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -309,6 +307,9 @@ func (d *Descriptors) Received(fd int) (*OpenFile, error) {
 	f, _, err := d.file(Handle{nil, os.Getpid(), d.self, fd})
 	return f, err
 }
+
+// ObjectID gives a number to an object that has none of its own but that of its inode, and tells whether it is new.
+func (d *Descriptors) ObjectID(st *unix.Stat_t) (id uint64, isNew bool) { return d.objects.id(st) }
 
 // inode identifies a file of the host.
 type inode struct{ dev, ino uint64 }

@@ -24,18 +24,6 @@ type Dumper interface {
 // DumpKind makes a kind's part of a dump.
 type DumpKind func(*Descriptors) Dumper
 
-// linkKinds are the kinds that the text of the link in /proc/PID/fd tells.
-var linkKinds = []struct {
-	link string
-	dump kind
-}{
-	{"pipe:[", (*Descriptors).dumpPipe},
-	{"anon_inode:[eventfd]", (*Descriptors).dumpEventFd},
-	{"anon_inode:[timerfd]", (*Descriptors).dumpTimerFd},
-	{"anon_inode:[signalfd]", (*Descriptors).dumpSignalFd},
-	{"anon_inode:[eventpoll]", (*Descriptors).dumpEpoll},
-}
-
 // memoryMajor is the number of character devices like /dev/null, Documentation/admin-guide/devices.txt.
 const memoryMajor = 1
 
@@ -63,10 +51,8 @@ func (d *Descriptors) kindOf(l *Look) (kind, error) {
 	if strings.HasPrefix(l.Link, "socket:[") {
 		return nil, refuseSocket(l)
 	}
-	for _, k := range linkKinds {
-		if strings.HasPrefix(l.Link, k.link) {
-			return k.dump, refuseSome(l)
-		}
+	if l.Link == "anon_inode:[eventpoll]" {
+		return (*Descriptors).dumpEpoll, nil
 	}
 	if name, anon := strings.CutPrefix(l.Link, "anon_inode:"); anon {
 		return nil, l.At.Refusal(strings.Trim(name, "[]"), "")
@@ -86,18 +72,6 @@ func (d *Descriptors) kindOf(l *Look) (kind, error) {
 		}
 	}
 	switch l.Stat.Mode & unix.S_IFMT {
-	case unix.S_IFIFO:
-		if l.info.flags&unix.O_PATH != 0 {
-			return d.pathKind(l)
-		}
-		if l.Stat.Nlink != 0 {
-			ref, err := d.reference(l)
-			if err == nil && ref.GetDeleted() {
-				err = l.At.Refusal("FIFO "+l.Link, "deleted, but it has another name")
-			}
-			return (*Descriptors).dumpPipe, err
-		}
-		return (*Descriptors).dumpPipe, nil
 	case unix.S_IFREG:
 		if l.Stat.Nlink == 0 {
 			return (*Descriptors).dumpMemory, nil
@@ -108,7 +82,7 @@ func (d *Descriptors) kindOf(l *Look) (kind, error) {
 			return nil, l.At.Refusal("deleted directory "+l.Link, "")
 		}
 		return d.pathKind(l)
-	case unix.S_IFLNK, unix.S_IFSOCK: // by O_PATH
+	case unix.S_IFLNK, unix.S_IFSOCK, unix.S_IFIFO: // by O_PATH
 		return d.pathKind(l)
 	case unix.S_IFCHR:
 		return d.deviceKind(l)
@@ -118,7 +92,7 @@ func (d *Descriptors) kindOf(l *Look) (kind, error) {
 
 // pathKind is the kind of what is found again by its path.
 func (d *Descriptors) pathKind(l *Look) (kind, error) {
-	_, err := d.reference(l)
+	_, err := d.Reference(l)
 	return (*Descriptors).dumpPath, err
 }
 
@@ -134,14 +108,6 @@ func (d *Descriptors) deviceKind(l *Look) (kind, error) {
 		}
 	}
 	return nil, l.At.Refusal("device "+l.Link, "")
-}
-
-// refuseSome refuses those of a kind that cannot be made again.
-func refuseSome(l *Look) error {
-	if clock := l.info.line("clockid"); clock == strconv.Itoa(unix.CLOCK_REALTIME_ALARM) || clock == strconv.Itoa(unix.CLOCK_BOOTTIME_ALARM) {
-		return l.At.Refusal("timerfd that wakes the machine", "")
-	}
-	return nil
 }
 
 // procPID finds the process whose directory in /proc a path leads through.

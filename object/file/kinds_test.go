@@ -6,7 +6,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"vps/dump"
 	"vps/internal/objecttest"
 )
 
@@ -94,83 +93,6 @@ ready(f=f, ro=ro)`,
 				r.WantReads("f", "sealed", "ro", "end")
 				r.Want("write", r.Write("f", "x"), unix.EPERM.Error())
 			},
-		},
-		{
-			Name: "pipe in use",
-			Hold: `
-r, w = os.pipe(); os.write(w, b'in the pipe')
-fcntl.fcntl(w, 1031, 4096)
-fcntl.fcntl(w, fcntl.F_SETFL, os.O_NONBLOCK)
-w2 = os.open('/proc/self/fd/%d' % w, os.O_WRONLY)
-lone, x = os.pipe(); os.write(x, b'last words'); os.close(x)
-y, broken = os.pipe(); os.close(y)
-ready(r=r, w=w, w2=w2, lone=lone, broken=broken)`,
-			Check: func(r *objecttest.Rig) {
-				r.WantReads("r", "in the pipe", "r", "(nothing)")
-				r.Write("w2", "more")
-				r.WantReads("r", "more", "lone", "last words", "lone", "")
-				r.Want("write to no reader", r.Write("broken", "x"), unix.EPIPE.Error())
-				if size, _ := unix.FcntlInt(uintptr(r.FD("w")), unix.F_GETPIPE_SZ, 0); size != 4096 {
-					r.T.Errorf("pipe of %d bytes", size)
-				}
-			},
-		},
-		{
-			Name:  "pipe with packets",
-			Hold:  "r, w = os.pipe2(os.O_DIRECT); os.write(w, b'one'); os.write(w, b'two'); ready(r=r, w=w)",
-			Check: func(r *objecttest.Rig) { r.WantReads("r", "one", "r", "two") },
-		},
-		{
-			Name: "FIFO",
-			Hold: `
-os.mkfifo('fifo'); r = os.open('fifo', os.O_RDONLY|os.O_NONBLOCK); w = os.open('fifo', os.O_WRONLY); os.write(w, b'through')
-os.mkfifo('lost'); lr = os.open('lost', os.O_RDONLY|os.O_NONBLOCK); lw = os.open('lost', os.O_WRONLY); os.unlink('lost'); os.write(lw, b'lost')
-ready(r=r, w=w, lr=lr)`,
-			Check: func(r *objecttest.Rig) { r.WantReads("r", "through", "lr", "lost") },
-		},
-		{
-			Name: "eventfd",
-			Hold: `
-e = os.eventfd(7, os.EFD_NONBLOCK); s = os.eventfd(2, os.EFD_SEMAPHORE); z = os.eventfd(0)
-ready(e=e, s=s)`,
-			Check: func(r *objecttest.Rig) {
-				r.WantReads("e", "\x07\x00\x00\x00\x00\x00\x00\x00", "s", "\x01\x00\x00\x00\x00\x00\x00\x00",
-					"s", "\x01\x00\x00\x00\x00\x00\x00\x00", "s", "(nothing)")
-			},
-		},
-		{
-			Name: "timerfd",
-			Hold: `
-def timer(clock, value, interval, flags=0):
-    fd = libc.timerfd_create(clock, 0)
-    spec = struct.pack('llll', int(interval), int(interval % 1 * 1e9), int(value), int(value % 1 * 1e9))
-    assert libc.timerfd_settime(fd, flags, spec, None) == 0
-    return fd
-once = timer(1, 300, 0); periodic = timer(1, 0.001, 500); day = timer(0, time.time() + 700, 0, 1); idle = libc.timerfd_create(7, 0)
-past = timer(1, 0.001, 0)
-select.select([periodic], [], []); select.select([past], [], [])
-ready(once=once, periodic=periodic, day=day, past=past)`,
-			Change: func(b *objecttest.Bag) {
-				var ts unix.Timespec
-				unix.ClockGettime(unix.CLOCK_REALTIME, &ts)
-				b.Set.Instance = &dump.Instance{Clocks: &dump.Clocks{Realtime: ts.Nano()}}
-			},
-			Check: func(r *objecttest.Rig) {
-				r.WantReads("periodic", "\x01\x00\x00\x00\x00\x00\x00\x00", "past", "\x01\x00\x00\x00\x00\x00\x00\x00", "once", "(nothing)")
-				var left unix.ItimerSpec
-				if err := unix.TimerfdGettime(r.FD("periodic"), &left); err != nil || left.Value.Sec < 490 {
-					r.T.Errorf("the periodic timer does not go on after its read: %v, %v", left, err)
-				}
-			},
-		},
-		{
-			Name: "signalfd and owner",
-			Hold: `
-mask = (1 << 9) | (1 << 11)
-s = libc.signalfd(-1, struct.pack('Q', mask), 0)
-r, w = os.pipe()
-fcntl.fcntl(r, fcntl.F_SETOWN, os.getppid()); fcntl.fcntl(r, 10, signal.SIGUSR2)
-ready(s=s, r=r)`,
 		},
 		{
 			Name: "epoll, nested, and numbers that have moved",

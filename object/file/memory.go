@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	deletedMark = " (deleted)"
+	DeletedMark = " (deleted)" // what the kernel adds to the path of a file without this name
 	memfdMark   = "/memfd:"
 )
 
@@ -43,7 +43,7 @@ func (d *Descriptors) memory(f *os.File, name string, st *unix.Stat_t) (uint64, 
 		return 0, err
 	}
 	m := &dump.Memory{Id: id, Size: uint64(st.Size), Mode: st.Mode & 0o7777, Uid: uid, Gid: gid}
-	name = strings.TrimSuffix(name, deletedMark)
+	name = strings.TrimSuffix(name, DeletedMark)
 	switch {
 	case strings.HasPrefix(name, memfdMark):
 		m.Kind, m.Name = dump.Memory_MEMFD, strings.TrimPrefix(name, memfdMark)
@@ -239,7 +239,7 @@ func (r *Files) makeDeleted(s *remote.Script, m *dump.Memory, fd int) error {
 			return nil
 		}
 	}
-	r.openAside(s, path.Join(dir, base), unix.O_RDWR, fd, func(b *remote.Batch, at remote.Address) {
+	r.OpenAside(s, path.Join(dir, base), unix.O_RDWR, fd, func(b *remote.Batch, at remote.Address) {
 		b.Call("create "+m.GetName(), unix.SYS_MKNODAT, unix.AT_FDCWD, at, unix.S_IFREG|0o600, 0)
 	})
 	return nil

@@ -60,7 +60,7 @@ func (d *Descriptors) Locate(name string, st *unix.Stat_t, fs int64) (ref *dump.
 
 // referDeleted makes the reference to a file of which one name is deleted and another, in the same directory, is not.
 func (d *Descriptors) referDeleted(name string, st *unix.Stat_t) (ref *dump.FileRef, why string, err error) {
-	name = strings.TrimSuffix(name, deletedMark)
+	name = strings.TrimSuffix(name, DeletedMark)
 	dir, err := os.Open(fmt.Sprintf("/proc/%d/root%s", d.init, path.Dir(name)))
 	if err != nil {
 		return nil, "deleted, and its other names are not known", nil
@@ -91,8 +91,8 @@ func generated(fs int64) bool {
 	return false
 }
 
-// reference notes the path of what a descriptor is open on.
-func (d *Descriptors) reference(l *Look) (*dump.FileRef, error) {
+// Reference notes the path of what a descriptor is open on.
+func (d *Descriptors) Reference(l *Look) (*dump.FileRef, error) {
 	ref, why, err := d.Locate(l.Link, &l.Stat, l.fs)
 	if err == nil && why != "" {
 		err = l.At.Refusal("file "+l.Link, why)
@@ -101,7 +101,7 @@ func (d *Descriptors) reference(l *Look) (*dump.FileRef, error) {
 }
 
 func (d *Descriptors) dumpPath(f *OpenFile, l *Look) error {
-	ref, err := d.reference(l)
+	ref, err := d.Reference(l)
 	if err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func (r *Files) restorePath(s *remote.Script, file *dump.File, ref *dump.FileRef
 		s.Call("seek in "+ref.GetPath(), unix.SYS_LSEEK, fd, file.GetPos(), unix.SEEK_SET)
 	}
 	exact := file.GetFlags()&unix.O_ACCMODE == unix.O_RDONLY && file.GetFlags()&unix.O_PATH == 0
-	r.checks = append(r.checks, func() error { return r.check(fd, ref, exact) })
+	r.checks = append(r.checks, func() error { return r.Check(fd, ref, exact) })
 	return nil
 }
 
@@ -168,7 +168,7 @@ func (r *Files) openUnlinked(s *remote.Script, ref *dump.FileRef, flags uint32, 
 	if path.Dir(other) != path.Dir(name) || !r.IsPlace(s, path.Dir(name)) {
 		return fmt.Errorf("file %s, deleted as %s: %w", other, name, object.ErrChanged)
 	}
-	r.openAside(s, name, flags, fd, func(b *remote.Batch, at remote.Address) {
+	r.OpenAside(s, name, flags, fd, func(b *remote.Batch, at remote.Address) {
 		b.Call("link "+other, unix.SYS_LINKAT, unix.AT_FDCWD, b.String(other), unix.AT_FDCWD, at, 0)
 	})
 	return nil
@@ -189,9 +189,9 @@ func (r *Files) IsPlace(s *remote.Script, dir string) bool {
 	return true
 }
 
-// openAside opens a file by a name that is deleted, in a directory that is there: create makes it at the given path. What
+// OpenAside opens a file by a name that is deleted, in a directory that is there: create makes it at the given path. What
 // has the name now keeps it.
-func (r *Files) openAside(s *remote.Script, name string, flags uint32, fd int, create func(b *remote.Batch, at remote.Address)) {
+func (r *Files) OpenAside(s *remote.Script, name string, flags uint32, fd int, create func(b *remote.Batch, at remote.Address)) {
 	aside := name + asideMark
 	b := s.Room(4*len(name) + 4096)
 	b.Try("rename "+name, unix.SYS_RENAMEAT2, unix.AT_FDCWD, b.String(name), unix.AT_FDCWD, b.String(aside), unix.RENAME_NOREPLACE)
@@ -205,8 +205,8 @@ func (r *Files) openAside(s *remote.Script, name string, flags uint32, fd int, c
 // asideMark is added to the name of what is out of the way for a moment.
 const asideMark = ".vps"
 
-// check tells whether the maker's descriptor is open on the file that ref means; exact: with the same content.
-func (r *Files) check(fd int, ref *dump.FileRef, exact bool) error {
+// Check tells whether the maker's descriptor is open on the file that ref means; exact: with the same content.
+func (r *Files) Check(fd int, ref *dump.FileRef, exact bool) error {
 	f, err := r.m.Take(fd)
 	if err != nil {
 		return err
@@ -243,5 +243,5 @@ func (r *Files) OpenPath(ctx context.Context, ref *dump.FileRef, flags int) (int
 	if err := s.Run(); err != nil {
 		return -1, err
 	}
-	return fd, r.check(fd, ref, flags&unix.O_PATH == 0)
+	return fd, r.Check(fd, ref, flags&unix.O_PATH == 0)
 }

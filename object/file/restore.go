@@ -54,7 +54,6 @@ type Files struct {
 	kinds    []Restorer     // those of other packages
 	fds      map[uint64]int // File records
 	memories map[uint64]*memory
-	pipes    map[uint64]*pipeEnds
 	watches  map[uint64][]watch // by FdTable record
 	locks    map[uint32][]lockedFile
 	checks   []func() error
@@ -85,7 +84,7 @@ const maxDescriptor = 1 << 20
 func Restore(ctx context.Context, m *object.Maker, set *object.Set, content object.Content, opt Options, kinds ...RestoreKind) (*Files, error) {
 	r := &Files{
 		m: m, set: set, content: content, opt: opt,
-		fds: make(map[uint64]int), memories: make(map[uint64]*memory), pipes: make(map[uint64]*pipeEnds),
+		fds: make(map[uint64]int), memories: make(map[uint64]*memory),
 		watches: make(map[uint64][]watch), locks: make(map[uint32][]lockedFile),
 	}
 	for _, kind := range kinds {
@@ -113,12 +112,6 @@ func (r *Files) restore(ctx context.Context) (err error) {
 			return fmt.Errorf("memory %d: %w", id, err)
 		}
 	}
-	for _, id := range object.SortedIDs(r.set.Pipes) {
-		s.About("pipe %d", id)
-		if err := r.restorePipe(s, r.set.Pipes[id]); err != nil {
-			return Named(fmt.Sprintf("pipe %d", id), err)
-		}
-	}
 	for _, kind := range r.kinds {
 		if err := kind.Make(s); err != nil {
 			return err
@@ -135,11 +128,6 @@ func (r *Files) restore(ctx context.Context) (err error) {
 	}
 	for _, check := range r.checks {
 		if err := check(); err != nil {
-			return err
-		}
-	}
-	for _, id := range object.SortedIDs(r.set.Pipes) {
-		if err := r.fillPipe(r.set.Pipes[id]); err != nil {
 			return err
 		}
 	}
@@ -217,7 +205,7 @@ func (r *Files) number(ctx context.Context) error {
 	for _, id := range object.SortedIDs(r.set.Files) {
 		r.fds[id] = r.Stage()
 	}
-	need := uint64(r.next + len(r.set.Memories) + 2*len(r.set.Pipes))
+	need := uint64(r.next + len(r.set.Memories))
 	for _, kind := range r.kinds {
 		need += uint64(kind.Needs())
 	}
@@ -265,20 +253,13 @@ func (r *Files) restoreFile(s *remote.Script, f *dump.File) error {
 	switch f.GetKind().(type) {
 	case *dump.File_Path:
 		return r.restorePath(s, f, f.GetPath())
-	case *dump.File_Pipe:
-		return r.restorePipeEnd(s, f, f.GetPipe().GetPipe())
-	case *dump.File_Eventfd:
-		r.restoreEventFd(s, f)
-	case *dump.File_Timerfd:
-		r.restoreTimerFd(s, f)
-	case *dump.File_Signalfd:
-		r.restoreSignalFd(s, f)
 	case *dump.File_Epoll:
 		r.restoreEpoll(s, f)
 	case *dump.File_Memory:
 		return r.restoreMemoryFile(s, f)
 	case *dump.File_External:
-		return r.restoreExternal(s, f)
+		e := f.GetExternal()
+		return fmt.Errorf("external %q of type %#o: %w", e.GetWhat(), e.GetType(), object.ErrUnsupported)
 	default:
 		return fmt.Errorf("a kind of file that this version does not know: %w", object.ErrUnsupported)
 	}

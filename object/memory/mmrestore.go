@@ -150,25 +150,29 @@ func Check(mm *dump.Mm) error {
 	return nil
 }
 
-// CheckVDSO compares the vDSO of a record with the running kernel's: their layouts must be the same.
-func CheckVDSO(mm *dump.Mm) error {
-	own, err := readSmaps(os.Getpid())
+// CheckVDSO compares the vDSO of each record with the running kernel's: their layouts must be the same.
+func CheckVDSO(mms map[uint64]*dump.Mm) error {
+	own, err := readMaps(os.Getpid())
 	if err != nil {
 		return err
 	}
-	var want, have []string
+	var have []string
 	for i := range own {
 		if k := own[i].kind(); k == dump.Mapping_VDSO || k == dump.Mapping_VVAR {
 			have = append(have, fmt.Sprintf("%s %#x", k, own[i].end-own[i].start))
 		}
 	}
-	for _, m := range mm.GetMappings() {
-		if m.GetKind() == dump.Mapping_VDSO || m.GetKind() == dump.Mapping_VVAR {
-			want = append(want, fmt.Sprintf("%s %#x", m.GetKind(), m.GetEnd()-m.GetStart()))
+	for id, mm := range mms {
+		var want []string
+		for _, m := range mm.GetMappings() {
+			if m.GetKind() == dump.Mapping_VDSO || m.GetKind() == dump.Mapping_VVAR {
+				want = append(want, fmt.Sprintf("%s %#x", m.GetKind(), m.GetEnd()-m.GetStart()))
+			}
 		}
-	}
-	if !slices.Equal(want, have) {
-		return fmt.Errorf("the vDSO of the snapshot's kernel (%s) is not this kernel's (%s)", strings.Join(want, ", "), strings.Join(have, ", "))
+		if !slices.Equal(want, have) {
+			return fmt.Errorf("address space %d: the vDSO of the snapshot's kernel (%s) is not this kernel's (%s)",
+				id, strings.Join(want, ", "), strings.Join(have, ", "))
+		}
 	}
 	return nil
 }

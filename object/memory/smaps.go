@@ -42,8 +42,13 @@ func (v *vma) prot() uint32 {
 }
 
 // readSmaps returns the mappings of a process, by its pid here.
-func readSmaps(pid int) ([]vma, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps", pid))
+func readSmaps(pid int) ([]vma, error) { return readVMAs(pid, "smaps") }
+
+// readMaps is readSmaps without the flags, for which the kernel need not look at every page.
+func readMaps(pid int) ([]vma, error) { return readVMAs(pid, "maps") }
+
+func readVMAs(pid int, file string) ([]vma, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
 	if err != nil {
 		return nil, err
 	}

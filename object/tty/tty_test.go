@@ -14,7 +14,7 @@ import (
 	"vps/remote"
 )
 
-func TestTtyKinds(t *testing.T) {
+func TestKinds(t *testing.T) {
 	objecttest.RunKinds(t, []objecttest.KindTest{
 		{
 			Name: "pty with settings and what is buffered",

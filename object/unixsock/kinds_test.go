@@ -9,7 +9,7 @@ import (
 	"vps/internal/objecttest"
 )
 
-func TestUnixKinds(t *testing.T) {
+func TestKinds(t *testing.T) {
 	objecttest.RunKinds(t, []objecttest.KindTest{
 		{
 			Name: "Unix stream pair with data and descriptors in flight",

@@ -1,14 +1,15 @@
-package file
+package event
 
 import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/object/file"
 	"vps/remote"
 )
 
-func (d *Descriptors) dumpSignalFd(f *OpenFile, l *Look) error {
-	mask, err := l.info.hex("sigmask")
+func dumpSignalFd(f *file.OpenFile, l *file.Look) error {
+	mask, err := l.Hex("sigmask")
 	if err != nil {
 		return err
 	}
@@ -16,8 +17,8 @@ func (d *Descriptors) dumpSignalFd(f *OpenFile, l *Look) error {
 	return nil
 }
 
-func (r *Files) restoreSignalFd(s *remote.Script, file *dump.File) {
+func (r *restorer) restoreSignalFd(s *remote.Script, file *dump.File, fd int) {
 	b := s.Room(1024)
 	b.Call("signalfd4", unix.SYS_SIGNALFD4, -1, b.Words(file.GetSignalfd().GetMask()), 8, 0)
-	r.Settle(b, r.fds[file.GetId()])
+	r.Settle(b, fd)
 }

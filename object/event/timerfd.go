@@ -1,4 +1,4 @@
-package file
+package event
 
 import (
 	"fmt"
@@ -9,27 +9,28 @@ import (
 	"vps/dump"
 	"vps/linux"
 	"vps/object"
+	"vps/object/file"
 	"vps/remote"
 )
 
-func (d *Descriptors) dumpTimerFd(f *OpenFile, l *Look) error {
-	clock, err := strconv.Atoi(l.info.line("clockid"))
+func dumpTimerFd(f *file.OpenFile, l *file.Look) error {
+	clock, err := strconv.Atoi(l.Line("clockid"))
 	if err != nil {
 		return fmt.Errorf("fdinfo of timerfd: clockid: %w", err)
 	}
-	ticks, err := strconv.ParseUint(l.info.line("ticks"), 10, 64)
+	ticks, err := strconv.ParseUint(l.Line("ticks"), 10, 64)
 	if err != nil {
 		return fmt.Errorf("fdinfo of timerfd: ticks: %w", err)
 	}
-	flags, err := strconv.ParseUint(l.info.line("settime flags"), 8, 32)
+	flags, err := strconv.ParseUint(l.Line("settime flags"), 8, 32)
 	if err != nil {
 		return fmt.Errorf("fdinfo of timerfd: settime flags: %w", err)
 	}
 	t := &dump.TimerFd{Clock: int32(clock), SettimeFlags: uint32(flags), Ticks: ticks}
-	if t.Value, err = timeLine(&l.info, "it_value"); err != nil {
+	if t.Value, err = timeLine(l, "it_value"); err != nil {
 		return err
 	}
-	if t.Interval, err = timeLine(&l.info, "it_interval"); err != nil {
+	if t.Interval, err = timeLine(l, "it_interval"); err != nil {
 		return err
 	}
 	f.Record.Kind = &dump.File_Timerfd{Timerfd: t}
@@ -37,17 +38,16 @@ func (d *Descriptors) dumpTimerFd(f *OpenFile, l *Look) error {
 }
 
 // timeLine parses a line like it_value: (0, 49406829): seconds and nanoseconds.
-func timeLine(info *fdinfo, key string) (int64, error) {
+func timeLine(l *file.Look, key string) (int64, error) {
 	var ts unix.Timespec
-	if _, err := fmt.Sscanf(info.line(key), "(%d, %d)", &ts.Sec, &ts.Nsec); err != nil {
+	if _, err := fmt.Sscanf(l.Line(key), "(%d, %d)", &ts.Sec, &ts.Nsec); err != nil {
 		return 0, fmt.Errorf("fdinfo of timerfd: %s: %w", key, err)
 	}
 	return ts.Nano(), nil
 }
 
-func (r *Files) restoreTimerFd(s *remote.Script, file *dump.File) {
+func (r *restorer) restoreTimerFd(s *remote.Script, file *dump.File, fd int) {
 	t := file.GetTimerfd()
-	fd := r.fds[file.GetId()]
 	b := s.Room(1024)
 	b.Call("timerfd_create", unix.SYS_TIMERFD_CREATE, t.GetClock(), 0)
 	r.Settle(b, fd)
@@ -57,7 +57,7 @@ func (r *Files) restoreTimerFd(s *remote.Script, file *dump.File) {
 		value = 1
 	}
 	// A time of day is kept as such; every other clock goes on from where it was.
-	day := r.set.Instance.GetClocks().GetRealtime()
+	day := r.Set().Instance.GetClocks().GetRealtime()
 	if t.GetClock() == unix.CLOCK_REALTIME && t.GetSettimeFlags()&unix.TFD_TIMER_ABSTIME != 0 && value > 1 && day != 0 {
 		value += day
 		flags = unix.TFD_TIMER_ABSTIME | int(t.GetSettimeFlags()&unix.TFD_TIMER_CANCEL_ON_SET)

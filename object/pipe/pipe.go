@@ -1,6 +1,11 @@
-package file
+// Package pipe has pipes and FIFOs (pipe(7), fifo(7)), and what is in them.
+//
+// The content is dumped by tee(2), which leaves it there. A pipe is made by the maker, and filled by us when all open files
+// are there.
+package pipe
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -12,18 +17,49 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/file"
 	"vps/remote"
 )
+
+// dumper dumps the pipes and FIFOs of an instance.
+type dumper struct {
+	*file.Descriptors
+	pipes map[uint64]*pipeDump
+}
+
+// NewDumper makes the pipes' part of a dump.
+func NewDumper(d *file.Descriptors) file.Dumper {
+	return &dumper{Descriptors: d, pipes: make(map[uint64]*pipeDump)}
+}
+
+// Claims claims pipes, and FIFOs that are open for more than their path.
+func (d *dumper) Claims(l *file.Look) (bool, error) {
+	if strings.HasPrefix(l.Link, "pipe:[") {
+		return true, nil
+	}
+	if l.Stat.Mode&unix.S_IFMT != unix.S_IFIFO || l.Flags()&unix.O_PATH != 0 {
+		return false, nil
+	}
+	if l.Stat.Nlink == 0 {
+		return true, nil
+	}
+	ref, err := d.Reference(l)
+	if err == nil && ref.GetDeleted() {
+		err = l.At.Refusal("FIFO "+l.Link, "deleted, but it has another name")
+	}
+	return true, err
+}
 
 // pipeDump is a pipe or FIFO of which descriptors have been found.
 type pipeDump struct {
 	record *dump.Pipe
 	ino    uint64
-	ends   []*OpenFile
+	ends   []*file.OpenFile
 }
 
-func (d *Descriptors) dumpPipe(f *OpenFile, l *Look) error {
-	id, isNew := d.objects.id(&l.Stat)
+// Dump notes an end of a pipe.
+func (d *dumper) Dump(f *file.OpenFile, l *file.Look) error {
+	id, isNew := d.ObjectID(&l.Stat)
 	p := d.pipes[id]
 	if isNew {
 		uid, gid, err := d.Owned(&l.Stat)
@@ -34,10 +70,10 @@ func (d *Descriptors) dumpPipe(f *OpenFile, l *Look) error {
 		d.pipes[id] = p
 	}
 	if l.Link[0] == '/' && p.record.Fifo == nil {
-		ref := &dump.FileRef{Path: strings.TrimSuffix(l.Link, deletedMark), Mode: l.Stat.Mode, Deleted: true}
+		ref := &dump.FileRef{Path: strings.TrimSuffix(l.Link, file.DeletedMark), Mode: l.Stat.Mode, Deleted: true}
 		if l.Stat.Nlink != 0 {
 			var err error
-			if ref, err = d.reference(l); err != nil {
+			if ref, err = d.Reference(l); err != nil {
 				return err
 			}
 		}
@@ -48,19 +84,20 @@ func (d *Descriptors) dumpPipe(f *OpenFile, l *Look) error {
 	return nil
 }
 
-func (d *Descriptors) finishPipes() error {
+// Finish reads what is in the pipes.
+func (d *dumper) Finish() error {
 	for _, p := range object.Sorted(d.pipes) {
 		if err := d.finishPipe(p); err != nil {
 			return err
 		}
-		if err := d.sink.Put(p.record.Id, p.record); err != nil {
+		if err := d.Sink().Put(p.record.Id, p.record); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (d *Descriptors) finishPipe(p *pipeDump) error {
+func (d *dumper) finishPipe(p *pipeDump) error {
 	var readable, writable, packets bool
 	for _, f := range p.ends {
 		access := f.Record.Flags & unix.O_ACCMODE
@@ -75,7 +112,7 @@ func (d *Descriptors) finishPipe(p *pipeDump) error {
 	}
 	defer unix.Close(fd)
 	if p.record.Fifo == nil && readable != writable && otherEnd(fd, readable) {
-		if !d.ext.Pipes[p.ino] {
+		if !d.Externals().Pipes[p.ino] {
 			return at.Refusal(fmt.Sprintf("pipe:[%d]", p.ino), "its other end is outside of the instance")
 		}
 		for _, f := range p.ends {
@@ -99,17 +136,7 @@ func otherEnd(fd int, readable bool) bool {
 	if readable {
 		gone = unix.POLLHUP
 	}
-	return Poll(fd, 0)&gone == 0
-}
-
-// Poll returns the events of a descriptor now.
-func Poll(fd int, events int16) int16 {
-	fds := []unix.PollFd{{Fd: int32(fd), Events: events}}
-	for {
-		if _, err := unix.Poll(fds, 0); err != unix.EINTR {
-			return fds[0].Revents
-		}
-	}
+	return file.Poll(fd, 0)&gone == 0
 }
 
 // readPipe reads capacity and content of a pipe, and leaves the content there: tee(2) duplicates it into a pipe of ours.
@@ -123,7 +150,7 @@ func readPipe(fd int, p *dump.Pipe, packets bool) error {
 	if err != nil || queued == 0 {
 		return err
 	}
-	from, err := Reopen(fd, "pipe", unix.O_RDONLY|unix.O_NONBLOCK) // fd may be the writing end
+	from, err := file.Reopen(fd, "pipe", unix.O_RDONLY|unix.O_NONBLOCK) // fd may be the writing end
 	if err != nil {
 		return err
 	}
@@ -163,8 +190,52 @@ type pipeEnds struct {
 	readUsed, writeUsed bool // already an end of the instance's
 }
 
+// restorer restores the pipes and FIFOs of a set.
+type restorer struct {
+	*file.Files
+	pipes map[uint64]*pipeEnds
+}
+
+// NewRestorer makes the pipes' part of a restore.
+func NewRestorer(files *file.Files) file.Restorer {
+	return &restorer{Files: files, pipes: make(map[uint64]*pipeEnds)}
+}
+
+// Needs counts both ends of each pipe.
+func (r *restorer) Needs() int { return 2 * len(r.Set().Pipes) }
+
+// Make makes the pipes, and opens the FIFOs.
+func (r *restorer) Make(s *remote.Script) error {
+	for _, id := range object.SortedIDs(r.Set().Pipes) {
+		s.About("pipe %d", id)
+		if err := r.restorePipe(s, r.Set().Pipes[id]); err != nil {
+			return file.Named(fmt.Sprintf("pipe %d", id), err)
+		}
+	}
+	return nil
+}
+
+// Claims claims ends of pipes, and those whose other end was outside of the instance. There is none now: a reader comes to
+// the end of what was left, a writer gets EPIPE.
+func (r *restorer) Claims(f *dump.File) bool {
+	return f.GetPipe() != nil || f.GetExternal().GetType() == unix.S_IFIFO
+}
+
+// Finish fills the pipes.
+func (r *restorer) Finish(context.Context, *remote.Script) error {
+	for _, id := range object.SortedIDs(r.Set().Pipes) {
+		if err := r.fillPipe(r.Set().Pipes[id]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close has nothing to close.
+func (r *restorer) Close() error { return nil }
+
 // restorePipe makes a pipe, or opens a FIFO.
-func (r *Files) restorePipe(s *remote.Script, p *dump.Pipe) error {
+func (r *restorer) restorePipe(s *remote.Script, p *dump.Pipe) error {
 	ends := &pipeEnds{read: r.Stage(), write: r.Stage()}
 	r.pipes[p.GetId()] = ends
 	if ref := p.GetFifo(); ref != nil {
@@ -174,7 +245,7 @@ func (r *Files) restorePipe(s *remote.Script, p *dump.Pipe) error {
 		r.openFIFO(s, p, ref, ends.read)
 		s.Call("dup3", unix.SYS_DUP3, ends.read, ends.write, 0)
 		ends.readUsed, ends.writeUsed = true, true
-		r.checks = append(r.checks, func() error { return r.check(ends.read, ref, false) })
+		r.Verify(func() error { return r.Check(ends.read, ref, false) })
 		return nil
 	}
 	b := s.Room(1024)
@@ -186,7 +257,7 @@ func (r *Files) restorePipe(s *remote.Script, p *dump.Pipe) error {
 }
 
 // openFIFO opens both ends of a FIFO. One that is deleted is made again, as near to where it was as there is a directory.
-func (r *Files) openFIFO(s *remote.Script, p *dump.Pipe, ref *dump.FileRef, fd int) {
+func (r *restorer) openFIFO(s *remote.Script, p *dump.Pipe, ref *dump.FileRef, fd int) {
 	if !ref.GetDeleted() {
 		r.OpenNamed(s, ref.GetPath(), unix.O_RDWR|unix.O_NOFOLLOW, fd)
 		return
@@ -195,19 +266,19 @@ func (r *Files) openFIFO(s *remote.Script, p *dump.Pipe, ref *dump.FileRef, fd i
 	for dir != "/" && !r.IsPlace(s, dir) {
 		dir = path.Dir(dir)
 	}
-	r.openAside(s, path.Join(dir, path.Base(ref.GetPath())), unix.O_RDWR, fd, func(b *remote.Batch, at remote.Address) {
+	r.OpenAside(s, path.Join(dir, path.Base(ref.GetPath())), unix.O_RDWR, fd, func(b *remote.Batch, at remote.Address) {
 		b.Call("make FIFO "+ref.GetPath(), unix.SYS_MKNODAT, unix.AT_FDCWD, at, unix.S_IFIFO|p.GetMode()&0o7777, 0)
 	})
 	s.Call("own FIFO", unix.SYS_FCHOWN, fd, p.GetUid(), p.GetGid())
 }
 
 // fillPipe sets the capacity of a pipe and writes its content.
-func (r *Files) fillPipe(p *dump.Pipe) error {
+func (r *restorer) fillPipe(p *dump.Pipe) error {
 	const normal = 64 << 10
-	if p.GetCapacity() == normal && len(p.GetPackets()) == 0 && len(r.set.Pipes) < 256 {
+	if p.GetCapacity() == normal && len(p.GetPackets()) == 0 && len(r.Set().Pipes) < 256 {
 		return nil // far from the number of pipes at which a user gets smaller ones (pipe(7))
 	}
-	f, err := r.m.Take(r.pipes[p.GetId()].write)
+	f, err := r.Maker().Take(r.pipes[p.GetId()].write)
 	if err != nil {
 		return err
 	}
@@ -268,8 +339,8 @@ func maxPipe() (uint64, error) {
 	return most, nil
 }
 
-func (r *Files) packetMode(p *dump.Pipe) bool {
-	for _, f := range r.set.Files {
+func (r *restorer) packetMode(p *dump.Pipe) bool {
+	for _, f := range r.Set().Files {
 		if f.GetPipe().GetPipe() == p.GetId() && f.GetFlags()&unix.O_DIRECT != 0 {
 			return true
 		}
@@ -277,14 +348,17 @@ func (r *Files) packetMode(p *dump.Pipe) bool {
 	return false
 }
 
-// restorePipeEnd makes an open file description of a pipe. Further ones of the same end are opened as /dev/stdin would be.
-func (r *Files) restorePipeEnd(s *remote.Script, file *dump.File, id uint64) error {
+// Restore makes an open file description of a pipe. Further ones of the same end are opened as /dev/stdin would be.
+func (r *restorer) Restore(s *remote.Script, f *dump.File, fd int) error {
+	id := f.GetPipe().GetPipe()
+	if f.GetPipe() == nil {
+		id = f.GetExternal().GetPipe()
+	}
 	ends, ok := r.pipes[id]
 	if !ok {
 		return fmt.Errorf("there is no pipe %d", id)
 	}
-	fd := r.fds[file.GetId()]
-	switch access := file.GetFlags() & (unix.O_ACCMODE | unix.O_PATH); {
+	switch access := f.GetFlags() & (unix.O_ACCMODE | unix.O_PATH); {
 	case access == unix.O_RDONLY && !ends.readUsed:
 		ends.readUsed = true
 		s.Call("dup3", unix.SYS_DUP3, ends.read, fd, 0)
@@ -292,7 +366,7 @@ func (r *Files) restorePipeEnd(s *remote.Script, file *dump.File, id uint64) err
 		ends.writeUsed = true
 		s.Call("dup3", unix.SYS_DUP3, ends.write, fd, 0)
 	default:
-		r.Open(s, FDPath(ends.read), OpenFlags(file.GetFlags())&^unix.O_NOFOLLOW|unix.O_NONBLOCK, fd)
+		r.Open(s, file.FDPath(ends.read), file.OpenFlags(f.GetFlags())&^unix.O_NOFOLLOW|unix.O_NONBLOCK, fd)
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package file
+package event
 
 import (
 	"encoding/binary"
@@ -7,16 +7,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/object/file"
 	"vps/remote"
 )
 
-func (d *Descriptors) dumpEventFd(f *OpenFile, l *Look) error {
-	count, err := l.info.hex("eventfd-count")
+func dumpEventFd(f *file.OpenFile, l *file.Look) error {
+	count, err := l.Hex("eventfd-count")
 	if err != nil {
 		return err
 	}
 	e := &dump.EventFd{Count: count}
-	switch l.info.line("eventfd-semaphore") { // since Linux 6.5
+	switch l.Line("eventfd-semaphore") { // since Linux 6.5
 	case "0":
 	case "1":
 		e.Semaphore = true
@@ -61,7 +62,7 @@ func isSemaphore(fd int, count uint64) (bool, error) {
 	return semaphore, nil
 }
 
-func (r *Files) restoreEventFd(s *remote.Script, file *dump.File) {
+func (r *restorer) restoreEventFd(s *remote.Script, file *dump.File, fd int) {
 	e := file.GetEventfd()
 	flags := 0
 	if e.GetSemaphore() {
@@ -69,8 +70,8 @@ func (r *Files) restoreEventFd(s *remote.Script, file *dump.File) {
 	}
 	b := s.Room(1024)
 	b.Call("eventfd2", unix.SYS_EVENTFD2, 0, flags|unix.EFD_NONBLOCK)
-	r.Settle(b, r.fds[file.GetId()])
+	r.Settle(b, fd)
 	if e.GetCount() != 0 {
-		b.Call("write eventfd", unix.SYS_WRITE, r.fds[file.GetId()], b.Words(e.GetCount()), 8)
+		b.Call("write eventfd", unix.SYS_WRITE, fd, b.Words(e.GetCount()), 8)
 	}
 }
