@@ -9,7 +9,6 @@ import (
 	"vps/dump"
 	"vps/object"
 	"vps/object/file"
-	"vps/object/ipc"
 	"vps/object/kinds"
 	"vps/object/mount"
 	"vps/object/task"
@@ -38,13 +37,10 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 	if err := mount.Restore(r.Page.Script(ctx, r.PidFD), m, r.set, r.content); err != nil {
 		return err
 	}
-	r.files, r.ttys, err = kinds.Restore(ctx, m, r.set, r.content, kinds.Options{
+	r.files, err = kinds.Restore(ctx, m, r.set, r.content, kinds.Options{
 		Options: file.Options{Force: r.Force}, Console: r.Console, ConsoleTTY: r.ConsoleTTY,
 	})
 	if err != nil {
-		return err
-	}
-	if r.ipc, err = ipc.Restore(ctx, r.files, r.content); err != nil {
 		return err
 	}
 	return r.openRefs(ctx)

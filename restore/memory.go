@@ -22,13 +22,10 @@ func (r *restorer) furnish(ctx context.Context) error {
 	if err := r.files.Deliver(ctx, r.stub); err != nil {
 		return err
 	}
-	if err := r.ipc.Deliver(ctx, r.stub); err != nil {
-		return err
-	}
 	if err := r.furnishAll(ctx); err != nil {
 		return err
 	}
-	if err := r.ipc.Finish(ctx, r.stub); err != nil {
+	if err := r.files.IPC.Complete(ctx, r.stub); err != nil {
 		return err
 	}
 	return r.files.Finish()
@@ -117,7 +114,7 @@ func (r *restorer) place(s *remote.Script, p *dump.Process) error {
 // install gives the stub its own descriptors in place of all.
 func (r *restorer) install(s *remote.Script, p *process) error {
 	if p.record.GetTty() != 0 && p.record.GetSid() == p.record.GetPid() {
-		if err := r.ttys.SetForeground(s.Room(512), p.record.GetTty()); err != nil {
+		if err := r.files.TTYs.SetForeground(s.Room(512), p.record.GetTty()); err != nil {
 			return err
 		}
 	}

@@ -94,7 +94,8 @@ func (r *Rig) Context() context.Context {
 
 // Make makes what a bag holds.
 func (r *Rig) Make(b *Bag) (err error) {
-	r.Files, r.TTYs, err = kinds.Restore(r.Context(), r.Maker, b.Set, b, kinds.Options{})
+	made, err := kinds.Restore(r.Context(), r.Maker, b.Set, b, kinds.Options{})
+	r.Files, r.TTYs = made.Files, made.TTYs
 	if err == nil {
 		r.T.Cleanup(func() { r.Files.Close() })
 	}

@@ -139,6 +139,9 @@ func (l *Look) Line(key string) string { return l.info.line(key) }
 // Hex is [Look.Line] for a hexadecimal number.
 func (l *Look) Hex(key string) (uint64, error) { return l.info.hex(key) }
 
+// FSType is the type of the file system, as statfs(2) has it.
+func (l *Look) FSType() int64 { return l.fs }
+
 // Flags are the flags of the open file description, as fcntl(2) has them.
 func (l *Look) Flags() uint32 { return l.info.flags }
 

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/linux"
 	"vps/object"
 	"vps/remote"
 )
@@ -85,7 +86,7 @@ func (d *Descriptors) referDeleted(name string, st *unix.Stat_t) (ref *dump.File
 func generated(fs int64) bool {
 	switch fs {
 	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEVPTS_SUPER_MAGIC,
-		unix.TRACEFS_MAGIC, unix.DEBUGFS_MAGIC, unix.SECURITYFS_MAGIC, unix.BPF_FS_MAGIC:
+		unix.TRACEFS_MAGIC, linux.MQUEUE_MAGIC, unix.DEBUGFS_MAGIC, unix.SECURITYFS_MAGIC, unix.BPF_FS_MAGIC:
 		return true
 	}
 	return false

@@ -238,6 +238,8 @@ func (s checker) checkFile(f *dump.File) error {
 		return s.checkContent(f.GetMemory())
 	case *dump.File_UnixSocket:
 		return missing("socket", f.GetUnixSocket(), s.UnixSockets[f.GetUnixSocket()] != nil)
+	case *dump.File_Mqueue:
+		return missing("POSIX message queue", f.GetMqueue(), s.Mqueues[f.GetMqueue()] != nil)
 	case *dump.File_Tty:
 		return missing("pty", f.GetTty().GetTty(), s.Ttys[f.GetTty().GetTty()] != nil)
 	case *dump.File_Epoll:
