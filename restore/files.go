@@ -17,8 +17,8 @@ import (
 
 // refKey is a file that a process maps, executes or stands in.
 type refKey struct {
-	path  string
-	flags int
+	path, other string // other: deleted, but it has another name
+	flags       int
 }
 
 // makeFiles makes mounts, open file descriptions, and opens what the processes map, in the first stub.
@@ -49,7 +49,7 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 // openRefs opens every file that is mapped, executed or stood in, once.
 func (r *restorer) openRefs(ctx context.Context) error {
 	open := func(ref *dump.FileRef, flags int) error {
-		key := refKey{ref.GetPath(), flags}
+		key := refKey{ref.GetPath(), ref.GetOther(), flags}
 		if _, ok := r.refs[key]; ok || ref == nil {
 			return nil
 		}
@@ -100,7 +100,7 @@ func (r *restorer) ref(ref *dump.FileRef, flags int) (int, error) {
 	if ref.GetMemory() != 0 {
 		return r.MemoryFD(ref.GetMemory())
 	}
-	fd, ok := r.refs[refKey{ref.GetPath(), flags}]
+	fd, ok := r.refs[refKey{ref.GetPath(), ref.GetOther(), flags}]
 	if !ok {
 		return -1, fmt.Errorf("file %s is not open", ref.GetPath())
 	}

@@ -235,12 +235,15 @@ func (r *Files) OpenPath(ctx context.Context, ref *dump.FileRef, flags int) (int
 	if err := object.CheckPath(ref.GetPath()); err != nil {
 		return -1, err
 	}
-	if ref.GetDeleted() {
-		return -1, fmt.Errorf("%s was deleted: %w", ref.GetPath(), object.ErrUnsupported)
-	}
 	s := r.m.Page.Script(ctx, r.m.PidFD)
 	fd := r.Stage()
-	r.OpenNamed(s, ref.GetPath(), uint32(flags), fd)
+	if ref.GetDeleted() {
+		if err := r.openUnlinked(s, ref, uint32(flags), fd); err != nil {
+			return -1, err
+		}
+	} else {
+		r.OpenNamed(s, ref.GetPath(), uint32(flags), fd)
+	}
 	if err := s.Run(); err != nil {
 		return -1, err
 	}
