@@ -174,5 +174,5 @@ func (r *restorer) takeTerminal(b *remote.Batch, p *dump.Process) error {
 	if p.GetTty() == 0 {
 		return nil
 	}
-	return r.ttys.SetTTY(b, p.GetTty())
+	return r.files.TTYs.SetTTY(b, p.GetTty())
 }

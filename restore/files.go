@@ -9,7 +9,6 @@ import (
 	"vps/dump"
 	"vps/object"
 	"vps/object/file"
-	"vps/object/ipc"
 	"vps/object/kinds"
 	"vps/object/mount"
 	"vps/object/task"
@@ -18,8 +17,8 @@ import (
 
 // refKey is a file that a process maps, executes or stands in.
 type refKey struct {
-	path  string
-	flags int
+	path, other string // other: deleted, but it has another name
+	flags       int
 }
 
 // makeFiles makes mounts, open file descriptions, and opens what the processes map, in the first stub.
@@ -40,13 +39,10 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 	if err := mount.Restore(r.Page.Script(ctx, r.PidFD), m, r.set, r.content); err != nil {
 		return err
 	}
-	r.files, r.ttys, err = kinds.Restore(ctx, m, r.set, r.content, kinds.Options{
+	r.files, err = kinds.Restore(ctx, m, r.set, r.content, kinds.Options{
 		Options: file.Options{Force: r.Force, Bound: r.Bound}, Console: r.Console, ConsoleTTY: r.ConsoleTTY,
 	})
 	if err != nil {
-		return err
-	}
-	if r.ipc, err = ipc.Restore(ctx, r.files, r.content); err != nil {
 		return err
 	}
 	return r.openRefs(ctx)
@@ -55,7 +51,7 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 // openRefs opens every file that is mapped, executed or stood in, once.
 func (r *restorer) openRefs(ctx context.Context) error {
 	open := func(ref *dump.FileRef, flags int) error {
-		key := refKey{ref.GetPath(), flags}
+		key := refKey{ref.GetPath(), ref.GetOther(), flags}
 		if _, ok := r.refs[key]; ok || ref == nil || ref.GetProcess() != 0 {
 			return nil
 		}
@@ -106,7 +102,7 @@ func (r *restorer) ref(ref *dump.FileRef, flags int) (int, error) {
 	if ref.GetMemory() != 0 {
 		return r.MemoryFD(ref.GetMemory())
 	}
-	fd, ok := r.refs[refKey{ref.GetPath(), flags}]
+	fd, ok := r.refs[refKey{ref.GetPath(), ref.GetOther(), flags}]
 	if !ok {
 		return -1, fmt.Errorf("file %s is not open", ref.GetPath())
 	}

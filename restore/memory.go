@@ -17,10 +17,7 @@ import (
 
 // furnish gives each stub its memory, directories, threads and descriptors. Processes are independent of each other here.
 func (r *restorer) furnish(ctx context.Context) error {
-	if err := r.files.DeliverAll(ctx, r.stub); err != nil {
-		return err
-	}
-	if err := r.ipc.Deliver(ctx, r.stub); err != nil {
+	if err := r.files.Deliver(ctx, r.stub); err != nil {
 		return err
 	}
 	for _, p := range r.procs {
@@ -50,7 +47,7 @@ func (r *restorer) furnish(ctx context.Context) error {
 	if err := r.together(ctx, r.install); err != nil {
 		return err
 	}
-	if err := r.ipc.Finish(ctx, r.stub); err != nil {
+	if err := r.files.IPC.Complete(ctx, r.stub); err != nil {
 		return err
 	}
 	return r.files.Finish()
@@ -151,7 +148,7 @@ func (r *restorer) enter(s *remote.Script, p *dump.Process, root, cwd int) {
 func (r *restorer) install(ctx context.Context, p *process) error {
 	s := p.page.Script(ctx, p.pidfd)
 	if p.record.GetTty() != 0 && p.record.GetSid() == p.record.GetPid() {
-		if err := r.ttys.SetForeground(s.Room(512), p.record.GetTty()); err != nil {
+		if err := r.files.TTYs.SetForeground(s.Room(512), p.record.GetTty()); err != nil {
 			return err
 		}
 	}

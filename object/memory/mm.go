@@ -193,7 +193,12 @@ func (a *AddressSpace) file(v *vma, m *dump.Mapping, files FileRefs) error {
 }
 
 func (a *AddressSpace) refer(f *os.File, path string, files FileRefs) (*dump.FileRef, error) {
-	if strings.HasSuffix(path, " (deleted)") || strings.HasPrefix(path, "[anon_shmem:") {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, fmt.Errorf("fstat %s: %w", path, err)
+	}
+	// Another name may be left, as sem_open(3) does it.
+	if st.Nlink == 0 && (strings.HasSuffix(path, " (deleted)") || strings.HasPrefix(path, "[anon_shmem:")) {
 		id, err := files.Memory(f, path)
 		return &dump.FileRef{Path: path, Memory: id}, err
 	}

@@ -241,6 +241,8 @@ func (s checker) checkFile(f *dump.File) error {
 		return missing("socket", f.GetUnixSocket(), s.UnixSockets[f.GetUnixSocket()] != nil)
 	case *dump.File_Socket:
 		return missing("network socket", f.GetSocket(), s.Sockets[f.GetSocket()] != nil)
+	case *dump.File_Mqueue:
+		return missing("POSIX message queue", f.GetMqueue(), s.Mqueues[f.GetMqueue()] != nil)
 	case *dump.File_Tty:
 		return missing("pty", f.GetTty().GetTty(), s.Ttys[f.GetTty().GetTty()] != nil)
 	case *dump.File_Epoll:
