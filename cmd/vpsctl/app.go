@@ -13,6 +13,7 @@ import (
 
 	"vps/api"
 	"vps/instance"
+	"vps/instance/home"
 )
 
 // app is one run of vpsctl.
@@ -92,11 +93,11 @@ func (a *app) notice(cmd *cobra.Command) {
 // dial returns the client.
 func (a *app) dial() (*api.Client, error) {
 	if a.client == nil {
-		home, err := api.HomeAt(a.home)
+		at, err := home.At(a.home)
 		if err != nil {
 			return nil, err
 		}
-		a.client = api.Dial(home, version)
+		a.client = api.Dial(at, version)
 	}
 	return a.client, nil
 }

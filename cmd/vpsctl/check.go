@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"vps/api"
 	"vps/instance"
+	"vps/instance/home"
 	"vps/linux/probe"
 )
 
@@ -45,14 +45,14 @@ type feature struct {
 }
 
 func (a *app) checkHost(ctx context.Context) error {
-	home, err := api.HomeAt(a.home)
+	at, err := home.At(a.home)
 	if err != nil {
 		return err
 	}
 	var features []feature
 	var rows []string
 	broken := false
-	for _, r := range probe.All(ctx, existing(home.State)) {
+	for _, r := range probe.All(ctx, existing(at.State)) {
 		f := feature{Name: r.Name, Since: r.Since, Available: r.Err == nil, Needed: r.Need, Cost: r.Cost}
 		here, note := "yes", ""
 		if r.Err != nil {

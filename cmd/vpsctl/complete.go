@@ -2,16 +2,14 @@ package main
 
 import (
 	"context"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"vps/api"
-	"vps/config"
 	"vps/instance"
+	"vps/instance/home"
 	"vps/instance/store"
 )
 
@@ -76,33 +74,20 @@ func either(lists ...cobra.CompletionFunc) cobra.CompletionFunc {
 
 // configured offers what has a configuration file, but for instances that are there.
 func (a *app) configured(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-	home, err := api.HomeAt(a.home)
+	at, err := home.At(a.home)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
 	there, _ := a.complete(1)(cmd, args, typed)
 	var names []string
-	for id := range configFiles(home) {
+	files, _ := at.Configs() // what cannot be read is not offered
+	for id := range files {
 		if !slices.ContainsFunc(there, func(n string) bool { return strings.HasPrefix(n, id+"\t") }) {
 			names = append(names, cobra.CompletionWithDesc(id, "configured"))
 		}
 	}
 	slices.Sort(names)
 	return names, cobra.ShellCompDirectiveNoFileComp
-}
-
-// configFiles returns the configuration files of the host by the names of their instances.
-func configFiles(home api.Home) map[string]string {
-	files, _ := filepath.Glob(filepath.Join(home.Etc, config.FileName("*"))) // the pattern is right
-	prefix, suffix, _ := strings.Cut(config.FileName("*"), "*")
-	byID := make(map[string]string)
-	for _, file := range files {
-		id := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), prefix), suffix)
-		if config.ValidName(id) == nil {
-			byID[id] = file
-		}
-	}
-	return byID
 }
 
 // stored offers the instances of which the host's store has a snapshot.
@@ -127,11 +112,11 @@ func (a *app) storeFiles(_ *cobra.Command, args []string, _ string) (names []str
 
 // snapshotFiles lists the host's store, the newest first.
 func (a *app) snapshotFiles(id string) []store.Snapshot {
-	home, err := api.HomeAt(a.home)
+	at, err := home.At(a.home)
 	if err != nil {
 		return nil
 	}
-	all, err := home.Snapshots().List(id)
+	all, err := at.Snapshots().List(id)
 	if err != nil {
 		return nil
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"vps/config"
-	"vps/instance"
+	"vps/instance/blueprint"
 )
 
 func (a *app) configCmd() *cobra.Command {
@@ -45,7 +45,7 @@ func (a *app) configCheckCmd() *cobra.Command {
 			}
 			if err == nil {
 				var idle []string
-				if idle, err = instance.Unenforced(c); len(idle) > 0 {
+				if idle, err = blueprint.Unenforced(c); len(idle) > 0 {
 					fmt.Fprintf(a.stderr, "vpsctl: warning: %s: LIMITS: this version does not enforce %s\n", args[0], strings.Join(idle, ", "))
 				}
 			}

@@ -13,6 +13,7 @@ import (
 
 	"vps/api"
 	"vps/instance"
+	"vps/instance/home"
 )
 
 // umask is what instances inherit, whoever started the daemon.
@@ -93,11 +94,11 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	home, err := api.HomeAt(d.home)
+	at, err := home.At(d.home)
 	if err != nil {
 		return err
 	}
-	host, err := instance.Open(ctx, instance.Options{Home: home.Dir, Log: log, Daemon: true})
+	host, err := instance.Open(ctx, instance.Options{Home: at.Dir, Log: log, Daemon: true})
 	if err != nil {
 		return err
 	}
@@ -106,15 +107,15 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	if d.boot {
 		go autostart(ctx, host, log)
 	}
-	return d.serve(ctx, home, api.Local(host), log)
+	return d.serve(ctx, at, api.Local(host), log)
 }
 
-func (d *daemon) serve(ctx context.Context, home api.Home, host api.Backend, log *slog.Logger) error {
-	l, err := api.Listen(home.Run)
+func (d *daemon) serve(ctx context.Context, at home.Home, host api.Backend, log *slog.Logger) error {
+	l, err := api.Listen(at.Run)
 	if err != nil {
 		return err
 	}
-	log.Info("vpsd listens", "version", version, "run", home.Run)
+	log.Info("vpsd listens", "version", version, "run", at.Run)
 	if d.ready != nil {
 		if err := api.Ready(d.ready); err != nil {
 			log.Warn("the client that started this daemon has gone", "err", err)

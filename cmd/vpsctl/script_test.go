@@ -19,6 +19,7 @@ import (
 
 	"vps/api"
 	"vps/api/apitest"
+	"vps/instance/home"
 	"vps/internal/leak"
 )
 
@@ -50,8 +51,8 @@ func fakeDaemon() int {
 	if *launched {
 		d.ready = os.NewFile(api.ReadyFD, "ready")
 	}
-	home, err := api.HomeAt(os.Getenv("VPS_HOME"))
-	if err == nil && filepath.Base(home.Dir) == "broken" {
+	at, err := home.At(os.Getenv("VPS_HOME"))
+	if err == nil && filepath.Base(at.Dir) == "broken" {
 		err = errors.New("the fake daemon does not like this home")
 	}
 	if err == nil {
@@ -59,10 +60,10 @@ func fakeDaemon() int {
 		defer stop()
 		version = "devel"
 		host := apitest.New("blocked", "db", "web")
-		if filepath.Base(home.Dir) == "held" {
+		if filepath.Base(at.Dir) == "held" {
 			host.Hold()
 		}
-		err = d.serve(ctx, home, host, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+		err = d.serve(ctx, at, host, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	}
 	if err != nil && d.ready != nil {
 		fmt.Fprint(d.ready, err)
@@ -102,12 +103,12 @@ func stopDaemons(t *testing.T, dir string) {
 		t.Error(err)
 	}
 	for _, s := range sockets {
-		home, err := api.HomeAt(filepath.Dir(filepath.Dir(s)))
+		at, err := home.At(filepath.Dir(filepath.Dir(s)))
 		if err != nil {
 			t.Error(err)
 			continue
 		}
-		c := api.Dial(home, version)
+		c := api.Dial(at, version)
 		c.Passive = true
 		_, pid, err := c.Version(context.Background())
 		c.Close()
@@ -126,7 +127,7 @@ func stopDaemons(t *testing.T, dir string) {
 			n, err = unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 10_000)
 		}
 		if n != 1 {
-			t.Errorf("the daemon %d of %s does not end: %v", pid, home.Dir, err)
+			t.Errorf("the daemon %d of %s does not end: %v", pid, at.Dir, err)
 		}
 		unix.Close(pidfd)
 	}

@@ -10,9 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"vps/api"
 	"vps/dump/atomicfile"
 	"vps/instance"
+	"vps/instance/home"
 )
 
 func (a *app) snapshotCmd() *cobra.Command {
@@ -57,11 +57,11 @@ func (a *app) snapshotFile(id string, args []string) (*atomicfile.File, error) {
 	if len(args) > 0 {
 		return a.output(args[0], "a snapshot")
 	}
-	home, err := api.HomeAt(a.home)
+	at, err := home.At(a.home)
 	if err != nil {
 		return nil, err
 	}
-	return home.Snapshots().Create(id)
+	return at.Snapshots().Create(id)
 }
 
 // snapshot writes a snapshot and makes the file appear.
@@ -136,13 +136,13 @@ func (a *app) restoreCmd() *cobra.Command {
 func (a *app) restoreFile(id string, args []string) (*os.File, error) {
 	switch {
 	case len(args) == 0:
-		home, err := api.HomeAt(a.home)
+		at, err := home.At(a.home)
 		if err != nil {
 			return nil, err
 		}
-		path, err := home.Snapshots().Latest(id)
+		path, err := at.Snapshots().Latest(id)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("no snapshot of it in %s; give a FILE", home.Snapshots())
+			return nil, fmt.Errorf("no snapshot of it in %s; give a FILE", at.Snapshots())
 		}
 		if err != nil {
 			return nil, err

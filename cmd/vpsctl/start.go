@@ -10,9 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"vps/api"
 	"vps/config"
 	"vps/instance"
+	"vps/instance/home"
 )
 
 func (a *app) startCmd() *cobra.Command {
@@ -62,7 +62,7 @@ func (a *app) startCmd() *cobra.Command {
 // startAll starts what has a configuration file and does not run, one after the other. A failure keeps no other one from
 // its turn.
 func (a *app) startAll(ctx context.Context, c client) error {
-	home, err := api.HomeAt(a.home)
+	at, err := home.At(a.home)
 	if err != nil {
 		return err
 	}
@@ -74,10 +74,14 @@ func (a *app) startAll(ctx context.Context, c client) error {
 	for _, i := range list {
 		there[i.ID] = i.State != instance.Dead && i.State != instance.Created
 	}
+	files, err := at.Configs()
+	if err != nil {
+		return err
+	}
 	order := make(map[string]int)
 	var ids []string
 	var errs []error
-	for id, file := range configFiles(home) {
+	for id, file := range files {
 		if there[id] {
 			continue
 		}

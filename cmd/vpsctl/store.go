@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"vps/api"
+	"vps/instance/home"
 )
 
 func (a *app) snapshotsCmd() *cobra.Command {
@@ -17,7 +17,7 @@ func (a *app) snapshotsCmd() *cobra.Command {
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: each(a.stored),
 		RunE: func(_ *cobra.Command, args []string) error {
-			home, err := api.HomeAt(a.home)
+			at, err := home.At(a.home)
 			if err != nil {
 				return err
 			}
@@ -25,7 +25,7 @@ func (a *app) snapshotsCmd() *cobra.Command {
 			if len(args) == 1 {
 				id = args[0]
 			}
-			all, err := home.Snapshots().List(id)
+			all, err := at.Snapshots().List(id)
 			if err != nil {
 				return fmt.Errorf("snapshots: %w", err)
 			}
