@@ -18,7 +18,8 @@ setup:
 	@scripts/setup
 
 # Everything, and then a look at what the tests left behind on the machine.
-test: setup
+test:
+	@scripts/setup gdb
 	go run ./internal/leak/leakcheck go test -timeout 20m ./...
 
 # What needs no privilege and runs nothing: form, vet, staticcheck, and that the binary is static.

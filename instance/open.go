@@ -19,7 +19,7 @@ import (
 	"vps/instance/feed"
 	"vps/instance/home"
 	"vps/instance/idrange"
-	"vps/object/task"
+	"vps/instance/image"
 )
 
 // Host is the instances of one VPS_HOME. Its methods may be called by several goroutines.
@@ -36,9 +36,7 @@ type Host struct {
 	ctx    context.Context
 	tasks  sync.WaitGroup
 
-	restartsOnce  sync.Once
-	restartReader *task.RestartReader
-	restartsErr   error
+	insight image.Insight
 
 	mu        sync.Mutex
 	instances map[string]*instance
@@ -55,7 +53,7 @@ func Open(ctx context.Context, opt Options) (*Host, error) {
 	if err := at.Make(); err != nil {
 		return nil, err
 	}
-	h := &Host{log: opt.Log, home: at, key: at.Key(), ids: idrange.Machine, instances: make(map[string]*instance)}
+	h := &Host{log: opt.Log, home: at, key: at.Key(), ids: idrange.Machine, insight: image.NewInsight(), instances: make(map[string]*instance)}
 	if h.log == nil {
 		h.log = slog.Default()
 	}

@@ -9,7 +9,6 @@ import (
 	"vps/cell"
 	"vps/instance/image"
 	"vps/instance/registry"
-	"vps/object/task"
 	"vps/snapshot"
 )
 
@@ -69,22 +68,12 @@ func (i *instance) back(before State) error {
 
 // source is what a snapshot is taken of.
 func (i *instance) source() (*snapshot.Source, error) {
-	restarts, err := i.host.restarts()
-	if err != nil {
-		i.host.log.Warn("the rest of an interrupted sleep is not known", "error", err)
-	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.cell == nil {
 		return nil, &StateError{ID: i.id, Operation: "look at", State: i.rec.State} // it has just ended
 	}
-	return image.Source(&i.rec, i.cfg, i.group, i.cell.Init.PID, restarts)
-}
-
-// restarts opens the reader of interrupted calls, once: that takes a while.
-func (h *Host) restarts() (*task.RestartReader, error) {
-	h.restartsOnce.Do(func() { h.restartReader, h.restartsErr = task.OpenRestartReader() })
-	return h.restartReader, h.restartsErr
+	return image.Source(&i.rec, i.cfg, i.group, i.cell.Init.PID, i.host.insight, i.host.log)
 }
 
 // Check tells whether an instance can be snapshotted now, and what a snapshot would cost.

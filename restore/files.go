@@ -24,7 +24,7 @@ type refKey struct {
 
 // makeFiles makes mounts, open file descriptions, and opens what the processes map, in the first stub.
 func (r *restorer) makeFiles(ctx context.Context) error {
-	m := &object.Maker{Page: r.Page, PidFD: r.PidFD, Socket: r.Socket, SocketFD: r.SocketFD}
+	m := &object.Maker{Page: r.Page, PidFD: r.PidFD, Socket: r.Socket, SocketFD: r.SocketFD, Child: r.Arena.Page(r.FirstSlot + r.slots - 1)}
 	err := m.Run(ctx, func(b *remote.Batch) {
 		task.BlockSignals(b)
 		b.Call("clear umask", unix.SYS_UMASK, 0)
@@ -44,7 +44,7 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := ipc.RestoreSysctls(ctx, r.files, r.set.Instance.GetSysctl()); err != nil {
+	if r.ipc, err = ipc.Restore(ctx, r.files, r.content); err != nil {
 		return err
 	}
 	return r.openRefs(ctx)
@@ -109,6 +109,15 @@ func (r *restorer) ref(ref *dump.FileRef, flags int) (int, error) {
 		return -1, fmt.Errorf("file %s is not open", ref.GetPath())
 	}
 	return fd, nil
+}
+
+// SegmentSize gives the size of a System V segment.
+func (r *restorer) SegmentSize(id uint64) (uint64, error) {
+	seg := r.set.ShmSegments[id]
+	if seg == nil {
+		return 0, fmt.Errorf("there is no shared memory segment %d", id)
+	}
+	return seg.GetSize(), nil
 }
 
 // MemoryFD returns the descriptor of a Memory record's object.

@@ -19,10 +19,27 @@ func (r *restorer) furnish(ctx context.Context) error {
 	if err := r.files.SetOwners(ctx); err != nil {
 		return err
 	}
+	if err := r.files.DeliverAll(ctx, r.stub); err != nil {
+		return err
+	}
+	if err := r.ipc.Deliver(ctx, r.stub); err != nil {
+		return err
+	}
 	if err := r.furnishAll(ctx); err != nil {
 		return err
 	}
+	if err := r.ipc.Finish(ctx, r.stub); err != nil {
+		return err
+	}
 	return r.files.Finish()
+}
+
+func (r *restorer) stub(pid int) (*remote.Page, int) {
+	p := r.procs[uint32(pid)]
+	if p == nil {
+		return nil, -1
+	}
+	return p.page, p.pidfd
 }
 
 func (r *restorer) furnishAll(ctx context.Context) error {

@@ -23,6 +23,7 @@ import (
 	"vps/object"
 	"vps/object/birth"
 	"vps/object/file"
+	"vps/object/ipc"
 	"vps/object/memory"
 	"vps/object/recordset"
 	"vps/object/task"
@@ -56,7 +57,7 @@ type Target struct {
 
 // Plan is a restore that has been thought through: what it needs is known, nothing has been made.
 type Plan struct {
-	Slots    int // slots that its stubs take: one for each process, helper and further thread
+	Slots    int // slots that its stubs take: one for each process, helper and further thread, and the last for children that live for a moment
 	births   *birth.Plan
 	snapshot *dump.Snapshot
 	set      *object.Set
@@ -74,7 +75,7 @@ func Prepare(s *dump.Snapshot, set *object.Set) (*Plan, error) {
 		return nil, err
 	}
 	return &Plan{
-		Slots:  len(set.Threads) + len(set.Processes) + len(births.Helpers),
+		Slots:  len(set.Threads) + len(set.Processes) + len(births.Helpers) + 1,
 		births: births, snapshot: s, set: set,
 	}, nil
 }
@@ -90,11 +91,13 @@ type restorer struct {
 	plan     *birth.Plan
 	content  object.Content
 	files    *file.Files
+	ipc      *ipc.Restorer
 	ttys     *tty.Restorer
 	refs     map[refKey]int
 	limits   []uint64 // our own hard limits
 	procs    map[uint32]*process
 	nextSlot int
+	slots    int
 }
 
 // process is a process that is being restored.
@@ -126,7 +129,7 @@ func (p *Plan) Into(ctx context.Context, t Target) error {
 	r := &restorer{
 		Target: t, snapshot: p.snapshot, set: p.set, plan: p.births,
 		content: recordset.Content{Snapshot: p.snapshot, Set: p.set},
-		refs:    make(map[refKey]int), procs: make(map[uint32]*process), nextSlot: t.FirstSlot,
+		refs:    make(map[refKey]int), procs: make(map[uint32]*process), nextSlot: t.FirstSlot, slots: p.Slots,
 	}
 	defer r.close()
 	var err error
@@ -168,6 +171,9 @@ func (r *restorer) check() error {
 func (r *restorer) close() {
 	if r.files != nil {
 		r.files.Close()
+	}
+	if r.ipc != nil {
+		r.ipc.Close()
 	}
 	for _, p := range r.procs {
 		if p.pidfd > 0 && p.record.GetPid() != 1 {

@@ -18,6 +18,7 @@ import (
 	"vps/dump"
 	"vps/internal/leak"
 	"vps/internal/testimage"
+	"vps/kmem"
 	"vps/object"
 	"vps/object/mount"
 	"vps/object/recordset"
@@ -47,6 +48,7 @@ type site struct {
 	runs    int
 
 	restarts *task.RestartReader
+	kernel   *kmem.Reader
 
 	force  bool     // restores are forced
 	warned []string // what the last one skipped
@@ -78,9 +80,13 @@ func newSite(t testing.TB, opts ...testimage.Option) *site {
 	if s.restarts, err = task.OpenRestartReader(); err != nil {
 		t.Fatal(err)
 	}
+	if s.kernel, err = kmem.Open(); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		s.end()
 		s.restarts.Close()
+		s.kernel.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if err := s.hosts.RemoveHome(ctx, s.home); err != nil {
@@ -149,7 +155,7 @@ func (s *site) end() {
 func (s *site) source() *snapshot.Source {
 	return &snapshot.Source{
 		Group: s.group, Init: s.cell.Init.PID, Info: &dump.Instance{Name: "web"}, Standard: s.mounts, Filters: 1,
-		Restarts: s.restarts,
+		Restarts: s.restarts, Kernel: s.kernel,
 	}
 }
 

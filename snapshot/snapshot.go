@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"vps/dump"
+	"vps/kmem"
 	"vps/object"
 	"vps/object/file"
 	"vps/object/ipc"
@@ -36,6 +37,7 @@ type Source struct {
 	Standard  []string // mount points that the manager makes at every start
 	Externals file.Externals
 	Restarts  *task.RestartReader // nil: the rest of an interrupted sleep is not known
+	Kernel    *kmem.Reader        // nil: what only the kernel's memory tells is refused
 	// Filters is the number of seccomp filters that the manager has installed in every process.
 	Filters int
 }
@@ -71,23 +73,44 @@ func Take(ctx context.Context, src *Source, w *dump.Writer, suspended bool) (Rep
 	if err := errors.Join(Probe(src)...); err != nil {
 		return Report{}, err
 	}
-	var report Report
+	for end := time.Now().Add(patience); ; {
+		report, busy, err := takeOnce(ctx, src, w, suspended)
+		if !busy || time.Now().After(end) {
+			return report, err
+		}
+		if frozen, ferr := src.Group.Frozen(); ferr != nil || frozen {
+			return report, errors.Join(err, ferr) // it was suspended
+		}
+		select {
+		case <-time.After(busyPause):
+		case <-ctx.Done():
+			return report, errors.Join(err, context.Cause(ctx))
+		}
+	}
+}
+
+// For how long an instance may be found in a state that cannot be dumped but does not last, and how long it runs between looks.
+const (
+	patience  = 2 * time.Second
+	busyPause = 5 * time.Millisecond
+)
+
+// takeOnce stops the instance once. busy says that it found what cannot be dumped at the moment, and has written nothing.
+func takeOnce(ctx context.Context, src *Source, w *dump.Writer, suspended bool) (report Report, busy bool, err error) {
 	begin := time.Now()
 	clock := clock{last: begin}
-	err := suspend.Hold(ctx, src.Group, func() bool { return suspended }, func(in *suspend.Instance) error {
+	err = suspend.Hold(ctx, src.Group, func() bool { return suspended }, func(in *suspend.Instance) error {
 		clock.done("stop")
 		t := &taker{ctx: ctx, src: src, w: w, in: in, clock: &clock}
 		defer t.close()
 		err := t.take()
 		report.Processes, report.Threads = len(t.procs), t.threads
+		busy = errors.Is(err, object.ErrBusy) && !t.writing
 		return err
 	})
 	clock.done("let go")
 	report.Frozen, report.Phases = time.Since(begin), clock.phases
-	if err != nil {
-		return report, err
-	}
-	return report, nil
+	return report, busy, err
 }
 
 // A process that executes a program, or has just been born by vfork(2), looks strange for a moment: what stands in the way
@@ -144,7 +167,7 @@ func probe(src *Source) []error {
 	refusals = append(refusals, object.ProbeShared(procs)...)
 	refusals = append(refusals, ipc.Probe(src.Init)...)
 	refusals = append(refusals, network.Probe(src.Init)...)
-	d := kinds.NewDescriptors(procs, src.Init, src.Externals, nil)
+	d := src.descriptors(procs, nil)
 	for _, p := range procs {
 		refusals = append(refusals, probeProcess(p, src.Init, d)...)
 	}
@@ -152,6 +175,11 @@ func probe(src *Source) []error {
 		refusals = append(refusals, err)
 	}
 	return refusals
+}
+
+// descriptors prepares a dump of open files of every kind.
+func (src *Source) descriptors(procs []object.Proc, sink object.Sink) *file.Descriptors {
+	return kinds.NewDescriptors(procs, src.Init, src.Externals, sink, src.Kernel)
 }
 
 func probeProcess(p object.Proc, init int, d *file.Descriptors) []error {

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,7 +14,7 @@ import (
 	"vps/dump"
 	"vps/object"
 	"vps/object/file"
-	"vps/object/kinds"
+	"vps/object/ipc"
 	"vps/object/memory"
 	"vps/object/task"
 	"vps/object/tty"
@@ -35,8 +36,10 @@ type taker struct {
 	procs   []*process
 	inside  map[int]int // pids and tids from here to inside
 	files   *file.Descriptors
+	ipc     *ipc.Objects
 	filters *task.Seccomps
 	threads int
+	writing bool // the writer has been given something
 	clock   *clock
 }
 
@@ -88,12 +91,19 @@ func (t *taker) take() error {
 	if err := planTree(records); err != nil {
 		return err
 	}
+	if err := t.undos(); err != nil {
+		return err
+	}
+	if err := t.files.Busy(); err != nil {
+		return err
+	}
 	t.clock.done("examine")
 	if t.in.Suspended {
 		if err := t.in.Freeze(t.ctx); err != nil {
 			return err
 		}
 	}
+	t.writing = true
 	if err := t.write(); err != nil {
 		return err
 	}
@@ -119,14 +129,21 @@ func (t *taker) find() error {
 		t.inside[p.Host] = p.PID
 	}
 	slices.SortFunc(t.procs, func(a, b *process) int { return a.PID - b.PID })
+	procs := t.living()
+	t.files = t.src.descriptors(procs, t)
+	t.ipc, err = ipc.Read(t.files)
+	return err
+}
+
+// living returns the processes that are no zombies.
+func (t *taker) living() []object.Proc {
 	var procs []object.Proc
 	for _, p := range t.procs {
 		if !p.held.Zombie {
 			procs = append(procs, p.Proc)
 		}
 	}
-	t.files = kinds.NewDescriptors(procs, t.src.Init, t.src.Externals, t)
-	return nil
+	return procs
 }
 
 // examine reads a process, and asks it.
@@ -178,6 +195,25 @@ func (t *taker) examine(p *process) error {
 		return err
 	}
 	return t.ask(p)
+}
+
+// askObjects asks a process for what only it can tell of the objects that it uses, see [file.Descriptors.Ask].
+func (t *taker) askObjects(b *remote.Batch, p *process) (answer func() error, more bool, err error) {
+	files, more, err := t.files.Ask(b, p.Proc)
+	if err != nil || p.PID != 1 {
+		return files, more, err
+	}
+	objects, again := t.ipc.Ask(b)
+	return func() error { return errors.Join(files(), objects()) }, more || again, nil
+}
+
+// undos notes what the ends of the processes do to semaphores.
+func (t *taker) undos() error {
+	undos, err := t.ipc.Undos(t.src.Kernel, t.living())
+	for _, p := range t.procs {
+		p.record.SemUndos = undos[p.Host]
+	}
+	return err
 }
 
 // places notes where the process stands: its directories, its controlling terminal.
@@ -305,10 +341,21 @@ func (t *taker) ask(p *process) error {
 		func() error { return mm(p.mm) },
 		func() error { return process(p.record) },
 		task.AskTimers(b, p.record.GetTimers()))
+	open, more, err := t.askObjects(b, p)
+	if err != nil {
+		return errors.Join(err, live.Leave())
+	}
+	answers = append(answers, open)
 	err = live.Run(t.ctx, jobs)
 	for _, answer := range answers {
 		if err == nil {
 			err = answer()
+		}
+	}
+	for err == nil && more {
+		b = live.Arena.Page(0).Batch()
+		if open, more, err = t.askObjects(b, p); err == nil {
+			err = errors.Join(live.Run(t.ctx, []remote.Job{{Thread: leader, Batch: b}}), open())
 		}
 	}
 	if lerr := live.Leave(); err == nil {

@@ -51,7 +51,18 @@ func (t *taker) write() error {
 			return err
 		}
 	}
+	if err := t.writeIPC(); err != nil {
+		return err
+	}
 	return t.files.Finish(t.ctx)
+}
+
+func (t *taker) writeIPC() error {
+	mms := make(map[int]*dump.Mm)
+	for _, p := range t.procs {
+		mms[p.Host] = p.mm
+	}
+	return t.ipc.Dump(t, mms)
 }
 
 func (t *taker) writeProcess(p *process) error {

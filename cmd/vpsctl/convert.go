@@ -31,10 +31,10 @@ func (a *app) dumpConvertCmd() *cobra.Command {
 			"  vpsctl dump convert --drop-pages web.vps report.vps",
 		Args: cobra.ExactArgs(2),
 		PreRunE: func(*cobra.Command, []string) error {
-			if compress == "" {
-				return nil
+			if compress != "" && !slices.Contains(compressions, compress) {
+				return fmt.Errorf("--compress is none or zstd, not %q", compress)
 			}
-			return parseCompression(compress)
+			return change.check()
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := a.context(cmd)
@@ -52,6 +52,9 @@ func (a *app) dumpConvertCmd() *cobra.Command {
 	cmd.RegisterFlagCompletionFunc("compress", cobra.FixedCompletions(compressions, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
+
+// compressions are the values of --compress.
+var compressions = []string{dump.Plain.String(), dump.Zstd.String()}
 
 func (a *app) convert(ctx context.Context, in, out, compress string, o convert.Options) (err error) {
 	s, err := openSnapshot(in, a.stdin)
@@ -94,6 +97,9 @@ type identity struct {
 	env            []string // NAME=VALUE
 	set            []string // KEY=VALUE, keys of the configuration
 }
+
+// check tells what is wrong with it whatever it is applied to.
+func (i *identity) check() error { return i.editInstance(new(dump.Instance)) }
 
 // edit changes the records that say it.
 func (i *identity) edit(m proto.Message) error {

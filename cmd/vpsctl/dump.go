@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -35,16 +34,4 @@ func (p *progress) bytesDone(phase string) func(done, total uint64) {
 	return func(done, total uint64) {
 		p.show(instance.Progress{Phase: phase, Bytes: int64(done), Total: int64(total)})
 	}
-}
-
-// compressions are the values of --compress.
-var compressions = []string{"none", "zstd"}
-
-func parseCompression(text string) error {
-	for _, c := range compressions {
-		if c == text {
-			return nil
-		}
-	}
-	return fmt.Errorf("--compress is none or zstd, not %q", text)
 }

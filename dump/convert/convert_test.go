@@ -313,3 +313,30 @@ func FuzzConvertForged(f *testing.F) {
 		checkCopy(t, s, copied)
 	})
 }
+
+// TestTangledSharing has a small file of which a large one would come: many objects have a range of pages, each of which
+// has another owner, since other ranges that begin before overlap it.
+func TestTangledSharing(t *testing.T) {
+	const half, objects = 500, 400
+	s := dumptest.Open(t, dumptest.Write(t, dump.Zstd, func(w *dump.Writer) {
+		share := func(id, first, n uint64) {
+			must(t, w.Put(id, &dump.Mm{Id: id}))
+			must(t, w.WriteShared(dumptest.MM(id), []dump.Range{dumptest.Pages(first, n)}, dumptest.MM(1), 0))
+		}
+		must(t, w.Put(1, &dump.Mm{Id: 1}))
+		must(t, w.WritePages(dumptest.MM(1), []dump.Range{dumptest.Pages(0, 2*half)}, dumptest.Constant(1)))
+		for j := range uint64(half) {
+			share(2+j, j, half)
+		}
+		for id := uint64(1000); id < 1000+objects; id++ {
+			share(id, half, half)
+		}
+		must(t, w.Delete(dumptest.MM(1)))
+	}))
+	var out bytes.Buffer
+	var format *dump.FormatError
+	err := convert.Snapshot(t.Context(), &out, s, convert.Options{})
+	if !errors.Is(err, dump.ErrLimit) || !errors.As(err, &format) || !strings.Contains(err.Error(), "frame 0 of MM 1") {
+		t.Errorf("%d bytes became %d: %v", s.Size(), out.Len(), err)
+	}
+}

@@ -62,5 +62,5 @@ func ExampleSnapshot() {
 	}
 	fmt.Println(copied.Header().Instance, copied.Extents(key), len(s.Frames()), "frames became", len(copied.Frames()))
 	// Output:
-	// copy [{0x1000-0x4000 0 0}] 2 frames became 1
+	// copy [0x1000-0x4000] 2 frames became 1
 }

@@ -3,6 +3,7 @@ package convert
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 
 	"vps/dump"
@@ -20,14 +21,16 @@ type copier struct {
 	w        *dump.Writer
 	s        *dump.Snapshot
 	pageSize uint64
+	frames   []*dump.Frame
 	waiting  []place // owners' places that are to be written together
 	size     uint64  // of those, in bytes
-	links    int     // written since the last flush
+	runs     int     // of links, written since the last flush
+	links    int     // how many more there may be
 }
 
 // pages copies the pages of all objects. Frames are read once, in the order of the snapshot.
 func pages(ctx context.Context, w *dump.Writer, s *dump.Snapshot, progress func(done, total uint64)) error {
-	c := &copier{ctx: ctx, w: w, s: s, pageSize: uint64(s.Header().GetPageSize())}
+	c := &copier{ctx: ctx, w: w, s: s, frames: s.Frames(), pageSize: uint64(s.Header().GetPageSize())}
 	var places []place
 	var done, total uint64
 	for _, k := range s.Keys() {
@@ -38,8 +41,10 @@ func pages(ctx context.Context, w *dump.Writer, s *dump.Snapshot, progress func(
 			}
 		}
 	}
+	// What is shared comes in as many pieces as it has owners: few, but in a file that means harm.
+	c.links = 4*len(places) + 64<<10
 	slices.SortFunc(places, func(a, b place) int {
-		return cmp.Or(cmp.Compare(a.Frame, b.Frame), cmp.Compare(a.Index, b.Index), compareAddresses(a, b))
+		return cmp.Or(cmp.Compare(a.Frame, b.Frame), cmp.Compare(a.Index, b.Index), compareLengths(a, b), compareAddresses(a, b))
 	})
 	for len(places) > 0 {
 		if err := ctx.Err(); err != nil {
@@ -64,6 +69,14 @@ func pages(ctx context.Context, w *dump.Writer, s *dump.Snapshot, progress func(
 		places = places[n:]
 	}
 	return c.store()
+}
+
+// compareLengths puts long places of stored pages first, so that few are divided among owners.
+func compareLengths(a, b place) int {
+	if a.Frame == dump.Zero {
+		return 0
+	}
+	return cmp.Compare(b.Len(), a.Len())
 }
 
 func compareAddresses(a, b place) int {
@@ -187,6 +200,10 @@ func (l *links) add(p place, owners []place) error {
 		if o.key == p.key && from == at {
 			continue // it is the owner
 		}
+		if l.links--; l.links < 0 {
+			f := l.frames[p.Frame]
+			return &dump.FormatError{Offset: f.Offset, What: fmt.Sprintf("%s: it is shared in too many pieces", f), Class: dump.ErrLimit}
+		}
 		if shift := int64(from - at); l.key != p.key || l.from != o.key || l.shift != shift || len(l.ranges) == maxLinks {
 			if err := l.flush(); err != nil {
 				return err
@@ -210,9 +227,9 @@ func (l *links) flush() error {
 		return err
 	}
 	l.ranges = nil
-	if l.links++; l.links < maxWaiting {
+	if l.runs++; l.runs < maxWaiting {
 		return l.ctx.Err()
 	}
-	l.links = 0
+	l.runs = 0
 	return l.w.Flush()
 }

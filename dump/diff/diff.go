@@ -40,10 +40,15 @@ func (r *Report) Same() bool {
 	return len(r.Header)+len(r.Removed)+len(r.Added)+len(r.Changed)+len(r.Pages) == 0
 }
 
-// Snapshots compares two snapshots.
+// Snapshots checks every byte of two snapshots and compares them.
 func Snapshots(ctx context.Context, a, b *dump.Snapshot) (*Report, error) {
 	if was, is := a.Header().GetPageSize(), b.Header().GetPageSize(); was != is {
 		return nil, fmt.Errorf("pages of %d bytes cannot be compared with those of %d: %w", was, is, dump.ErrArch)
+	}
+	for _, s := range []*dump.Snapshot{a, b} {
+		if err := s.Verify(ctx); err != nil {
+			return nil, err
+		}
 	}
 	r := &Report{
 		Header: compare(a.Header(), b.Header()), Removed: []Record{}, Added: []Record{}, Changed: []Change{}, Pages: []Pages{},

@@ -27,27 +27,9 @@ func report(t testing.TB, a, b *dump.Snapshot) *Report {
 	return r
 }
 
-// changed makes a snapshot like the sample, and then changes it.
+// changed is the sample, stored otherwise, and then changed.
 func changed(t testing.TB, change func(w *dump.Writer)) *dump.Snapshot {
-	s := dumptest.Open(t, dumptest.Sample(t, dump.Plain))
-	return dumptest.Open(t, dumptest.Write(t, dump.Zstd, func(w *dump.Writer) {
-		for _, k := range s.Keys() {
-			rec, err := s.Record(k)
-			must(t, err)
-			m, err := rec.Message()
-			must(t, err)
-			must(t, w.Put(k.ID, m))
-			for run, err := range s.Pages(k) {
-				must(t, err)
-				must(t, w.WritePages(k, []dump.Range{run.Range}, func(buf []byte, _ []dump.Range) error {
-					clear(buf)
-					copy(buf, run.Data)
-					return nil
-				}))
-			}
-		}
-		change(w)
-	}))
+	return dumptest.Open(t, dumptest.SampleWith(t, dump.Zstd, change))
 }
 
 func TestSame(t *testing.T) {

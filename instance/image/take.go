@@ -6,13 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"vps/config"
 	"vps/dump"
 	"vps/instance/idrange"
 	"vps/instance/registry"
+	"vps/kmem"
 	"vps/object"
 	"vps/object/file"
 	"vps/object/task"
@@ -20,9 +23,20 @@ import (
 	"vps/suspend"
 )
 
+// Insight opens, each once, what reads the insides of the kernel.
+type Insight struct {
+	restarts func() (*task.RestartReader, error)
+	kernel   func() (*kmem.Reader, error)
+}
+
+// NewInsight returns an Insight that has opened nothing yet: that takes a while.
+func NewInsight() Insight {
+	return Insight{restarts: sync.OnceValues(task.OpenRestartReader), kernel: sync.OnceValues(kmem.Open)}
+}
+
 // Source returns what a snapshot is taken of: an instance by its record and configuration, its control group, and the pid of its
-// init here. restarts may be nil.
-func Source(rec *registry.Record, cfg *config.Config, group suspend.Group, init int, restarts *task.RestartReader) (*snapshot.Source, error) {
+// init here. What this host gives no insight into is told to log.
+func Source(rec *registry.Record, cfg *config.Config, group suspend.Group, init int, in Insight, log *slog.Logger) (*snapshot.Source, error) {
 	pipes, err := ownPipes()
 	if err != nil {
 		return nil, err
@@ -30,6 +44,14 @@ func Source(rec *registry.Record, cfg *config.Config, group suspend.Group, init 
 	ext := file.Externals{ConsoleTTY: -1, Pipes: pipes}
 	if cfg.Console {
 		ext.ConsoleTTY = 0
+	}
+	restarts, err := in.restarts()
+	if err != nil {
+		log.Warn("the rest of an interrupted sleep is not known", "error", err)
+	}
+	kernel, err := in.kernel()
+	if err != nil {
+		log.Warn("what only the kernel's memory tells is not known", "error", err)
 	}
 	info := &dump.Instance{
 		Name: rec.ID, Config: cfg.Text(), Ids: idrange.Size, Uuid: bytes.Clone(rec.UUID[:]), BootId: bytes.Clone(rec.BootID[:]),
@@ -39,7 +61,7 @@ func Source(rec *registry.Record, cfg *config.Config, group suspend.Group, init 
 		info.Ids = 0
 	}
 	return &snapshot.Source{
-		Group: group, Init: init, Info: info, Standard: rec.Mounts, Externals: ext, Restarts: restarts, Filters: 1,
+		Group: group, Init: init, Info: info, Standard: rec.Mounts, Externals: ext, Restarts: restarts, Kernel: kernel, Filters: 1,
 	}, nil
 }
 

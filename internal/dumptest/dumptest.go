@@ -71,6 +71,11 @@ func Constant(c byte) func([]byte, []dump.Range) error { return Fill(func(uint64
 // Sample is a small snapshot with everything in it: records that are replaced and withdrawn; pages that are stored,
 // replaced, shared and zero.
 func Sample(t testing.TB, codec dump.Codec) []byte {
+	return SampleWith(t, codec, func(*dump.Writer) {})
+}
+
+// SampleWith is the same, with something more at its end.
+func SampleWith(t testing.TB, codec dump.Codec, more func(w *dump.Writer)) []byte {
 	return Write(t, codec, func(w *dump.Writer) {
 		Must(t, w.Put(1, &dump.Instance{Name: "web", Hostname: "web.example", Config: "NAME = web\nFSROOT = /srv/web\n"}))
 		Must(t, w.Put(1, &dump.Process{Pid: 1, Mm: 1, FdTable: 1, Threads: []uint32{1}}))
@@ -92,5 +97,6 @@ func Sample(t testing.TB, codec dump.Codec) []byte {
 		Must(t, w.WritePages(MM(1), []dump.Range{Pages(5, 1)}, Constant('5')))
 		Must(t, w.Put(7, &dump.Thread{Tid: 7, Pid: 7, Comm: "bash"}))
 		Must(t, w.Delete(dump.Key{Type: dump.Type_TYPE_PROCESS, ID: 9}))
+		more(w)
 	})
 }

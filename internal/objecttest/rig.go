@@ -20,7 +20,7 @@ import (
 
 // NewDescriptors prepares a dump, of which the first process is the init.
 func NewDescriptors(ext file.Externals, sink object.Sink, procs ...object.Proc) *file.Descriptors {
-	return kinds.NewDescriptors(procs, procs[0].Host, ext, sink)
+	return kinds.NewDescriptors(procs, procs[0].Host, ext, sink, nil)
 }
 
 // Take dumps the descriptors of processes.
@@ -101,12 +101,20 @@ func (r *Rig) Make(b *Bag) (err error) {
 	return err
 }
 
+// Deliver ends what Make began: the maker has no children to do anything.
+func (r *Rig) Deliver() error {
+	return r.Files.DeliverAll(r.Context(), func(int) (*remote.Page, int) { return nil, -1 })
+}
+
 // Restore makes what a bag holds, and gives the maker the table of the process as its own.
 func (r *Rig) Restore(b *Bag, pid int) error {
 	if err := r.Make(b); err != nil {
 		return err
 	}
 	if err := r.Files.SetOwners(r.Context()); err != nil {
+		return err
+	}
+	if err := r.Deliver(); err != nil {
 		return err
 	}
 	s := r.Maker.Page.Script(r.Context(), r.Maker.PidFD)
@@ -235,7 +243,11 @@ func RefuseAll(t *testing.T, tests map[string]*Bag) {
 	for name, b := range tests {
 		t.Run(name, func(t *testing.T) {
 			r := NewRig(t)
-			if err := r.Make(b); err == nil {
+			err := r.Make(b)
+			if err == nil {
+				err = r.Deliver()
+			}
+			if err == nil {
 				t.Error("accepted")
 			} else if errors.Is(err, remote.ErrGone) || r.Context().Err() != nil {
 				t.Error(err)

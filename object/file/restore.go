@@ -96,7 +96,7 @@ func Restore(ctx context.Context, m *object.Maker, set *object.Set, content obje
 	return r, nil
 }
 
-func (r *Files) restore(ctx context.Context) error {
+func (r *Files) restore(ctx context.Context) (err error) {
 	if err := r.number(ctx); err != nil {
 		return err
 	}
@@ -105,8 +105,8 @@ func (r *Files) restore(ctx context.Context) error {
 	}
 	s := r.m.Page.Script(ctx, r.m.PidFD)
 	for _, id := range object.SortedIDs(r.set.Memories) {
-		if r.set.Memories[id].GetKind() == dump.Memory_TMPFS {
-			continue // a named file's
+		if k := r.set.Memories[id].GetKind(); k == dump.Memory_TMPFS || k == dump.Memory_SYSV {
+			continue // a named file's, a segment's
 		}
 		if err := r.restoreMemory(ctx, s, r.set.Memories[id]); err != nil {
 			return fmt.Errorf("memory %d: %w", id, err)

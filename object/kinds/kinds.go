@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 
+	"vps/kmem"
 	"vps/object"
 	"vps/object/event"
 	"vps/object/file"
@@ -13,10 +14,11 @@ import (
 	"vps/object/unixsock"
 )
 
-// NewDescriptors prepares a dump of open files of every kind, see [file.NewDescriptors].
-func NewDescriptors(procs []object.Proc, init int, ext file.Externals, sink object.Sink) *file.Descriptors {
+// NewDescriptors prepares a dump of open files of every kind, see [file.NewDescriptors]. Without kernel, what only the kernel's memory
+// tells is refused.
+func NewDescriptors(procs []object.Proc, init int, ext file.Externals, sink object.Sink, kernel *kmem.Reader) *file.Descriptors {
 	return file.NewDescriptors(procs, init, ext, sink,
-		unixsock.NewDumper, // first: what lies in queues can be of every kind
+		unixsock.NewDumper(kernel), // first: what lies in queues can be of every kind
 		pipe.NewDumper, event.NewDumper, tty.NewDumper)
 }
 

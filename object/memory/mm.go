@@ -81,8 +81,6 @@ func (v *vma) refused() string {
 	switch {
 	case v.has("ht"):
 		return "huge pages (hugetlbfs)"
-	case strings.HasPrefix(v.name, "/SYSV"):
-		return "System V shared memory"
 	case strings.HasPrefix(v.name, "/[aio]"):
 		return "an aio ring"
 	case strings.HasPrefix(v.name, "anon_inode:"), strings.HasPrefix(v.name, "socket:"):
@@ -108,6 +106,8 @@ func (v *vma) kind() dump.Mapping_Kind {
 		return dump.Mapping_VVAR
 	case v.name == "[vsyscall]":
 		return dump.Mapping_VSYSCALL
+	case v.segment(): // before the next: the first one's id is 0
+		return dump.Mapping_SHM
 	case v.inode == 0:
 		return dump.Mapping_ANON
 	case v.anonymousFile():
@@ -145,7 +145,10 @@ func (a *AddressSpace) Dump(id uint64, files FileRefs) (*dump.Mm, error) {
 				m.Name = strings.TrimSuffix(name, "]")
 			}
 		}
-		if m.Kind == dump.Mapping_FILE || m.Kind == dump.Mapping_MEMORY {
+		switch m.Kind {
+		case dump.Mapping_SHM:
+			m.Shm = v.inode + 1
+		case dump.Mapping_FILE, dump.Mapping_MEMORY:
 			if err := a.file(v, m, files); err != nil {
 				return nil, err
 			}

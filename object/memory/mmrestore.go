@@ -19,6 +19,8 @@ import (
 type Mappable interface {
 	RefFD(ref *dump.FileRef, write bool) (int, error)
 	MemoryFD(id uint64) (int, error)
+	// SegmentSize gives the size of a ShmSegment record.
+	SegmentSize(id uint64) (uint64, error)
 }
 
 // Map lays out the address space of a stub: everything is unmapped but the arena, then mapped as recorded. Private
@@ -30,6 +32,9 @@ func Map(s *remote.Script, a *remote.Arena, mm *dump.Mm, files Mappable) error {
 			s.Call("map the vDSO", unix.SYS_ARCH_PRCTL, linux.MapVDSO64, m.GetStart())
 			break
 		}
+	}
+	if err := attach(s, mm, files.SegmentSize); err != nil {
+		return err
 	}
 	for _, m := range mm.GetMappings() {
 		fd, flags := -1, unix.MAP_FIXED_NOREPLACE
