@@ -10,7 +10,6 @@ import (
 
 	"vps/instance"
 	"vps/instance/home"
-	"vps/instance/store"
 )
 
 // complete offers the names of the instances in some states, or of all if none are given, for the first n arguments.
@@ -43,16 +42,6 @@ func (a *app) complete(n int, states ...instance.State) cobra.CompletionFunc {
 // many is for complete: any number of arguments.
 const many = 1 << 20
 
-// each completes the first argument by the first list, the second by the second, and later ones as file names.
-func each(lists ...cobra.CompletionFunc) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-		if len(args) >= len(lists) {
-			return nil, cobra.ShellCompDirectiveDefault
-		}
-		return lists[len(args)](cmd, args, typed)
-	}
-}
-
 // either offers what any of the lists does, each name once.
 func either(lists ...cobra.CompletionFunc) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, typed string) (all []string, directive cobra.ShellCompDirective) {
@@ -74,7 +63,7 @@ func either(lists ...cobra.CompletionFunc) cobra.CompletionFunc {
 
 // configured offers what has a configuration file, but for instances that are there.
 func (a *app) configured(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-	at, err := home.At(a.home)
+	at, err := home.At(a.Home)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
@@ -88,38 +77,4 @@ func (a *app) configured(cmd *cobra.Command, args []string, typed string) ([]str
 	}
 	slices.Sort(names)
 	return names, cobra.ShellCompDirectiveNoFileComp
-}
-
-// stored offers the instances of which the host's store has a snapshot.
-func (a *app) stored(*cobra.Command, []string, string) (names []string, _ cobra.ShellCompDirective) {
-	for _, s := range a.snapshotFiles("") {
-		names = append(names, cobra.CompletionWithDesc(s.ID, "snapshot of "+stamp(s.Time)))
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
-}
-
-// storeFiles offers the files of the host's store, of the instance that is named already if one is, and others.
-func (a *app) storeFiles(_ *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
-	id := ""
-	if len(args) > 0 {
-		id = args[0]
-	}
-	for _, s := range a.snapshotFiles(id) {
-		names = append(names, cobra.CompletionWithDesc(s.File, s.ID+", "+stamp(s.Time)))
-	}
-	return names, cobra.ShellCompDirectiveDefault
-}
-
-// snapshotFiles lists the host's store, the newest first.
-func (a *app) snapshotFiles(id string) []store.Snapshot {
-	at, err := home.At(a.home)
-	if err != nil {
-		return nil
-	}
-	all, err := at.Snapshots().List(id)
-	if err != nil {
-		return nil
-	}
-	slices.Reverse(all)
-	return all
 }

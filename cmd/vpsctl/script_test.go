@@ -19,6 +19,8 @@ import (
 
 	"vps/api"
 	"vps/api/apitest"
+	"vps/cmd/vpsctl/cli"
+	"vps/cmd/vpsctl/daemon"
 	"vps/instance/home"
 	"vps/internal/leak"
 )
@@ -45,15 +47,18 @@ func testDaemon() int {
 
 // fakeDaemon is vpsd with a host of apitest.
 func fakeDaemon() int {
-	d := &daemon{}
+	var ready *os.File
 	launched := flag.Bool("launched", false, "")
 	flag.Parse()
 	if *launched {
-		d.ready = os.NewFile(api.ReadyFD, "ready")
+		ready = os.NewFile(api.ReadyFD, "ready")
 	}
 	at, err := home.At(os.Getenv("VPS_HOME"))
 	if err == nil && filepath.Base(at.Dir) == "broken" {
 		err = errors.New("the fake daemon does not like this home")
+		if ready != nil {
+			fmt.Fprint(ready, err)
+		}
 	}
 	if err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
@@ -63,10 +68,7 @@ func fakeDaemon() int {
 		if filepath.Base(at.Dir) == "held" {
 			host.Hold()
 		}
-		err = d.serve(ctx, at, host, slog.New(slog.NewTextHandler(os.Stderr, nil)))
-	}
-	if err != nil && d.ready != nil {
-		fmt.Fprint(d.ready, err)
+		err = daemon.Serve(ctx, at, host, version, slog.New(slog.NewTextHandler(os.Stderr, nil)), ready)
 	}
 	if err != nil {
 		return 1
@@ -170,7 +172,7 @@ func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
 
 // TestEveryVerbExplainsItself: help has a sentence, a paragraph and an example.
 func TestEveryVerbExplainsItself(t *testing.T) {
-	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	a := &app{IO: cli.IO{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}}
 	var verbs []string
 	for _, cmd := range a.root().Commands() {
 		if cmd.Hidden || cmd.Name() == "help" {

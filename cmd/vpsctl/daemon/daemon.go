@@ -1,4 +1,5 @@
-package main
+// Package daemon is vpsd.
+package daemon
 
 import (
 	"context"
@@ -19,17 +20,6 @@ import (
 // umask is what instances inherit, whoever started the daemon.
 const umask = 0o022
 
-// daemonMain is the program vpsd.
-func daemonMain(args []string) int {
-	cmd := daemonCmd()
-	cmd.SetArgs(args)
-	if err := cmd.Execute(); err != nil {
-		fmt.Fprintf(os.Stderr, "vpsd: %v\n", err)
-		return exitFailed
-	}
-	return exitOK
-}
-
 // daemon is the options of vpsd.
 type daemon struct {
 	home     string
@@ -38,11 +28,12 @@ type daemon struct {
 	boot     bool     // bring up what runs whenever the host does
 	shutdown bool     // the host goes down: no daemon, but the end of the one that runs
 	ready    *os.File // for the client that waits; nil if none does
+	version  string
 }
 
-// daemonCmd is the command vpsd, and vpsctl daemon.
-func daemonCmd() *cobra.Command {
-	var d daemon
+// Command is vpsd, and vpsctl daemon, of a version.
+func Command(version string) *cobra.Command {
+	d := daemon{version: version}
 	cmd := &cobra.Command{
 		Use:           "daemon",
 		Short:         "Keep the instances of the host",
@@ -111,16 +102,25 @@ func (d *daemon) run(ctx context.Context) (err error) {
 }
 
 func (d *daemon) serve(ctx context.Context, at home.Home, host api.Backend, log *slog.Logger) error {
+	ready := d.ready
+	d.ready = nil
+	return Serve(ctx, at, host, d.version, log, ready)
+}
+
+// Serve answers for a host until ctx ends. ready is nil, or for the client that waits until the daemon listens, which is told so.
+func Serve(ctx context.Context, at home.Home, host api.Backend, version string, log *slog.Logger, ready *os.File) error {
 	l, err := api.Listen(at.Run)
 	if err != nil {
+		if ready != nil {
+			fmt.Fprint(ready, err)
+		}
 		return err
 	}
 	log.Info("vpsd listens", "version", version, "run", at.Run)
-	if d.ready != nil {
-		if err := api.Ready(d.ready); err != nil {
+	if ready != nil {
+		if err := api.Ready(ready); err != nil {
 			log.Warn("the client that started this daemon has gone", "err", err)
 		}
-		d.ready = nil
 	}
 	server := &api.Server{Host: host, Version: version, Log: log}
 	defer log.Info("vpsd ends")

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -50,7 +50,7 @@ func (d *daemon) end(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c := api.Dial(at, version)
+	c := api.Dial(at, d.version)
 	defer c.Close()
 	c.Passive = true
 	switch _, pid, err := c.Version(ctx); {
