@@ -90,14 +90,16 @@ type (
 	Progress       = image.Progress
 	SnapshotReport = image.Report
 	Phase          = image.Phase
+	Round          = image.Round
 	CheckReport    = image.CheckReport
 	Blocker        = image.Blocker
 )
 
 // SnapshotOptions say what becomes of the instance. Without any it is left in the state in which it was found.
 type SnapshotOptions struct {
-	Stop    bool // it is ended
-	Suspend bool // it is left suspended
+	Stop    bool   // it is ended
+	Suspend bool   // it is left suspended
+	Copy    string // when memory is copied: a name of [snapshot.ParseWay]
 }
 
 // RestoreOptions say how a snapshot is restored.

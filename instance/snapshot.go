@@ -43,6 +43,11 @@ func (i *instance) snapshot(ctx context.Context, w io.Writer, opt SnapshotOption
 	var report SnapshotReport
 	src, err := i.source()
 	if err == nil {
+		if src.Copy, err = snapshot.ParseWay(opt.Copy); err != nil {
+			err = fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
+	}
+	if err == nil {
 		report, err = image.Take(ctx, w, src, after == Suspended, progress)
 	}
 	if err != nil {

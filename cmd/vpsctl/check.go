@@ -100,8 +100,8 @@ func (a *app) checkInstance(ctx context.Context, id string) error {
 	case a.JSON:
 		err = a.Document("check", r)
 	case r.OK:
-		_, err = fmt.Fprintf(a.Stdout, "%s can be snapshotted: about %s, frozen for about %s\n", id, cli.Size(uint64(r.Bytes)),
-			r.Frozen.Round(100*time.Microsecond))
+		_, err = fmt.Fprintf(a.Stdout, "%s can be snapshotted: about %s, frozen for about %s\nmemory is copied %s\n", id, cli.Size(uint64(r.Bytes)),
+			r.Frozen.Round(100*time.Microsecond), r.Copy)
 	default:
 		for _, b := range r.Blockers {
 			fmt.Fprintln(a.Stdout, cli.Printable(b.Text))

@@ -21,6 +21,14 @@ type Report struct {
 	Processes int           `json:"processes"`
 	Threads   int           `json:"threads"`
 	Phases    []Phase       `json:"phases,omitempty"` // of the frozen time
+	Rounds    []Round       `json:"rounds,omitempty"` // before it
+	Stopped   time.Duration `json:"stopped_ns"`       // for which a process stood still, at most, so that rounds could begin
+}
+
+// Round is memory that was copied while the instance ran.
+type Round struct {
+	Bytes uint64        `json:"bytes"`
+	Took  time.Duration `json:"took_ns"`
 }
 
 // Phase is a part of the time that an operation takes.
@@ -44,4 +52,5 @@ type CheckReport struct {
 	Blockers []Blocker     `json:"blockers,omitempty"`
 	Bytes    int64         `json:"bytes"`     // estimated size of the file
 	Frozen   time.Duration `json:"frozen_ns"` // estimated
+	Copy     string        `json:"copy"`      // how memory would be copied, and why
 }

@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vps/config"
@@ -91,6 +93,9 @@ func ownPipes() (map[uint64]bool, error) {
 func Take(ctx context.Context, w io.Writer, src *snapshot.Source, suspended bool, progress func(Progress)) (Report, error) {
 	begin := time.Now()
 	counter := &counter{Writer: w, progress: progress}
+	src.Progress = func(n int, r snapshot.Round) {
+		counter.phase.Store(fmt.Sprintf("round %d copied %d MiB", n, r.Bytes>>20))
+	}
 	header, err := snapshot.Header(src.Info.GetName())
 	if err != nil {
 		return Report{}, err
@@ -109,7 +114,10 @@ func Take(ctx context.Context, w io.Writer, src *snapshot.Source, suspended bool
 	}
 	report := Report{
 		Bytes: counter.n, Frozen: r.Frozen, Total: time.Since(begin),
-		Records: out.Records(), Processes: r.Processes, Threads: r.Threads,
+		Records: out.Records(), Processes: r.Processes, Threads: r.Threads, Stopped: r.Stopped,
+	}
+	for _, round := range r.Rounds {
+		report.Rounds = append(report.Rounds, Round(round))
 	}
 	for _, p := range r.Phases {
 		report.Phases = append(report.Phases, Phase(p))
@@ -128,8 +136,8 @@ func Check(src *snapshot.Source) (CheckReport, error) {
 		}
 		report.Blockers = append(report.Blockers, b)
 	}
-	var err error
-	report.Bytes, report.Frozen, err = snapshot.Estimate(src)
+	f, err := snapshot.Estimate(src)
+	report.Bytes, report.Frozen, report.Copy = f.Bytes, f.Frozen, f.Copy
 	return report, err
 }
 
@@ -138,6 +146,7 @@ type counter struct {
 	io.Writer
 	n        int64
 	told     int64
+	phase    atomic.Value // string: what has happened so far
 	progress func(Progress)
 }
 
@@ -147,7 +156,8 @@ func (c *counter) Write(p []byte) (int, error) {
 	const step = 4 << 20
 	if c.progress != nil && c.n-c.told >= step {
 		c.told = c.n
-		c.progress(Progress{Phase: "snapshot", Bytes: c.n})
+		phase, _ := c.phase.Load().(string)
+		c.progress(Progress{Phase: cmp.Or(phase, "snapshot"), Bytes: c.n})
 	}
 	return n, err
 }
