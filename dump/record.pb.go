@@ -50,6 +50,7 @@ const (
 	Type_TYPE_SEM_SET     Type = 41
 	Type_TYPE_MSG_QUEUE   Type = 42
 	Type_TYPE_MQUEUE      Type = 43
+	Type_TYPE_SOCKET      Type = 60 // network.proto
 )
 
 // Enum value maps for Type.
@@ -74,6 +75,7 @@ var (
 		41: "TYPE_SEM_SET",
 		42: "TYPE_MSG_QUEUE",
 		43: "TYPE_MQUEUE",
+		60: "TYPE_SOCKET",
 	}
 	Type_value = map[string]int32{
 		"TYPE_UNSPECIFIED": 0,
@@ -95,6 +97,7 @@ var (
 		"TYPE_SEM_SET":     41,
 		"TYPE_MSG_QUEUE":   42,
 		"TYPE_MQUEUE":      43,
+		"TYPE_SOCKET":      60,
 	}
 )
 
@@ -2776,6 +2779,7 @@ type FileRef struct {
 	Writable      bool                   `protobuf:"varint,8,opt,name=writable,proto3" json:"writable,omitempty"` // somebody has it open for writing
 	Deleted       bool                   `protobuf:"varint,9,opt,name=deleted,proto3" json:"deleted,omitempty"`   // the path is not there any more
 	Other         string                 `protobuf:"bytes,10,opt,name=other,proto3" json:"other,omitempty"`       // deleted: another name of the same file
+	Process       uint32                 `protobuf:"varint,50,opt,name=process,proto3" json:"process,omitempty"`  // of this process's directory in /proc; deleted: of one that is gone
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2878,6 +2882,13 @@ func (x *FileRef) GetOther() string {
 		return x.Other
 	}
 	return ""
+}
+
+func (x *FileRef) GetProcess() uint32 {
+	if x != nil {
+		return x.Process
+	}
+	return 0
 }
 
 // Memory is content that is addressed by (id, offset) in page frames: shared anonymous memory, a memfd, a deleted file; a file
@@ -3140,6 +3151,8 @@ type File struct {
 	//	*File_Tty
 	//	*File_External
 	//	*File_Mqueue
+	//	*File_Namespace
+	//	*File_Socket
 	Kind          isFile_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3316,6 +3329,24 @@ func (x *File) GetMqueue() uint64 {
 	return 0
 }
 
+func (x *File) GetNamespace() string {
+	if x != nil {
+		if x, ok := x.Kind.(*File_Namespace); ok {
+			return x.Namespace
+		}
+	}
+	return ""
+}
+
+func (x *File) GetSocket() uint64 {
+	if x != nil {
+		if x, ok := x.Kind.(*File_Socket); ok {
+			return x.Socket
+		}
+	}
+	return 0
+}
+
 type isFile_Kind interface {
 	isFile_Kind()
 }
@@ -3364,6 +3395,14 @@ type File_Mqueue struct {
 	Mqueue uint64 `protobuf:"varint,40,opt,name=mqueue,proto3,oneof"` // Mqueue record
 }
 
+type File_Namespace struct {
+	Namespace string `protobuf:"bytes,50,opt,name=namespace,proto3,oneof"` // the instance's own, by its name in /proc/PID/ns
+}
+
+type File_Socket struct {
+	Socket uint64 `protobuf:"varint,60,opt,name=socket,proto3,oneof"` // Socket record
+}
+
 func (*File_Path) isFile_Kind() {}
 
 func (*File_Pipe) isFile_Kind() {}
@@ -3385,6 +3424,10 @@ func (*File_Tty) isFile_Kind() {}
 func (*File_External) isFile_Kind() {}
 
 func (*File_Mqueue) isFile_Kind() {}
+
+func (*File_Namespace) isFile_Kind() {}
+
+func (*File_Socket) isFile_Kind() {}
 
 // Lock is a lock on a file: of the description (flock(2), open file description locks), or of a process (POSIX).
 type Lock struct {
@@ -5802,7 +5845,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x04VVAR\x10\x04\x12\f\n" +
 	"\bVSYSCALL\x10\x05\x12\a\n" +
 	"\x03SHM\x10\n" +
-	"\"\xe7\x01\n" +
+	"\"\x81\x02\n" +
 	"\aFileRef\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x10\n" +
 	"\x03ino\x18\x02 \x01(\x04R\x03ino\x12\x12\n" +
@@ -5814,7 +5857,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\bwritable\x18\b \x01(\bR\bwritable\x12\x18\n" +
 	"\adeleted\x18\t \x01(\bR\adeleted\x12\x14\n" +
 	"\x05other\x18\n" +
-	" \x01(\tR\x05other\"\xba\x02\n" +
+	" \x01(\tR\x05other\x12\x18\n" +
+	"\aprocess\x182 \x01(\rR\aprocess\"\xba\x02\n" +
 	"\x06Memory\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12)\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x15.vps.dump.Memory.KindR\x04kind\x12\x12\n" +
@@ -5841,7 +5885,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x02Fd\x12\x0e\n" +
 	"\x02fd\x18\x01 \x01(\rR\x02fd\x12\x12\n" +
 	"\x04file\x18\x02 \x01(\x04R\x04file\x12\x18\n" +
-	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xcd\x04\n" +
+	"\acloexec\x18\x03 \x01(\bR\acloexec\"\x87\x05\n" +
 	"\x04File\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05flags\x18\x02 \x01(\rR\x05flags\x12\x10\n" +
@@ -5860,7 +5904,9 @@ const file_dump_record_proto_rawDesc = "" +
 	"unixSocket\x12$\n" +
 	"\x03tty\x18\x12 \x01(\v2\x10.vps.dump.TtyEndH\x00R\x03tty\x120\n" +
 	"\bexternal\x18\x13 \x01(\v2\x12.vps.dump.ExternalH\x00R\bexternal\x12\x18\n" +
-	"\x06mqueue\x18( \x01(\x04H\x00R\x06mqueueB\x06\n" +
+	"\x06mqueue\x18( \x01(\x04H\x00R\x06mqueue\x12\x1e\n" +
+	"\tnamespace\x182 \x01(\tH\x00R\tnamespace\x12\x18\n" +
+	"\x06socket\x18< \x01(\x04H\x00R\x06socketB\x06\n" +
 	"\x04kind\"\xa6\x01\n" +
 	"\x04Lock\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.vps.dump.Lock.KindR\x04kind\x12\x14\n" +
@@ -6056,7 +6102,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x16\n" +
 	"\x06notify\x18\x02 \x01(\x05R\x06notify\x12\x16\n" +
 	"\x06signal\x18\x03 \x01(\x05R\x06signal\x12\x14\n" +
-	"\x05value\x18\x04 \x01(\x04R\x05value*\xd7\x02\n" +
+	"\x05value\x18\x04 \x01(\x04R\x05value*\xe8\x02\n" +
 	"\x04Type\x12\x14\n" +
 	"\x10TYPE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rTYPE_INSTANCE\x10\x01\x12\x0e\n" +
@@ -6079,7 +6125,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x10TYPE_SHM_SEGMENT\x10(\x12\x10\n" +
 	"\fTYPE_SEM_SET\x10)\x12\x12\n" +
 	"\x0eTYPE_MSG_QUEUE\x10*\x12\x0f\n" +
-	"\vTYPE_MQUEUE\x10+B\n" +
+	"\vTYPE_MQUEUE\x10+\x12\x0f\n" +
+	"\vTYPE_SOCKET\x10<B\n" +
 	"Z\bvps/dumpb\x06proto3"
 
 var (
@@ -6236,6 +6283,8 @@ func file_dump_record_proto_init() {
 		(*File_Tty)(nil),
 		(*File_External)(nil),
 		(*File_Mqueue)(nil),
+		(*File_Namespace)(nil),
+		(*File_Socket)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

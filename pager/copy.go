@@ -41,7 +41,8 @@ type Mapping struct {
 type Copy struct {
 	w      *dump.Writer
 	spaces map[uint64]*space
-	stage  *stage // nil: pages go straight to the writer
+	owners map[uint64]*space // by frame: the first that had a page there that others may have too
+	stage  *stage            // nil: pages go straight to the writer
 }
 
 // space is what is known of an address space.
@@ -52,12 +53,20 @@ type space struct {
 	sent    []dump.Range // pages of which the snapshot has some state
 	sound   []dump.Range // those that were as they are in the snapshot when they were last protected, or have been written to since
 	put     bool         // the snapshot has a record of it
-	final   bool         // the frozen instance has it
-	gone    []dump.Range // pages to be withdrawn
+
+	// What is found when the instance is frozen.
+	final   bool // it is there
+	scanner *Scanner
+	kept    []dump.Range            // pages that are in the snapshot as they are
+	need    []dump.Range            // pages that are not
+	gone    []dump.Range            // pages to be withdrawn
+	same    map[source][]dump.Range // pages that are the same as others
 }
 
 // NewCopy begins a copy to w.
-func NewCopy(w *dump.Writer) *Copy { return &Copy{w: w, spaces: make(map[uint64]*space)} }
+func NewCopy(w *dump.Writer) *Copy {
+	return &Copy{w: w, spaces: make(map[uint64]*space), owners: make(map[uint64]*space)}
+}
 
 // Close ends the tracking of what was not closed before.
 func (c *Copy) Close() {
@@ -120,7 +129,7 @@ func (c *Copy) Round(ctx context.Context, spaces []*Space) (copied uint64, stopp
 			sp.tracker.stopped = 0
 		}
 		if err == nil && sp.tracker != nil {
-			found[i], err = sp.written(s)
+			found[i], err = c.written(sp, s)
 		}
 		if err != nil {
 			found[i] = nil
@@ -181,7 +190,7 @@ func (c *Copy) prepare(sp *space, s *Space) error {
 }
 
 // written returns the pages that were written to since the last call, and counts them as unchanged from here on.
-func (sp *space) written(s *Space) ([]dump.Range, error) {
+func (c *Copy) written(sp *space, s *Space) ([]dump.Range, error) {
 	scanner, err := NewScanner(s.PID)
 	if err != nil {
 		return nil, err
@@ -210,7 +219,7 @@ func (sp *space) written(s *Space) ([]dump.Range, error) {
 			return nil, err
 		}
 	}
-	return found, nil
+	return c.unseen(scanner, sp, found)
 }
 
 // Tracks tells whether an address space is being copied in rounds.
@@ -253,48 +262,76 @@ func (c *Copy) Reserve(n uint64) error {
 
 // Freeze copies what the snapshot does not have yet, of all address spaces of an instance that is frozen.
 func (c *Copy) Freeze(ctx context.Context, spaces []*Space) error {
+	var list []*space
+	defer func() {
+		for _, sp := range list {
+			sp.scanner.Close()
+		}
+	}()
+	g, _ := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, s := range spaces {
 		sp := c.space(s)
-		need, err := sp.compare(s)
-		if err != nil {
-			return fmt.Errorf("process %d: %w", s.PID, err)
+		var err error
+		if sp.scanner, err = NewScanner(s.PID); err != nil {
+			return errors.Join(err, g.Wait())
 		}
-		if err := c.copyFrozen(ctx, sp.key, s.PID, need); err != nil {
+		list = append(list, sp)
+		g.Go(func() error {
+			if err := sp.compare(s); err != nil {
+				return fmt.Errorf("process %d: %w", s.PID, err)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if err := share(list); err != nil {
+		return err
+	}
+	for i, s := range spaces {
+		if err := c.copyFrozen(ctx, list[i].key, s.PID, list[i].need); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// Forget drops what was copied while the instance was frozen, for another try.
+func (c *Copy) Forget() {
+	if c.stage != nil {
+		c.stage.parts, c.stage.free = nil, c.stage.mem
+	}
+}
+
 // compare finds which pages have to be copied, and which are gone.
-func (sp *space) compare(s *Space) ([]dump.Range, error) {
+func (sp *space) compare(s *Space) error {
 	sp.final = true
 	if s.Direct {
 		sp.giveUp()
 	}
-	scanner, err := NewScanner(s.PID)
-	if err != nil {
-		return nil, err
-	}
-	defer scanner.Close()
 	var own, clean []dump.Range
 	for _, m := range s.Mappings {
 		if m.Anonymous && sp.tracker != nil {
-			o, c, err := scanner.compare(nil, nil, m.Range)
+			o, c, err := sp.scanner.compare(nil, nil, m.Range)
 			if err == nil {
 				own, clean = append(own, o...), append(clean, c...)
 				continue
 			}
 			if !errors.Is(err, unix.EPERM) {
-				return nil, err
+				return err
 			}
 		}
-		if own, err = scanner.Private(own, m.Start, m.End); err != nil {
-			return nil, err
+		var err error
+		if own, err = sp.scanner.Private(own, m.Start, m.End); err != nil {
+			return err
 		}
 	}
+	sp.kept = intersect(clean, sp.sound)
+	sp.need = subtract(own, sp.kept)
 	sp.gone = subtract(sp.sent, own)
-	return subtract(own, intersect(clean, sp.sound)), nil
+	return nil
 }
 
 // Finish writes what Freeze has copied. The instance may run again.
@@ -312,10 +349,17 @@ func (c *Copy) Finish(ctx context.Context) error {
 			return err
 		}
 	}
-	if c.stage == nil {
-		return nil
+	if err := c.stage.write(ctx, c.w); err != nil {
+		return err
 	}
-	return c.stage.write(ctx, c.w)
+	for _, sp := range c.spaces {
+		for src, ranges := range sp.same {
+			if err := c.w.WriteShared(sp.key, ranges, src.from.key, int64(src.shift)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // inParts calls f for parts of the ranges that fit in a frame, on all processors.

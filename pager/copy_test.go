@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +35,8 @@ type guest struct {
 	in   io.Writer
 	out  *bufio.Scanner
 	proc object.Proc
+
+	children []object.Proc
 }
 
 func newGuest(t *testing.T) *guest {
@@ -91,36 +94,69 @@ func (g *guest) answer() string {
 	return text
 }
 
-// space is the address space of a process, which has the id 1.
-func space(t *testing.T, p object.Proc) *pager.Space {
+// space is the address space of a process.
+func space(t *testing.T, p object.Proc, id uint64) *pager.Space {
 	t.Helper()
 	as, err := memory.ReadAddressSpace(p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := as.Space(1)
+	s := as.Space(id)
 	s.Threads = 1
 	return s
 }
 
-// stop stops the guest, as far as this test goes: with SIGSTOP.
+// spaces are those of the children, and of the guest, which has id 1.
+func (g *guest) spaces() []*pager.Space {
+	g.t.Helper()
+	var list []*pager.Space
+	for i, p := range g.children {
+		list = append(list, space(g.t, p, uint64(i+2)))
+	}
+	return append(list, space(g.t, g.proc, 1))
+}
+
+// stop stops the guest and its children, as far as this test goes: with SIGSTOP.
 func (g *guest) stop() {
 	g.t.Helper()
-	g.cmd.Process.Signal(unix.SIGSTOP)
-	for end := time.Now().Add(5 * time.Second); ; {
-		s, err := object.ReadStatus(g.proc.Host)
-		if err != nil || time.Now().After(end) {
-			g.t.Fatal("the guest does not stop", err)
+	for _, p := range append(g.children, g.proc) {
+		unix.Kill(p.Host, unix.SIGSTOP)
+		for end := time.Now().Add(5 * time.Second); ; {
+			s, err := object.ReadStatus(p.Host)
+			if err != nil || time.Now().After(end) {
+				g.t.Fatal("the guest does not stop", err)
+			}
+			if s.State == 'T' {
+				break
+			}
+			time.Sleep(time.Millisecond)
 		}
-		if s.State == 'T' {
-			return
+	}
+}
+
+// fork lets the guest have children, of which each runs a line, and then does nothing.
+func (g *guest) fork(n int, line string) {
+	g.t.Helper()
+	for pid := range strings.FieldsSeq(g.do(fmt.Sprintf("print_children(%d, %q)", n, line))) {
+		pid, err := strconv.Atoi(pid)
+		if err != nil {
+			g.t.Fatal(err)
 		}
-		time.Sleep(time.Millisecond)
+		level, err := object.ReadLevel(pid)
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		p, err := object.OpenProc(pid, level)
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		g.t.Cleanup(func() { unix.Kill(p.Host, unix.SIGKILL); p.Close() })
+		g.children = append(g.children, p)
 	}
 }
 
 // copied takes a snapshot in rounds, with a line that the guest runs before each, and one before it is stopped. It returns
-// how much each round has copied, and what was left.
+// how much each round has copied.
 func (g *guest) copied(lines ...string) (s *dump.Snapshot, rounds []uint64) {
 	g.t.Helper()
 	path := filepath.Join(g.t.TempDir(), "x.vps")
@@ -132,28 +168,34 @@ func (g *guest) copied(lines ...string) (s *dump.Snapshot, rounds []uint64) {
 	c := pager.NewCopy(w.Writer)
 	defer c.Close()
 	for i, line := range lines {
-		if strings.HasPrefix(line, "churn") {
+		switch {
+		case strings.HasPrefix(line, "churn"):
 			fmt.Fprintln(g.in, line) // it does not end
-		} else if line != "" {
+		case strings.HasPrefix(line, "fork"):
+			g.fork(1, "pass")
+		case line != "":
 			g.do(line)
 		}
 		if i == len(lines)-1 {
 			break
 		}
-		n, _, err := c.Round(context.Background(), []*pager.Space{space(g.t, g.proc)})
+		n, _, err := c.Round(context.Background(), g.spaces())
 		if err != nil {
 			g.t.Fatal(err)
 		}
 		rounds = append(rounds, n)
 	}
 	g.stop()
-	if err := w.Put(1, &dump.Mm{Id: 1}); err != nil {
-		g.t.Fatal(err)
+	spaces := g.spaces()
+	for _, s := range spaces {
+		if err := w.Put(s.ID, &dump.Mm{Id: s.ID}); err != nil {
+			g.t.Fatal(err)
+		}
 	}
 	if err := c.Reserve(64 << 20); err != nil {
 		g.t.Fatal(err)
 	}
-	if err := c.Freeze(context.Background(), []*pager.Space{space(g.t, g.proc)}); err != nil {
+	if err := c.Freeze(context.Background(), spaces); err != nil {
 		g.t.Fatal(err)
 	}
 	if err := c.Finish(context.Background()); err != nil {
@@ -170,30 +212,38 @@ func (g *guest) copied(lines ...string) (s *dump.Snapshot, rounds []uint64) {
 	return f.Snapshot, rounds
 }
 
-// check compares a snapshot with the memory of the guest, which is stopped: it has those pages that are the process's own, and no others.
+// check compares a snapshot with the memory of the guest and its children, which are stopped.
 func (g *guest) check(snapshot *dump.Snapshot) {
 	g.t.Helper()
-	key := dump.Key{Type: dump.Type_TYPE_MM, ID: 1}
+	for i, p := range append([]object.Proc{g.proc}, g.children...) {
+		checkProcess(g.t, snapshot, p, uint64(i+1))
+	}
+}
+
+// checkProcess expects those pages that are the process's own, as they are, and no others.
+func checkProcess(t *testing.T, snapshot *dump.Snapshot, p object.Proc, id uint64) {
+	t.Helper()
+	key := dump.Key{Type: dump.Type_TYPE_MM, ID: id}
 	stored := make(map[uint64]bool)
 	for _, e := range snapshot.Extents(key) {
 		for at := e.Start; at < e.End; at += pageSize {
 			stored[at] = true
 		}
 	}
-	scanner, err := pager.NewScanner(g.proc.Host)
+	scanner, err := pager.NewScanner(p.Host)
 	if err != nil {
-		g.t.Fatal(err)
+		t.Fatal(err)
 	}
 	defer scanner.Close()
 	var own []dump.Range
-	for _, m := range space(g.t, g.proc).Mappings {
+	for _, m := range space(t, p, id).Mappings {
 		if own, err = scanner.Private(own, m.Start, m.End); err != nil {
-			g.t.Fatal(err)
+			t.Fatal(err)
 		}
 	}
-	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", g.proc.Host))
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", p.Host))
 	if err != nil {
-		g.t.Fatal(err)
+		t.Fatal(err)
 	}
 	defer mem.Close()
 	wrong := 0
@@ -201,20 +251,20 @@ func (g *guest) check(snapshot *dump.Snapshot) {
 		for at := r.Start; at < r.End; at += pageSize {
 			want, got := make([]byte, pageSize), make([]byte, pageSize)
 			if _, err := mem.ReadAt(want, int64(at)); err != nil {
-				g.t.Fatalf("%#x: %v", at, err)
+				t.Fatalf("%#x: %v", at, err)
 			}
 			if !stored[at] {
 				wrong++
-				g.t.Errorf("%#x is not in the snapshot", at)
+				t.Errorf("%#x is not in the snapshot", at)
 			} else if err := snapshot.ReadPages(key, at, got); err != nil {
-				g.t.Fatal(err)
+				t.Fatal(err)
 			} else if !bytes.Equal(got, want) {
 				wrong++
-				g.t.Errorf("%#x is not as it was: %q, want %q", at, got[:8], want[:8])
+				t.Errorf("%#x is not as it was: %q, want %q", at, got[:8], want[:8])
 			}
 			delete(stored, at)
 			if wrong > 5 {
-				g.t.FailNow()
+				t.FailNow()
 			}
 		}
 	}
@@ -224,8 +274,8 @@ func (g *guest) check(snapshot *dump.Snapshot) {
 		if err == nil {
 			err = snapshot.ReadPages(key, at, got)
 		}
-		if err != nil || !g.overFile(at) || !bytes.Equal(got, want) {
-			g.t.Errorf("%#x is in the snapshot, and %d more, but not the process's own: %v", at, len(stored)-1, err)
+		if err != nil || !overFile(space(t, p, id), at) || !bytes.Equal(got, want) {
+			t.Errorf("%#x is in the snapshot, and %d more, but not the process's own: %v", at, len(stored)-1, err)
 			return
 		}
 	}
@@ -233,8 +283,8 @@ func (g *guest) check(snapshot *dump.Snapshot) {
 
 // overFile tells whether an address is in a private mapping of a file. Who maps one over memory in the very moment in which that
 // begins to be tracked may find pages of the file kept as pages of its own.
-func (g *guest) overFile(at uint64) bool {
-	for _, m := range space(g.t, g.proc).Mappings {
+func overFile(s *pager.Space, at uint64) bool {
+	for _, m := range s.Mappings {
 		if at >= m.Start && at < m.End {
 			return !m.Anonymous
 		}
@@ -307,6 +357,40 @@ func TestCopyOfChurn(t *testing.T) {
 	}
 }
 
+// TestChildrenShare expects that what processes share is stored once, whether it is copied while they run or when they are frozen.
+func TestChildrenShare(t *testing.T) {
+	const fill = "a = area(32*M); fill(a, 32*M, 1)"
+	tests := []struct {
+		name  string
+		lines []string
+	}{
+		{"frozen", []string{"pass"}},
+		{"rounds", []string{"pass", "pass", "pass"}},
+		{"the parent writes", []string{"fill(a, M, 2)", "fill(a + 2*M, M, 2)", "fill(a + M//2, M, 3)"}},
+		{"the parent forgets", []string{"pass", "munmap(a, 16*M)", "madvise(a + 16*M, 16*M, DONTNEED)"}},
+		{"the parent ends its program", []string{"pass", "again()"}},
+		{"a child is born after a write", []string{"pass", "fill(a, M, 2)", "fill(a, M, 3)", "fork", "pass"}},
+		{"children all the time", []string{"fill(a, M, 2)", "fork", "fill(a + M//2, M, 3)", "fork", "fill(a + M, M, 4)"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			g := newGuest(t)
+			g.do(fill)
+			g.fork(4, "pass")
+			g.fork(4, "write(a + 5*M + os.getpid()%100*8192, b'child')")
+			s, _ := g.copied(test.lines...)
+			g.check(s)
+			stored := 0
+			for _, f := range s.Frames() {
+				stored += f.Count * pageSize
+			}
+			if stored > 128<<20 {
+				t.Errorf("%d MiB are stored", stored>>20) // nine times 40 MiB if nothing is shared
+			}
+		})
+	}
+}
+
 // TestRoundsShrink expects that a round copies what was written to, not more.
 func TestRoundsShrink(t *testing.T) {
 	g := newGuest(t)
@@ -327,16 +411,16 @@ func TestNothingStays(t *testing.T) {
 	}
 	defer w.Abort()
 	c := pager.NewCopy(w)
-	n, stopped, err := c.Round(t.Context(), []*pager.Space{space(t, g.proc)})
+	n, stopped, err := c.Round(t.Context(), []*pager.Space{space(t, g.proc, 1)})
 	if err != nil || n < 32<<20 || stopped == 0 {
 		t.Fatal(n, stopped, err)
 	}
 	tracked := false
-	for _, m := range space(t, g.proc).Mappings {
+	for _, m := range space(t, g.proc, 1).Mappings {
 		tracked = tracked || m.Tracked
 	}
 	c.Close()
-	for _, m := range space(t, g.proc).Mappings {
+	for _, m := range space(t, g.proc, 1).Mappings {
 		if m.Tracked {
 			t.Errorf("%v is still tracked", m.Range)
 		}

@@ -71,6 +71,15 @@ func subtract(a, b []dump.Range) []dump.Range {
 	return list
 }
 
+// shift moves ranges.
+func shift(list []dump.Range, by uint64) []dump.Range {
+	moved := make([]dump.Range, len(list))
+	for i, r := range list {
+		moved[i] = dump.Range{Start: r.Start + by, End: r.End + by}
+	}
+	return moved
+}
+
 // split cuts ranges into parts of at most size bytes each.
 func split(ranges []dump.Range, size uint64) [][]dump.Range {
 	var parts [][]dump.Range

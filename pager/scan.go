@@ -19,6 +19,7 @@ const pageSize = 4096
 type Scanner struct {
 	pagemap *os.File
 	vec     []linux.PageRegion
+	entries []byte
 	slow    bool // no PAGEMAP_SCAN: Linux before 6.7
 	guards  bool // it can tell guard pages: Linux 6.15
 }
@@ -29,7 +30,7 @@ func NewScanner(pid int) (*Scanner, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Scanner{pagemap: f, vec: make([]linux.PageRegion, 4096), guards: true}, nil
+	return &Scanner{pagemap: f, vec: make([]linux.PageRegion, 1024), guards: true}, nil
 }
 
 // Close closes the page map.
@@ -111,10 +112,12 @@ func (s *Scanner) compare(own, clean []dump.Range, r dump.Range) ([]dump.Range, 
 
 // Bits of an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst).
 const (
-	pagePresent = 1 << 63
-	pageSwapped = 1 << 62
-	pageFile    = 1 << 61
-	pageGuard   = 1 << 58
+	pagePresent   = 1 << 63
+	pageSwapped   = 1 << 62
+	pageFile      = 1 << 61
+	pageGuard     = 1 << 58
+	pageExclusive = 1 << 56
+	pageFrame     = 1<<55 - 1
 )
 
 // read does the work of a scan entry by entry. The zero page cannot be told from others here.

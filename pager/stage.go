@@ -81,8 +81,11 @@ func (s *stage) add(p part) {
 	s.parts = append(s.parts, p)
 }
 
-// write writes the parts. Each is of other pages than the others, so that their order does not matter.
+// write writes the parts.
 func (s *stage) write(ctx context.Context, w *dump.Writer) error {
+	if s == nil {
+		return nil
+	}
 	for _, p := range s.parts {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -47,29 +47,16 @@ func (th *Thread) signalDue() (bool, error) {
 	return false, nil
 }
 
-const (
-	// stopPatience is how long a thread may take to stop: one that waits for a disk, or in vfork(2), does not.
-	stopPatience = 20 * time.Millisecond
-	// loosePatience is how long a thread that did not stop is waited for afterwards.
-	loosePatience = 2 * time.Second
-)
+// stopPatience is how long a thread may take to stop: one that waits for a disk, or in vfork(2), does not.
+const stopPatience = 20 * time.Millisecond
 
 // Pause stops a running process, all threads of it, calls f with them, the first thread first, and lets them go on. The calls that
-// the stop interrupts are made again.
+// the stop interrupts are made again. It is [ErrStuck] if a thread does not stop soon.
 func Pause(pid int, f func(threads []*Thread) error) error {
-	result := make(chan error, 1)
-	go Trace(func(t *Tracer) error {
-		err := t.pause(pid, f)
-		deadline := time.Now().Add(loosePatience)
-		for _, th := range t.threads { // those that did not stop
-			if th.waitStop(deadline) == nil {
-				err = errors.Join(err, th.PutBack(), th.Detach())
-			}
-		}
-		result <- err
-		return nil
+	return Trace(func(t *Tracer) error {
+		t.Patience = stopPatience
+		return t.pause(pid, f)
 	})
-	return <-result
 }
 
 // pause lets go of the threads that it has stopped.
@@ -118,9 +105,8 @@ func (t *Tracer) stopAll(pid int, stopped *[]*Thread) error {
 			}
 			return nil
 		}
-		deadline := time.Now().Add(stopPatience)
 		for _, th := range news {
-			err := th.waitStop(deadline)
+			err := th.WaitStop()
 			if errors.Is(err, ErrGone) {
 				continue
 			}

@@ -83,12 +83,9 @@ func (th *Thread) Interrupt() error {
 // WaitStop waits until an interrupted thread has stopped on its way out of the kernel, where signals are looked for:
 // from there the kernel itself restarts an interrupted call. A signal that comes first is delivered. A thread that does not
 // stop within the tracer's patience is ErrStuck; it is let go by the end of the tracer.
-func (th *Thread) WaitStop() error { return th.waitStop(time.Time{}) }
-
-// waitStop is WaitStop until a deadline, if that is not zero, after which it returns errLate.
-func (th *Thread) waitStop(deadline time.Time) error {
+func (th *Thread) WaitStop() error {
 	for {
-		ws, err := th.waitUntil(deadline)
+		ws, err := th.wait()
 		if err != nil {
 			return err
 		}
@@ -116,13 +113,9 @@ const (
 	yields = 200
 )
 
-var errLate = errors.New("does not stop")
-
 // wait waits for the next stop of this very thread.
-func (th *Thread) wait() (unix.WaitStatus, error) { return th.waitUntil(time.Time{}) }
-
-func (th *Thread) waitUntil(deadline time.Time) (unix.WaitStatus, error) {
-	end := deadline
+func (th *Thread) wait() (unix.WaitStatus, error) {
+	var end time.Time
 	pause := 10 * time.Microsecond
 	for tries := 0; ; tries++ {
 		var status int32
@@ -140,8 +133,6 @@ func (th *Thread) waitUntil(deadline time.Time) (unix.WaitStatus, error) {
 			continue
 		case end.IsZero():
 			end = time.Now().Add(th.tracer.Patience)
-		case time.Now().After(end) && !deadline.IsZero():
-			return 0, fmt.Errorf("task %d: %w", th.TID, errLate)
 		case time.Now().After(end):
 			th.stuck, th.tracer.stuck = true, true
 			return 0, fmt.Errorf("task %d: %w within %v", th.TID, ErrStuck, th.tracer.Patience)

@@ -27,6 +27,8 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 	m := &object.Maker{Page: r.Page, PidFD: r.PidFD, Socket: r.Socket, SocketFD: r.SocketFD, Child: r.Arena.Page(r.FirstSlot + r.slots - 1)}
 	err := m.Run(ctx, func(b *remote.Batch) {
 		task.BlockSignals(b)
+		// Its children are so too: or root would not be let read what /proc tells of them.
+		b.Call("set dumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
 		b.Call("clear umask", unix.SYS_UMASK, 0)
 		if name := r.set.Instance.GetDomainname(); name != "" && name != "(none)" {
 			b.Call("set domain name", unix.SYS_SETDOMAINNAME, b.String(name), len(name))
@@ -39,7 +41,7 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 		return err
 	}
 	r.files, r.ttys, err = kinds.Restore(ctx, m, r.set, r.content, kinds.Options{
-		Options: file.Options{Force: r.Force}, Console: r.Console, ConsoleTTY: r.ConsoleTTY,
+		Options: file.Options{Force: r.Force, Bound: r.Bound}, Console: r.Console, ConsoleTTY: r.ConsoleTTY,
 	})
 	if err != nil {
 		return err
@@ -54,7 +56,7 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 func (r *restorer) openRefs(ctx context.Context) error {
 	open := func(ref *dump.FileRef, flags int) error {
 		key := refKey{ref.GetPath(), flags}
-		if _, ok := r.refs[key]; ok || ref == nil {
+		if _, ok := r.refs[key]; ok || ref == nil || ref.GetProcess() != 0 {
 			return nil
 		}
 		fd, err := r.files.OpenPath(ctx, ref, flags)

@@ -8,24 +8,46 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/object"
 	"vps/object/memory"
 	"vps/object/task"
 	"vps/pager"
 	"vps/remote"
 )
 
-// furnish gives each stub its memory, directories and descriptors. Processes are independent of each other here.
+// furnish gives each stub its memory, directories, threads and descriptors. Processes are independent of each other here.
 func (r *restorer) furnish(ctx context.Context) error {
-	if err := r.files.SetOwners(ctx); err != nil {
-		return err
-	}
 	if err := r.files.DeliverAll(ctx, r.stub); err != nil {
 		return err
 	}
 	if err := r.ipc.Deliver(ctx, r.stub); err != nil {
 		return err
 	}
-	if err := r.furnishAll(ctx); err != nil {
+	for _, p := range r.procs {
+		if err := task.RestoreOOMScore(p.host, p.record); err != nil {
+			if !r.Force {
+				return p.nameOf(r.set, err)
+			}
+			r.Warn(err.Error())
+		}
+	}
+	if err := r.together(ctx, r.furnishProcess); err != nil {
+		return err
+	}
+	makers := make(map[uint32]*object.Maker)
+	for pid, p := range r.procs {
+		if err := r.bearThreads(ctx, p); err != nil {
+			return p.nameOf(r.set, err)
+		}
+		makers[pid] = &object.Maker{Page: p.page, PidFD: p.pidfd, Socket: r.Socket, SocketFD: r.SocketFD}
+	}
+	if err := r.files.MakePostponed(ctx, makers); err != nil {
+		return err
+	}
+	if err := r.files.SetOwners(ctx); err != nil {
+		return err
+	}
+	if err := r.together(ctx, r.install); err != nil {
 		return err
 	}
 	if err := r.ipc.Finish(ctx, r.stub); err != nil {
@@ -42,20 +64,13 @@ func (r *restorer) stub(pid int) (*remote.Page, int) {
 	return p.page, p.pidfd
 }
 
-func (r *restorer) furnishAll(ctx context.Context) error {
-	for _, p := range r.procs {
-		if err := task.RestoreOOMScore(p.host, p.record); err != nil {
-			if !r.Force {
-				return p.nameOf(r.set, err)
-			}
-			r.Warn(err.Error())
-		}
-	}
+// together does something for all processes at the same time.
+func (r *restorer) together(ctx context.Context, do func(context.Context, *process) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0) + 1)
 	for _, p := range r.procs {
 		g.Go(func() error {
-			if err := r.furnishProcess(ctx, p); err != nil {
+			if err := do(ctx, p); err != nil {
 				return p.nameOf(r.set, err)
 			}
 			return nil
@@ -88,10 +103,8 @@ func (r *restorer) furnishProcess(ctx context.Context, p *process) error {
 	if err := s.Run(); err != nil {
 		return err
 	}
-	if p.vdso, err = findSyscall(p.host, mm); err != nil {
-		return err
-	}
-	return r.install(s, p)
+	p.vdso, err = findSyscall(p.host, mm)
+	return err
 }
 
 // place puts the stub where its process stood: root and current directory.
@@ -101,21 +114,42 @@ func (r *restorer) place(s *remote.Script, p *dump.Process) error {
 	if err != nil {
 		return err
 	}
-	cwd, err := r.ref(p.GetCwd(), flags)
-	if err != nil {
+	ref := p.GetCwd()
+	if ref.GetProcess() == 0 {
+		cwd, err := r.ref(ref, flags)
+		if err == nil {
+			r.enter(s, p, root, cwd)
+		}
 		return err
 	}
+	cwd := r.files.Bench()[1]
+	enter := func() {
+		r.files.OpenNamed(s, ref.GetPath(), flags, cwd)
+		r.enter(s, p, root, cwd)
+		s.Call("close", unix.SYS_CLOSE, cwd)
+	}
+	if ref.GetDeleted() {
+		r.child.Lock()
+		defer r.child.Unlock()
+		return r.files.During(s, int(ref.GetProcess()), enter)
+	}
+	enter()
+	return nil
+}
+
+// enter changes root and current directory to those that the stub's descriptors are open on.
+func (r *restorer) enter(s *remote.Script, p *dump.Process, root, cwd int) {
 	b := s.Room(1024)
 	if p.GetRoot().GetPath() != "/" {
 		b.Call("enter root "+p.GetRoot().GetPath(), unix.SYS_FCHDIR, root)
 		b.Call("chroot", unix.SYS_CHROOT, b.String("."))
 	}
 	b.Call("chdir "+p.GetCwd().GetPath(), unix.SYS_FCHDIR, cwd)
-	return nil
 }
 
 // install gives the stub its own descriptors in place of all.
-func (r *restorer) install(s *remote.Script, p *process) error {
+func (r *restorer) install(ctx context.Context, p *process) error {
+	s := p.page.Script(ctx, p.pidfd)
 	if p.record.GetTty() != 0 && p.record.GetSid() == p.record.GetPid() {
 		if err := r.ttys.SetForeground(s.Room(512), p.record.GetTty()); err != nil {
 			return err

@@ -4,8 +4,9 @@
 //
 //	files    every open file description is made in the first stub's descriptor table
 //	births   every process, with its pid, session and group; each is a stub with a copy of that table
-//	memory   each stub maps its memory, which we fill; it takes its descriptors and drops the rest
-//	threads  born with their tids; each takes its credentials, timers, filters
+//	memory   each stub maps its memory, which we fill; its threads are born with their tids; it takes its descriptors and
+//	         drops the rest
+//	threads  each takes its credentials, timers, filters
 //	takeover a tracer gives each thread its registers, and the freezer keeps them until the instance is resumed
 //
 // Nothing of the instance runs before that. What has been made so far is the caller's to destroy after an error.
@@ -16,6 +17,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -98,6 +100,7 @@ type restorer struct {
 	procs    map[uint32]*process
 	nextSlot int
 	slots    int
+	child    sync.Mutex // of the last slot, while many stubs work at the same time
 }
 
 // process is a process that is being restored.

@@ -94,6 +94,7 @@ func Take(ctx context.Context, src *Source, w *dump.Writer, suspended bool) (Rep
 		if frozen, ferr := src.Group.Frozen(); ferr != nil || frozen {
 			return *report, errors.Join(err, ferr) // it was suspended
 		}
+		pages.Forget()
 		select {
 		case <-time.After(busyPause):
 		case <-ctx.Done():

@@ -226,6 +226,9 @@ func (t *taker) places(p *process) error {
 	if p.record.Root, err = t.link(p, "root"); err != nil {
 		return err
 	}
+	if p.record.Root.GetProcess() != 0 {
+		return &object.Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "root directory " + p.record.Root.GetPath()}
+	}
 	stat, err := object.ReadStat(p.Host)
 	if err != nil {
 		return err
