@@ -1,4 +1,4 @@
-package main
+package terminal
 
 // escape finds the sequence that ends a session at a terminal, in what is typed: Enter, #, full stop.
 // Enter # # is Enter # for the instance.

@@ -1,4 +1,4 @@
-package main
+package dumpverb
 
 import (
 	"context"
@@ -10,12 +10,13 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/proto"
 
+	"vps/cmd/vpsctl/cli"
 	"vps/config"
 	"vps/dump"
 	"vps/dump/convert"
 )
 
-func (a *app) dumpConvertCmd() *cobra.Command {
+func (a verbs) dumpConvertCmd() *cobra.Command {
 	var compress string
 	var dropPages bool
 	var change identity
@@ -37,7 +38,7 @@ func (a *app) dumpConvertCmd() *cobra.Command {
 			return change.check()
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx := a.context(cmd)
+			ctx := cli.Context(cmd)
 			o := convert.Options{WithoutPages: dropPages, Edit: change.edit}
 			return failDump(ctx, "convert", args[0], a.convert(ctx, args[0], args[1], compress, o))
 		},
@@ -56,8 +57,8 @@ func (a *app) dumpConvertCmd() *cobra.Command {
 // compressions are the values of --compress.
 var compressions = []string{dump.Plain.String(), dump.Zstd.String()}
 
-func (a *app) convert(ctx context.Context, in, out, compress string, o convert.Options) (err error) {
-	s, err := openSnapshot(in, a.stdin)
+func (a verbs) convert(ctx context.Context, in, out, compress string, o convert.Options) (err error) {
+	s, err := openSnapshot(in, a.Stdin)
 	if err != nil {
 		return err
 	}
@@ -69,14 +70,14 @@ func (a *app) convert(ctx context.Context, in, out, compress string, o convert.O
 			o.Codec = dump.Zstd
 		}
 	}
-	file, err := a.output(out, "a snapshot")
+	file, err := a.Output(out, "a snapshot")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, file.Discard()) }()
-	p := a.progress("convert", in)
-	defer p.end()
-	o.Progress = p.bytesDone("pages")
+	p := a.Progress("convert", in)
+	defer p.End()
+	o.Progress = p.Bytes("pages")
 	if err := convert.Snapshot(ctx, file, s.Snapshot, o); err != nil {
 		return err
 	}
@@ -121,7 +122,7 @@ func (i *identity) editInstance(m *dump.Instance) error {
 	}
 	c, err := config.Parse("the snapshot's configuration", strings.NewReader(m.GetConfig()))
 	if err != nil {
-		return configError(err)
+		return cli.ConfigError(err)
 	}
 	for _, v := range i.env {
 		if c, err = withVariable(c, v); err != nil {
@@ -134,7 +135,7 @@ func (i *identity) editInstance(m *dump.Instance) error {
 			return fmt.Errorf("--set %s: it is KEY=VALUE", kv)
 		}
 		if c, err = c.With(key, value); err != nil {
-			return configError(err)
+			return cli.ConfigError(err)
 		}
 	}
 	if i.name != "" {

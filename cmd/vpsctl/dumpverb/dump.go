@@ -1,14 +1,23 @@
-package main
+// Package dumpverb is the verbs of vpsctl that work on snapshot files: showdump, and those of dump.
+package dumpverb
 
 import (
 	"context"
 
 	"github.com/spf13/cobra"
 
-	"vps/instance"
+	"vps/cmd/vpsctl/cli"
 )
 
-func (a *app) dumpCmd() *cobra.Command {
+// verbs have their streams.
+type verbs struct{ *cli.IO }
+
+// Show is the verb showdump.
+func Show(io *cli.IO) *cobra.Command { return verbs{io}.showdumpCmd() }
+
+// Command is the verb dump with those below it.
+func Command(io *cli.IO) *cobra.Command {
+	a := verbs{io}
 	cmd := &cobra.Command{
 		Use:   "dump",
 		Short: "Convert and compare snapshot files, and take them apart",
@@ -26,12 +35,5 @@ func failDump(ctx context.Context, verb, file string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fail(ctx, "dump "+verb, file, err)
-}
-
-// bytesDone shows how far work on bytes is.
-func (p *progress) bytesDone(phase string) func(done, total uint64) {
-	return func(done, total uint64) {
-		p.show(instance.Progress{Phase: phase, Bytes: int64(done), Total: int64(total)})
-	}
+	return cli.Fail(ctx, "dump "+verb, file, err)
 }

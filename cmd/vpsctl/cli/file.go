@@ -1,21 +1,22 @@
-package main
+package cli
 
 import (
 	"fmt"
 	"io/fs"
 	"os"
 
+	"vps/cmd/vpsctl/terminal"
 	"vps/dump/atomicfile"
 )
 
-// output opens what is to be written to: a file, which appears when it is whole, or the standard output for -. what is
+// Output opens what is to be written to: a file, which appears when it is whole, or the standard output for -. what is
 // the thing to be written, with its article.
-func (a *app) output(path, what string) (*atomicfile.File, error) {
+func (c *IO) Output(path, what string) (*atomicfile.File, error) {
 	switch {
-	case path == "-" && isTerminal(a.stdout):
+	case path == "-" && terminal.Is(c.Stdout):
 		return nil, fmt.Errorf("%s is nothing for a terminal: give a FILE, or lead it into a pipe", what)
 	case path == "-":
-		return atomicfile.Existing(a.stdout), nil
+		return atomicfile.Existing(c.Stdout), nil
 	case isSpecial(path):
 		f, err := os.OpenFile(path, os.O_WRONLY, 0)
 		if err != nil {

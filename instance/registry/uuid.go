@@ -1,4 +1,4 @@
-package instance
+package registry
 
 import (
 	"encoding/hex"
@@ -7,10 +7,11 @@ import (
 	"strings"
 )
 
-// uuid is a random number of which there is one in the world, RFC 9562; zero: none.
-type uuid [16]byte
+// UUID is a random number of which there is one in the world, RFC 9562; zero: none.
+type UUID [16]byte
 
-func newUUID() (u uuid, err error) {
+// NewUUID makes one.
+func NewUUID() (u UUID, err error) {
 	text, err := os.ReadFile("/proc/sys/kernel/random/uuid")
 	if err != nil {
 		return u, err
@@ -18,8 +19,8 @@ func newUUID() (u uuid, err error) {
 	return u, u.UnmarshalText([]byte(strings.TrimSpace(string(text))))
 }
 
-// uuidFrom takes a number out of a snapshot, where it may be missing.
-func uuidFrom(b []byte) (u uuid, err error) {
+// UUIDFrom takes a number out of a snapshot, where it may be missing.
+func UUIDFrom(b []byte) (u UUID, err error) {
 	if len(b) != 0 && len(b) != len(u) {
 		return u, fmt.Errorf("a uuid of %d bytes", len(b))
 	}
@@ -27,15 +28,16 @@ func uuidFrom(b []byte) (u uuid, err error) {
 	return u, nil
 }
 
-func (u uuid) String() string {
+// String gives the usual form.
+func (u UUID) String() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
 }
 
-// MarshalText gives the usual form.
-func (u uuid) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
+// MarshalText does too.
+func (u UUID) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
 
 // UnmarshalText reads it.
-func (u *uuid) UnmarshalText(text []byte) error {
+func (u *UUID) UnmarshalText(text []byte) error {
 	digits := strings.ReplaceAll(string(text), "-", "")
 	if len(digits) != 2*len(u) {
 		return fmt.Errorf("%q is no uuid", text)

@@ -1,4 +1,4 @@
-package main
+package dumpverb
 
 import (
 	"context"
@@ -8,22 +8,23 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"vps/cmd/vpsctl/cli"
 	"vps/dump"
 	"vps/dump/show"
 )
 
-func (a *app) showdumpCmd() *cobra.Command {
+func (a verbs) showdumpCmd() *cobra.Command {
 	var verify, full bool
-	cmd := a.jsonFlag(&cobra.Command{
+	cmd := a.JSONFlag(&cobra.Command{
 		Use:   "showdump FILE",
 		Short: "Show what is in a snapshot file",
 		Long: "showdump prints what a snapshot file holds: processes, descriptors, memory. With --verify it checks every byte\n" +
 			"instead. It needs neither the daemon nor root. - is standard input.",
 		Example:           "  vpsctl showdump web.vps\n  vpsctl showdump --verify web.vps\n  vpsctl showdump --json web.vps | jq .",
 		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: each(a.storeFiles),
+		ValidArgsFunction: cli.Each(a.StoreFiles),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			err := a.showdump(a.context(cmd), args[0], verify, full)
+			err := a.showdump(cli.Context(cmd), args[0], verify, full)
 			if err != nil {
 				return fmt.Errorf("showdump %s: %w", args[0], err)
 			}
@@ -36,8 +37,8 @@ func (a *app) showdumpCmd() *cobra.Command {
 	return cmd
 }
 
-func (a *app) showdump(ctx context.Context, path string, verify, full bool) (err error) {
-	s, err := openSnapshot(path, a.stdin)
+func (a verbs) showdump(ctx context.Context, path string, verify, full bool) (err error) {
+	s, err := openSnapshot(path, a.Stdin)
 	if err != nil {
 		return err
 	}
@@ -47,12 +48,12 @@ func (a *app) showdump(ctx context.Context, path string, verify, full bool) (err
 		if err := s.Verify(ctx); err != nil {
 			return err
 		}
-		_, err := fmt.Fprintf(a.stdout, "%s: ok, format %s, %d records, %s\n", path, s.Version(), len(s.Keys()), size(uint64(s.Size())))
+		_, err := fmt.Fprintf(a.Stdout, "%s: ok, format %s, %d records, %s\n", path, s.Version(), len(s.Keys()), cli.Size(uint64(s.Size())))
 		return err
-	case a.json:
-		return show.JSON(a.stdout, s.Snapshot)
+	case a.JSON:
+		return show.JSON(a.Stdout, s.Snapshot)
 	}
-	return show.Text(a.stdout, s.Snapshot, show.Options{Full: full})
+	return show.Text(a.Stdout, s.Snapshot, show.Options{Full: full})
 }
 
 func openSnapshot(path string, stdin *os.File) (*dump.SnapshotFile, error) {

@@ -1,4 +1,5 @@
-package main
+// Package terminal hands the user's terminal to something in an instance for a while.
+package terminal
 
 import (
 	"bytes"
@@ -13,8 +14,8 @@ import (
 	"golang.org/x/term"
 )
 
-// terminal is the user's, while something in an instance has it.
-type terminal struct {
+// Terminal is the user's, while something in an instance has it.
+type Terminal struct {
 	in, out *os.File
 	before  *term.State
 	once    sync.Once
@@ -22,22 +23,23 @@ type terminal struct {
 	alternate bool // the other side has switched to the alternate screen
 }
 
+// How [Terminal.CopyInput] ends.
 var (
-	errDetached = errors.New("detached") // the user typed the escape sequence
-	errHungUp   = errors.New("the terminal was hung up")
+	ErrDetached = errors.New("detached") // the user typed the escape sequence
+	ErrHungUp   = errors.New("the terminal was hung up")
 )
 
-// openTerminal makes the terminal raw, so that all that is typed goes to the instance. Restore has to be called.
-func openTerminal(in, out *os.File) (*terminal, error) {
+// Open makes the terminal raw, so that all that is typed goes to the instance. Restore has to be called.
+func Open(in, out *os.File) (*Terminal, error) {
 	before, err := term.MakeRaw(int(in.Fd()))
 	if err != nil {
 		return nil, fmt.Errorf("set terminal raw: %w", err)
 	}
-	return &terminal{in: in, out: out, before: before}, nil
+	return &Terminal{in: in, out: out, before: before}, nil
 }
 
 // Restore makes the terminal what it was. It may be called more than once.
-func (t *terminal) Restore() {
+func (t *Terminal) Restore() {
 	t.once.Do(func() {
 		// What a program inside turned on and cannot turn off any more: mouse reports, bracketed paste, attributes.
 		reset := "\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?25h\x1b[0m"
@@ -54,7 +56,7 @@ func (t *terminal) Restore() {
 }
 
 // Write shows what comes from the instance.
-func (t *terminal) Write(p []byte) (int, error) {
+func (t *Terminal) Write(p []byte) (int, error) {
 	on, off := bytes.LastIndex(p, []byte("\x1b[?1049h")), bytes.LastIndex(p, []byte("\x1b[?1049l"))
 	if on != off {
 		t.alternate = on > off
@@ -62,8 +64,8 @@ func (t *terminal) Write(p []byte) (int, error) {
 	return t.out.Write(p)
 }
 
-// copyInput gives to what is typed, until the escape sequence: errDetached.
-func (t *terminal) copyInput(to io.Writer) error {
+// CopyInput gives to what is typed, until the escape sequence: ErrDetached.
+func (t *Terminal) CopyInput(to io.Writer) error {
 	var e escape
 	b := make([]byte, 4096)
 	for {
@@ -76,17 +78,17 @@ func (t *terminal) copyInput(to io.Writer) error {
 		}
 		switch {
 		case found:
-			return errDetached
+			return ErrDetached
 		case err == io.EOF:
-			return errHungUp
+			return ErrHungUp
 		case err != nil:
 			return err
 		}
 	}
 }
 
-// windowSize is the size of a terminal, in characters; 0 if f is none.
-func windowSize(f *os.File) (rows, cols uint16) {
+// Size is the size of a terminal, in characters; 0 if f is none.
+func Size(f *os.File) (rows, cols uint16) {
 	w, h, err := term.GetSize(int(f.Fd()))
 	if err != nil {
 		return 0, 0
@@ -94,14 +96,14 @@ func windowSize(f *os.File) (rows, cols uint16) {
 	return uint16(h), uint16(w)
 }
 
-// followSize calls resize with the size of a terminal, now and whenever it changes, until stop is called.
-func followSize(f *os.File, resize func(rows, cols uint16) error) (stop func()) {
+// FollowSize calls resize with the size of a terminal, now and whenever it changes, until stop is called.
+func FollowSize(f *os.File, resize func(rows, cols uint16) error) (stop func()) {
 	changed := make(chan os.Signal, 1)
 	signal.Notify(changed, syscall.SIGWINCH)
 	go func() {
 		for range changed {
 			// An error means that the other side has gone, which shows where its output is read.
-			_ = resize(windowSize(f))
+			_ = resize(Size(f))
 		}
 	}()
 	changed <- syscall.SIGWINCH
@@ -111,4 +113,5 @@ func followSize(f *os.File, resize func(rows, cols uint16) error) (stop func()) 
 	}
 }
 
-func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+// Is reports whether f is a terminal.
+func Is(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }

@@ -1,4 +1,4 @@
-package main
+package dumpverb
 
 import (
 	"context"
@@ -12,14 +12,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"vps/cmd/vpsctl/cli"
 	"vps/debug/core"
 	"vps/dump"
 	"vps/dump/show"
 )
 
-func (a *app) dumpExtractCmd() *cobra.Command {
+func (a verbs) dumpExtractCmd() *cobra.Command {
 	var out string
-	cmd := a.jsonFlag(&cobra.Command{
+	cmd := a.JSONFlag(&cobra.Command{
 		Use:   "extract FILE PID|TYPE:ID",
 		Short: "Take one thing out of a snapshot file",
 		Long: "extract writes the core file of a process, core(5), for a debugger. What the process has not changed of the files\n" +
@@ -34,7 +35,7 @@ func (a *app) dumpExtractCmd() *cobra.Command {
 		},
 		ValidArgsFunction: a.completeItem,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx := a.context(cmd)
+			ctx := cli.Context(cmd)
 			return failDump(ctx, "extract", args[0], a.extract(ctx, args[0], args[1], out))
 		},
 	})
@@ -53,23 +54,23 @@ func parseItem(text string) (pid uint32, key dump.Key, err error) {
 	return 0, key, nil
 }
 
-func (a *app) extract(ctx context.Context, path, item, out string) (err error) {
+func (a verbs) extract(ctx context.Context, path, item, out string) (err error) {
 	pid, key, err := parseItem(item)
 	if err != nil {
 		return err
 	}
-	s, err := openSnapshot(path, a.stdin)
+	s, err := openSnapshot(path, a.Stdin)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	if pid != 0 && a.json {
+	if pid != 0 && a.JSON {
 		key, pid = dump.Key{Type: dump.Type_TYPE_PROCESS, ID: uint64(pid)}, 0
 	}
-	if a.json && out == "-" {
-		return extractJSON(a.stdout, s.Snapshot, key)
+	if a.JSON && out == "-" {
+		return extractJSON(a.Stdout, s.Snapshot, key)
 	}
-	file, err := a.output(out, "what is extracted")
+	file, err := a.Output(out, "what is extracted")
 	if err != nil {
 		return err
 	}
@@ -77,7 +78,7 @@ func (a *app) extract(ctx context.Context, path, item, out string) (err error) {
 	switch {
 	case pid != 0:
 		err = core.Write(ctx, file, s.Snapshot, pid)
-	case a.json:
+	case a.JSON:
 		err = extractJSON(file, s.Snapshot, key)
 	case key.Type == dump.Type_TYPE_MEMORY:
 		err = extractMemory(ctx, file.File, s.Snapshot, key)
@@ -112,7 +113,7 @@ func extractJSON(w io.Writer, s *dump.Snapshot, key dump.Key) error {
 	if err != nil {
 		return err
 	}
-	return documentTo(w, "record", struct {
+	return cli.DocumentTo(w, "record", struct {
 		Type    string          `json:"type"`
 		ID      uint64          `json:"id,string"`
 		Message json.RawMessage `json:"message"`
@@ -193,7 +194,7 @@ func (c *content) zeros(to uint64) error {
 }
 
 // completeItem offers the processes and records of the snapshot that was named.
-func (a *app) completeItem(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+func (a verbs) completeItem(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) != 1 || args[0] == "-" {
 		return nil, cobra.ShellCompDirectiveDefault
 	}

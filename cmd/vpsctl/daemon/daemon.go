@@ -1,4 +1,5 @@
-package main
+// Package daemon is vpsd.
+package daemon
 
 import (
 	"context"
@@ -13,21 +14,11 @@ import (
 
 	"vps/api"
 	"vps/instance"
+	"vps/instance/home"
 )
 
 // umask is what instances inherit, whoever started the daemon.
 const umask = 0o022
-
-// daemonMain is the program vpsd.
-func daemonMain(args []string) int {
-	cmd := daemonCmd()
-	cmd.SetArgs(args)
-	if err := cmd.Execute(); err != nil {
-		fmt.Fprintf(os.Stderr, "vpsd: %v\n", err)
-		return exitFailed
-	}
-	return exitOK
-}
 
 // daemon is the options of vpsd.
 type daemon struct {
@@ -37,11 +28,12 @@ type daemon struct {
 	boot     bool     // bring up what runs whenever the host does
 	shutdown bool     // the host goes down: no daemon, but the end of the one that runs
 	ready    *os.File // for the client that waits; nil if none does
+	version  string
 }
 
-// daemonCmd is the command vpsd, and vpsctl daemon.
-func daemonCmd() *cobra.Command {
-	var d daemon
+// Command is vpsd, and vpsctl daemon, of a version.
+func Command(version string) *cobra.Command {
+	d := daemon{version: version}
 	cmd := &cobra.Command{
 		Use:           "daemon",
 		Short:         "Keep the instances of the host",
@@ -93,11 +85,11 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	home, err := api.HomeAt(d.home)
+	at, err := home.At(d.home)
 	if err != nil {
 		return err
 	}
-	host, err := instance.Open(ctx, instance.Options{Home: home.Dir, Log: log, Daemon: true})
+	host, err := instance.Open(ctx, instance.Options{Home: at.Dir, Log: log, Daemon: true})
 	if err != nil {
 		return err
 	}
@@ -106,20 +98,29 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	if d.boot {
 		go autostart(ctx, host, log)
 	}
-	return d.serve(ctx, home, api.Local(host), log)
+	return d.serve(ctx, at, api.Local(host), log)
 }
 
-func (d *daemon) serve(ctx context.Context, home api.Home, host api.Backend, log *slog.Logger) error {
-	l, err := api.Listen(home.Run)
+func (d *daemon) serve(ctx context.Context, at home.Home, host api.Backend, log *slog.Logger) error {
+	ready := d.ready
+	d.ready = nil
+	return Serve(ctx, at, host, d.version, log, ready)
+}
+
+// Serve answers for a host until ctx ends. ready is nil, or for the client that waits until the daemon listens, which is told so.
+func Serve(ctx context.Context, at home.Home, host api.Backend, version string, log *slog.Logger, ready *os.File) error {
+	l, err := api.Listen(at.Run)
 	if err != nil {
+		if ready != nil {
+			fmt.Fprint(ready, err)
+		}
 		return err
 	}
-	log.Info("vpsd listens", "version", version, "run", home.Run)
-	if d.ready != nil {
-		if err := api.Ready(d.ready); err != nil {
+	log.Info("vpsd listens", "version", version, "run", at.Run)
+	if ready != nil {
+		if err := api.Ready(ready); err != nil {
 			log.Warn("the client that started this daemon has gone", "err", err)
 		}
-		d.ready = nil
 	}
 	server := &api.Server{Host: host, Version: version, Log: log}
 	defer log.Info("vpsd ends")

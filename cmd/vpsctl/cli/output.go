@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"encoding/json"
@@ -15,23 +15,25 @@ import (
 	"vps/instance"
 )
 
-// schema is the version of the JSON documents. It changes when something in them changes its meaning or goes.
-const schema = 1
+// Schema is the version of the JSON documents. It changes when something in them changes its meaning or goes.
+const Schema = 1
 
-// jsonFlag gives a verb --json.
-func (a *app) jsonFlag(cmd *cobra.Command) *cobra.Command {
-	cmd.Flags().BoolVar(&a.json, "json", false, "print a JSON document")
+// JSONFlag gives a verb --json.
+func (c *IO) JSONFlag(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().BoolVar(&c.JSON, "json", false, "print a JSON document")
 	return cmd
 }
 
-// document prints a JSON document: the schema's version, and one thing by its name.
-func (a *app) document(name string, value any) error { return documentTo(a.stdout, name, value) }
+// Document prints a JSON document: the schema's version, and one thing by its name.
+func (c *IO) Document(name string, value any) error { return DocumentTo(c.Stdout, name, value) }
 
-func documentTo(w io.Writer, name string, value any) error {
-	return encode(w, map[string]any{"schema": schema, name: value}, "  ")
+// DocumentTo is Document to another place.
+func DocumentTo(w io.Writer, name string, value any) error {
+	return encode(w, map[string]any{"schema": Schema, name: value}, "  ")
 }
 
-func (a *app) encode(value any, indent string) error { return encode(a.stdout, value, indent) }
+// Encode prints a value as JSON. indent is that of a level; "" for one line.
+func (c *IO) Encode(value any, indent string) error { return encode(c.Stdout, value, indent) }
 
 func encode(w io.Writer, value any, indent string) error {
 	e := json.NewEncoder(w)
@@ -40,9 +42,9 @@ func encode(w io.Writer, value any, indent string) error {
 	return e.Encode(value)
 }
 
-// table prints rows of cells, which are separated by tabs.
-func (a *app) table(head string, rows []string) error {
-	w := tabwriter.NewWriter(a.stdout, 0, 8, 2, ' ', 0)
+// Table prints rows of cells, which are separated by tabs.
+func (c *IO) Table(head string, rows []string) error {
+	w := tabwriter.NewWriter(c.Stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, head)
 	for _, row := range rows {
 		fmt.Fprintln(w, row)
@@ -50,8 +52,8 @@ func (a *app) table(head string, rows []string) error {
 	return w.Flush()
 }
 
-// fields prints names and values below each other.
-func fields(out io.Writer, pairs ...string) error {
+// Fields prints names and values below each other.
+func Fields(out io.Writer, pairs ...string) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	for i := 0; i < len(pairs); i += 2 {
 		if pairs[i+1] != "" {
@@ -61,16 +63,16 @@ func fields(out io.Writer, pairs ...string) error {
 	return w.Flush()
 }
 
-// printable is text that comes out of an instance, without what would play with the reader's terminal.
-func printable(s string) string {
+// Printable is text that comes out of an instance, without what would play with the reader's terminal.
+func Printable(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return strconv.Quote(s)
 	}
 	return s
 }
 
-// size is a number of bytes for people.
-func size(n uint64) string {
+// Size is a number of bytes for people.
+func Size(n uint64) string {
 	const units = "KMGTPE"
 	if n < 1024 {
 		return fmt.Sprintf("%d B", n)
@@ -82,8 +84,8 @@ func size(n uint64) string {
 	return fmt.Sprintf("%.1f %ciB", value, units[unit])
 }
 
-// since is the time from t to now for people, in its two largest units.
-func since(t time.Time) string {
+// Since is the time from t to now for people, in its two largest units.
+func Since(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
@@ -99,21 +101,21 @@ func since(t time.Time) string {
 	return fmt.Sprintf("%ds", d/time.Second)
 }
 
-// stamp is a time for people.
-func stamp(t time.Time) string {
+// Stamp is a time for people.
+func Stamp(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
 	return t.Local().Format("2006-01-02 15:04:05")
 }
 
-// cpu is processor time for people.
-func cpu(ns uint64) string {
+// CPU is processor time for people.
+func CPU(ns uint64) string {
 	return time.Duration(ns).Round(10 * time.Millisecond).String()
 }
 
-// exit is how an instance ended, for people.
-func exit(s *instance.ExitStatus) string {
+// Exit is how an instance ended, for people.
+func Exit(s *instance.ExitStatus) string {
 	if s == nil {
 		return ""
 	}

@@ -1,4 +1,4 @@
-package main
+package dumpverb
 
 import (
 	"context"
@@ -6,19 +6,19 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"vps/cmd/vpsctl/cli"
 	"vps/dump/diff"
 )
 
-// Exit statuses of dump diff, as those of diff(1).
+// Exit statuses of dump diff, as those of diff(1); 0 is that nothing is different.
 const (
-	diffSame    = 0
 	diffOther   = 1
-	diffTrouble = 2
+	DiffTrouble = 2 // it cannot be told
 )
 
-func (a *app) dumpDiffCmd() *cobra.Command {
+func (a verbs) dumpDiffCmd() *cobra.Command {
 	var full bool
-	cmd := a.jsonFlag(&cobra.Command{
+	cmd := a.JSONFlag(&cobra.Command{
 		Use:   "diff A B",
 		Short: "Compare two snapshot files",
 		Long: "diff prints what is different in snapshot B from snapshot A: records that came (+) and went (-), those that\n" +
@@ -27,7 +27,7 @@ func (a *app) dumpDiffCmd() *cobra.Command {
 		Example: "  vpsctl dump diff before.vps after.vps\n  vpsctl dump diff --json a.vps b.vps | jq .diff.changed",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx := a.context(cmd)
+			ctx := cli.Context(cmd)
 			return failDump(ctx, "diff", args[0]+" "+args[1], a.diff(ctx, args[0], args[1], full))
 		},
 	})
@@ -36,13 +36,13 @@ func (a *app) dumpDiffCmd() *cobra.Command {
 	return cmd
 }
 
-func (a *app) diff(ctx context.Context, pathA, pathB string, full bool) (err error) {
-	first, err := openSnapshot(pathA, a.stdin)
+func (a verbs) diff(ctx context.Context, pathA, pathB string, full bool) (err error) {
+	first, err := openSnapshot(pathA, a.Stdin)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, first.Close()) }()
-	second, err := openSnapshot(pathB, a.stdin)
+	second, err := openSnapshot(pathB, a.Stdin)
 	if err != nil {
 		return err
 	}
@@ -51,13 +51,13 @@ func (a *app) diff(ctx context.Context, pathA, pathB string, full bool) (err err
 	if err != nil {
 		return err
 	}
-	if a.json {
-		err = a.document("diff", report)
+	if a.JSON {
+		err = a.Document("diff", report)
 	} else {
-		err = report.Text(a.stdout, full)
+		err = report.Text(a.Stdout, full)
 	}
 	if err == nil && !report.Same() {
-		return statusError(diffOther)
+		return cli.StatusError(diffOther)
 	}
 	return err
 }

@@ -1,4 +1,5 @@
-package instance
+// Package vps0 looks at the instance that is the host itself.
+package vps0
 
 import (
 	"bytes"
@@ -11,16 +12,25 @@ import (
 	"vps/instance/inside"
 )
 
-// hostInfo describes vps0.
-func hostInfo() (Info, error) {
+// Info is what there is to tell of the host.
+type Info struct {
+	Hostname           string
+	Init               string    // the program of its pid 1; "" if that cannot be seen
+	Booted             time.Time // when it was started
+	Processes, Threads int
+	CPU                uint64 // processor time, nanoseconds
+	Memory             uint64 // in use, bytes
+}
+
+// Read returns what there is to tell now.
+func Read() (Info, error) {
 	name, err := os.Hostname()
 	if err != nil {
 		return Info{}, err
 	}
-	info := Info{ID: Host0, State: Running, FSRoot: "/", Hostname: name, PID: 1, Runs: 1}
+	info := Info{Hostname: name}
 	info.Init, _ = os.Readlink("/proc/1/exe")
-	info.Started, err = bootTime()
-	if err != nil {
+	if info.Booted, err = bootTime(); err != nil {
 		return info, err
 	}
 	entries, err := os.ReadDir("/proc")
@@ -37,12 +47,12 @@ func hostInfo() (Info, error) {
 			info.Threads += s.Threads
 		}
 	}
-	info.CPUNanos, info.MemoryBytes, err = hostUsage()
+	info.CPU, info.Memory, err = usage()
 	return info, err
 }
 
-// hostUsage reads processor time and used memory of the host, proc(5).
-func hostUsage() (cpu, memory uint64, err error) {
+// usage reads processor time and used memory of the host, proc(5).
+func usage() (cpu, memory uint64, err error) {
 	stat, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return 0, 0, err

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 
 	"vps/api"
 	"vps/instance"
+	"vps/instance/home"
 )
 
 // autostart brings up the instances that are to run whenever the host does, once after the host itself has come up.
@@ -45,11 +46,11 @@ func onPowerLoss(ctx context.Context, host *instance.Host, log *slog.Logger, end
 // end has the daemon that runs do what is to be done when the host goes down, and waits for its end. If none runs, this
 // process does it.
 func (d *daemon) end(ctx context.Context) error {
-	home, err := api.HomeAt(d.home)
+	at, err := home.At(d.home)
 	if err != nil {
 		return err
 	}
-	c := api.Dial(home, version)
+	c := api.Dial(at, d.version)
 	defer c.Close()
 	c.Passive = true
 	switch _, pid, err := c.Version(ctx); {
@@ -58,7 +59,7 @@ func (d *daemon) end(ctx context.Context) error {
 	case !errors.Is(err, api.ErrUnavailable):
 		return err
 	}
-	host, err := instance.Open(ctx, instance.Options{Home: home.Dir, Log: d.logger(), Daemon: true})
+	host, err := instance.Open(ctx, instance.Options{Home: at.Dir, Log: d.logger(), Daemon: true})
 	if err != nil {
 		return err
 	}
