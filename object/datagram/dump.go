@@ -1,4 +1,6 @@
-package socket
+// Package datagram has the sockets that carry messages, without connections: UDP, UDP-Lite, ICMP and raw sockets, packet sockets,
+// netlink sockets.
+package datagram
 
 import (
 	"fmt"
@@ -7,31 +9,32 @@ import (
 
 	"vps/dump"
 	"vps/object/file"
+	"vps/object/socket"
 )
 
 // dumper dumps the sockets of an instance. Each is written at once.
 type dumper struct {
 	*file.Descriptors
-	ns *Namespace
+	ns *socket.Namespace
 
 	read    bool // what follows has been read
-	diags   map[uint64]Diag
+	diags   map[uint64]socket.Diag
 	groups  []group
-	packets map[uint64]*packetDiag // nil: not read yet
-	portIDs *netlinkPorts          // nil: not read yet
+	packets map[uint64]*dump.Packet // nil: not read yet
+	portIDs *netlinkPorts           // nil: not read yet
 }
 
 // NewDumper makes these sockets' part of a dump.
 func NewDumper(files *file.Descriptors) file.Dumper {
-	return &dumper{Descriptors: files, ns: NewNamespace(files.Init())}
+	return &dumper{Descriptors: files, ns: socket.NewNamespace(files.Init())}
 }
 
 // Claims claims datagram, raw, netlink and packet sockets.
 func (d *dumper) Claims(l *file.Look) (bool, error) {
-	if !IsSocket(l) {
+	if !socket.IsSocket(l) {
 		return false, nil
 	}
-	s, err := Kind(l.FD)
+	s, err := socket.Kind(l.FD)
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", l.Link, err)
 	}
@@ -44,10 +47,10 @@ func (d *dumper) Claims(l *file.Look) (bool, error) {
 	switch s.GetFamily() {
 	case unix.AF_NETLINK:
 		return true, d.refuseNetlink(l)
-	case unix.AF_PACKET:
-		return true, d.refusePacket(l)
+	case unix.AF_INET, unix.AF_INET6:
+		return true, refuseDatagram(l, s)
 	}
-	return true, refuseDatagram(l, s)
+	return true, nil
 }
 
 // restorable tells whether this package restores sockets of a kind.
@@ -71,7 +74,7 @@ func restorable(s *dump.Socket) bool {
 
 // refuseDatagram refuses a datagram that is being put together: nobody can read it.
 func refuseDatagram(l *file.Look, s *dump.Socket) error {
-	if s.GetType() != unix.SOCK_DGRAM {
+	if s.GetProtocol() != unix.IPPROTO_UDP && s.GetProtocol() != unix.IPPROTO_UDPLITE {
 		return nil
 	}
 	pending, err := unix.IoctlGetInt(l.FD, unix.SIOCOUTQ)
@@ -79,14 +82,14 @@ func refuseDatagram(l *file.Look, s *dump.Socket) error {
 		return fmt.Errorf("SIOCOUTQ of %s: %w", l.Link, err)
 	}
 	if pending > 0 {
-		return l.At.Refusal(Name(s), "a corked datagram, or one that waits to be sent")
+		return l.At.Refusal(socket.Name(s), "a corked datagram, or one that waits to be sent")
 	}
 	return nil
 }
 
 // Dump writes a socket.
 func (d *dumper) Dump(f *file.OpenFile, l *file.Look) error {
-	s, err := Describe(d.Descriptors, d.ns, f, l)
+	s, err := socket.Describe(d.Descriptors, d.ns, f, l)
 	if err != nil {
 		return err
 	}
@@ -113,10 +116,10 @@ func (d *dumper) datagram(l *file.Look, s *dump.Socket) error {
 		return fmt.Errorf("survey of the network: %w", err)
 	}
 	var err error
-	if s.Local, err = Local(l.FD); err != nil {
+	if s.Local, err = socket.Local(l.FD); err != nil {
 		return err
 	}
-	if s.Peer, err = Peer(l.FD); err != nil {
+	if s.Peer, err = socket.Peer(l.FD); err != nil {
 		return err
 	}
 	if s.Memberships, err = memberships(l.FD, s.GetFamily(), d.groups); err != nil {
@@ -124,7 +127,7 @@ func (d *dumper) datagram(l *file.Look, s *dump.Socket) error {
 	}
 	s.Shutdown = d.shutdown(l.FD, s)
 	if s.GetType() == unix.SOCK_RAW { // what it has heard is lost: nobody can say it again without others hearing it too
-		if ip := IP(s.GetLocal()); ip.IsUnspecified() {
+		if ip := socket.IP(s.GetLocal()); ip.IsUnspecified() {
 			s.Local = nil // the port is the protocol
 		}
 		return nil
@@ -153,14 +156,14 @@ func (d *dumper) survey() (err error) {
 	if d.read {
 		return nil
 	}
-	d.read, d.diags = true, make(map[uint64]Diag)
-	if d.groups, err = d.ns.groups(); err != nil {
+	d.read, d.diags = true, make(map[uint64]socket.Diag)
+	if d.groups, err = joined(d.ns); err != nil {
 		return err
 	}
 	return d.ns.Do(func() error {
 		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 			for _, protocol := range []uint8{unix.IPPROTO_UDP, unix.IPPROTO_UDPLITE} {
-				list, err := ReadDiag(family, protocol, false)
+				list, err := socket.ReadDiag(family, protocol, false)
 				if err != nil {
 					return err
 				}

@@ -1,4 +1,4 @@
-package socket
+package datagram
 
 import (
 	"encoding/binary"
@@ -12,6 +12,7 @@ import (
 	"vps/dump"
 	"vps/linux"
 	"vps/object/file"
+	"vps/object/socket"
 )
 
 // maxDatagram is more than a datagram can hold.
@@ -44,7 +45,7 @@ func readQueue(fd int, s *dump.Socket) (queue []*dump.Datagram, err error) {
 		case n == 0 && from == nil: // reading has ended
 			return queue, nil
 		}
-		d := &dump.Datagram{Data: append([]byte(nil), buf[:n]...), From: addressOf(from)}
+		d := &dump.Datagram{Data: append([]byte(nil), buf[:n]...), From: socket.Address(from)}
 		if err := addDelivery(d, control[:controlSize]); err != nil {
 			return nil, err
 		}
@@ -123,13 +124,13 @@ func addDelivery(d *dump.Datagram, control []byte) error {
 
 // postman delivers datagrams to sockets in the instance's network namespace.
 type postman struct {
-	inject *Injector
+	inject *socket.Injector
 	local  map[netip.Addr]bool // addresses of the instance
 }
 
-func newPostman(n *Namespace) (*postman, error) {
+func newPostman(n *socket.Namespace) (*postman, error) {
 	p := &postman{local: make(map[netip.Addr]bool)}
-	err := n.Do(func() (err error) {
+	err := n.Do(func() error {
 		addresses, err := net.InterfaceAddrs()
 		if err != nil {
 			return fmt.Errorf("list addresses: %w", err)
@@ -141,9 +142,12 @@ func newPostman(n *Namespace) (*postman, error) {
 				}
 			}
 		}
-		p.inject, err = newInjector()
-		return err
+		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	p.inject, err = socket.NewInjector(n)
 	return p, err
 }
 
@@ -152,7 +156,7 @@ func (p *postman) close() { p.inject.Close() }
 // fill delivers the datagrams of a queue to a socket that is not bound yet, and leaves it so. Meanwhile the socket has a port
 // that nobody else has.
 func (p *postman) fill(fd int, s *dump.Socket) error {
-	if err := SetBuffer(fd, unix.SO_RCVBUF, maxBuffer); err != nil {
+	if err := socket.SetBuffer(fd, unix.SO_RCVBUF, socket.MaxBuffer); err != nil {
 		return err
 	}
 	echo := s.GetProtocol() == unix.IPPROTO_ICMP || s.GetProtocol() == unix.IPPROTO_ICMPV6
@@ -166,7 +170,7 @@ func (p *postman) fill(fd int, s *dump.Socket) error {
 	if err := unix.Bind(fd, anywhere); err != nil {
 		return fmt.Errorf("bind: %w", err)
 	}
-	here, err := Local(fd)
+	here, err := socket.Local(fd)
 	if err != nil {
 		return err
 	}
@@ -199,8 +203,8 @@ func withPort(sa unix.Sockaddr, port int) unix.Sockaddr {
 }
 
 // packet is a datagram on its way to a port of the instance.
-func (p *postman) packet(d *dump.Datagram, s *dump.Socket, port uint16) Packet {
-	from := IP(d.GetFrom())
+func (p *postman) packet(d *dump.Datagram, s *dump.Socket, port uint16) socket.Packet {
+	from := socket.IP(d.GetFrom())
 	to, _ := netip.AddrFromSlice(d.GetTo())
 	if to = to.Unmap(); !p.local[to] && !to.IsLoopback() || to.Is4() != from.Is4() { // multicast
 		to = netip.IPv6Loopback()
@@ -208,18 +212,18 @@ func (p *postman) packet(d *dump.Datagram, s *dump.Socket, port uint16) Packet {
 			to = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 		}
 	}
-	packet := Packet{From: from, To: to, Hops: uint8(d.GetHops()), Class: uint8(d.GetTrafficClass()), Protocol: uint8(s.GetProtocol())}
+	packet := socket.Packet{From: from, To: to, Hops: uint8(d.GetHops()), Class: uint8(d.GetTrafficClass()), Protocol: uint8(s.GetProtocol())}
 	switch s.GetProtocol() {
 	case unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6:
 		packet.Payload = append([]byte(nil), d.GetData()...)
-		packet.checksumAt = 2
+		packet.ChecksumAt = 2
 	default:
 		size := len(d.GetData()) + 8
 		header := binary.BigEndian.AppendUint16(nil, uint16(d.GetFrom().GetPort()))
 		header = binary.BigEndian.AppendUint16(header, port)
 		header = binary.BigEndian.AppendUint16(header, uint16(size)) // UDP-Lite: the checksum covers all
 		packet.Payload = append(append(header, 0, 0), d.GetData()...)
-		packet.checksumAt = 6
+		packet.ChecksumAt = 6
 	}
 	return packet
 }
@@ -252,14 +256,14 @@ func arrived(fd int, before uint32) error {
 // checkQueue looks at everything in a queue that is used later.
 func checkQueue(s *dump.Socket) error {
 	if s.GetType() != unix.SOCK_DGRAM && len(s.GetQueue()) > 0 {
-		return fmt.Errorf("a %s with a queue", Name(s))
+		return fmt.Errorf("a %s with a queue", socket.Name(s))
 	}
 	for i, d := range s.GetQueue() {
 		from, to := d.GetFrom(), len(d.GetTo())
 		if from == nil || len(d.GetData()) > maxDatagram-48 || d.GetHops() > 0xff || d.GetTrafficClass() > 0xff || to != 0 && to != 4 && to != 16 {
 			return fmt.Errorf("datagram %d is not valid", i)
 		}
-		if err := checkAddress(s.GetFamily(), from); err != nil {
+		if err := socket.CheckAddress(s.GetFamily(), from); err != nil {
 			return fmt.Errorf("datagram %d: %w", i, err)
 		}
 	}

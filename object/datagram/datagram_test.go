@@ -1,4 +1,4 @@
-package socket_test
+package datagram_test
 
 import (
 	"testing"

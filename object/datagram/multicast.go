@@ -1,4 +1,4 @@
-package socket
+package datagram
 
 import (
 	"encoding/binary"
@@ -14,6 +14,7 @@ import (
 
 	"vps/dump"
 	"vps/linux"
+	"vps/object/socket"
 )
 
 // group is a multicast group that somebody has joined on an interface.
@@ -22,8 +23,8 @@ type group struct {
 	index   uint32
 }
 
-// groups lists all multicast groups of a network namespace. Who has joined them it does not tell.
-func (n *Namespace) groups() (list []group, err error) {
+// joined lists all multicast groups of a network namespace. Who has joined them it does not tell.
+func joined(n *socket.Namespace) (list []group, err error) {
 	err = n.Do(func() error {
 		text, err := os.ReadFile("/proc/thread-self/net/igmp")
 		if err != nil {

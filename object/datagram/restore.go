@@ -1,4 +1,4 @@
-package socket
+package datagram
 
 import (
 	"context"
@@ -11,20 +11,21 @@ import (
 	"vps/dump"
 	"vps/object"
 	"vps/object/file"
+	"vps/object/socket"
 	"vps/remote"
 )
 
-// restorer makes the sockets of a set that are not TCP's: all are bound before any is connected or hears anything.
+// restorer makes the sockets of a set: all are bound before any is connected or hears anything.
 type restorer struct {
-	Births
-	ns     *Namespace
+	socket.Births
+	ns     *socket.Namespace
 	places map[uint64]int // by Socket record: the maker's descriptor
 	copies map[uint64]int // and ours
 }
 
 // NewRestorer makes these sockets' part of a restore.
 func NewRestorer(files *file.Files) file.Restorer {
-	return &restorer{Births: Births{Files: files}, copies: make(map[uint64]int)}
+	return &restorer{Births: socket.Births{Files: files}, copies: make(map[uint64]int)}
 }
 
 // Needs counts nothing: the sockets have files.
@@ -49,8 +50,8 @@ func (r *restorer) Make(s *remote.Script) error {
 			return fmt.Errorf("socket %d: %w", id, err)
 		}
 		made := sock
-		if sock.GetFamily() == unix.AF_PACKET { // it hears packets when it is bound to a protocol
-			made = &dump.Socket{Family: sock.Family, Type: sock.Type, Uid: sock.Uid, Gid: sock.Gid}
+		if sock.GetFamily() == unix.AF_PACKET {
+			made = born(sock)
 		}
 		r.Births.Make(s, made, r.places[id])
 	}
@@ -60,11 +61,7 @@ func (r *restorer) Make(s *remote.Script) error {
 
 // check looks at everything in a record that is used later.
 func (r *restorer) check(s *dump.Socket) error {
-	allowed := r.Bound()
-	if (s.GetType() == unix.SOCK_RAW && s.GetFamily() != unix.AF_NETLINK || s.GetFamily() == unix.AF_PACKET) && allowed&(1<<unix.CAP_NET_RAW) == 0 {
-		return fmt.Errorf("a %s takes CAP_NET_RAW, which the instance may not have", Name(s))
-	}
-	if err := checkOptions(s, allowed); err != nil {
+	if err := socket.Check(s, r.Bound()); err != nil {
 		return err
 	}
 	switch s.GetFamily() {
@@ -72,9 +69,6 @@ func (r *restorer) check(s *dump.Socket) error {
 		return checkNetlink(s)
 	case unix.AF_PACKET:
 		return checkPacket(s)
-	}
-	if err := Check(s); err != nil {
-		return err
 	}
 	if err := checkMemberships(s); err != nil {
 		return err
@@ -95,7 +89,7 @@ func (r *restorer) Finish(ctx context.Context, s *remote.Script) error {
 	if len(r.places) == 0 {
 		return nil
 	}
-	r.ns = NewNamespace(r.PID())
+	r.ns = socket.NewNamespace(r.PID())
 	for id, at := range r.places {
 		fd, err := r.Take(at)
 		if err != nil {
@@ -149,7 +143,7 @@ func (r *restorer) deliver() error {
 
 // bind gives a socket its address. Another one may have it too, whatever its options say by now.
 func bind(fd int, s *dump.Socket) error {
-	if err := Apply(fd, s, Early); err != nil {
+	if err := socket.Apply(fd, s, socket.Early); err != nil {
 		return err
 	}
 	if s.GetLocal() == nil {
@@ -167,12 +161,12 @@ func Bind(fd int, s *dump.Socket) error {
 	if err := setFreebind(fd, s, 1); err != nil {
 		return err
 	}
-	address := Sockaddr(s.GetLocal())
+	address := socket.Sockaddr(s.GetLocal())
 	if s.GetType() == unix.SOCK_RAW {
 		address = withPort(address, 0)
 	}
 	if err := unix.Bind(fd, address); err != nil {
-		return fmt.Errorf("bind to %s port %d: %w", IP(s.GetLocal()), s.GetLocal().GetPort(), err)
+		return fmt.Errorf("bind to %s port %d: %w", socket.IP(s.GetLocal()), s.GetLocal().GetPort(), err)
 	}
 	return nil
 }
@@ -224,9 +218,9 @@ func setUp(fd int, s *dump.Socket) error {
 	}
 	if s.GetPeer() != nil {
 		// Without a way to the peer it stays unconnected: what it sends fails either way.
-		err := unix.Connect(fd, Sockaddr(s.GetPeer()))
+		err := unix.Connect(fd, socket.Sockaddr(s.GetPeer()))
 		if err != nil && !unreachable(err) {
-			return fmt.Errorf("connect to %s port %d: %w", IP(s.GetPeer()), s.GetPeer().GetPort(), err)
+			return fmt.Errorf("connect to %s port %d: %w", socket.IP(s.GetPeer()), s.GetPeer().GetPort(), err)
 		}
 	}
 	if s.GetFamily() == unix.AF_PACKET {
@@ -234,7 +228,7 @@ func setUp(fd int, s *dump.Socket) error {
 			return err
 		}
 	}
-	return Apply(fd, s, Middle)
+	return socket.Apply(fd, s, socket.Middle)
 }
 
 // unreachable tells whether there is no way to an address any more.
@@ -244,7 +238,7 @@ func unreachable(err error) bool {
 
 // finish gives a socket what would have been in the way.
 func finish(fd int, s *dump.Socket) error {
-	if err := attachFilter(fd, s.GetFilter()); err != nil {
+	if err := socket.AttachFilter(fd, s.GetFilter()); err != nil {
 		return err
 	}
 	if how := s.GetShutdown() & 3; how != 0 {
@@ -253,7 +247,7 @@ func finish(fd int, s *dump.Socket) error {
 			return fmt.Errorf("shutdown: %w", err)
 		}
 	}
-	return Apply(fd, s, Last)
+	return socket.Apply(fd, s, socket.Last)
 }
 
 // Close closes the copies.
