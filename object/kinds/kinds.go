@@ -9,6 +9,7 @@ import (
 	"vps/object"
 	"vps/object/event"
 	"vps/object/file"
+	"vps/object/inotify"
 	"vps/object/namespace"
 	"vps/object/pipe"
 	"vps/object/tty"
@@ -20,7 +21,7 @@ import (
 func NewDescriptors(procs []object.Proc, init int, ext file.Externals, sink object.Sink, kernel *kmem.Reader) *file.Descriptors {
 	return file.NewDescriptors(procs, init, ext, sink,
 		unixsock.NewDumper(kernel), // first: what lies in queues can be of every kind
-		pipe.NewDumper, event.NewDumper, namespace.NewDumper, tty.NewDumper)
+		pipe.NewDumper, event.NewDumper, namespace.NewDumper, inotify.NewDumper, tty.NewDumper)
 }
 
 // Options say how open files are restored.
@@ -34,7 +35,7 @@ type Options struct {
 func Restore(ctx context.Context, m *object.Maker, set *object.Set, content object.Content, opt Options) (*file.Files, *tty.Restorer, error) {
 	var ttys *tty.Restorer
 	files, err := file.Restore(ctx, m, set, content, opt.Options,
-		pipe.NewRestorer, event.NewRestorer, namespace.NewRestorer, unixsock.NewRestorer,
+		pipe.NewRestorer, event.NewRestorer, namespace.NewRestorer, inotify.NewRestorer, unixsock.NewRestorer,
 		func(f *file.Files) file.Restorer {
 			ttys = tty.NewRestorer(f, opt.Console, opt.ConsoleTTY)
 			return ttys
