@@ -50,6 +50,7 @@ const (
 	Type_TYPE_SEM_SET     Type = 41
 	Type_TYPE_MSG_QUEUE   Type = 42
 	Type_TYPE_MQUEUE      Type = 43
+	Type_TYPE_SOCKET      Type = 60 // network.proto
 )
 
 // Enum value maps for Type.
@@ -74,6 +75,7 @@ var (
 		41: "TYPE_SEM_SET",
 		42: "TYPE_MSG_QUEUE",
 		43: "TYPE_MQUEUE",
+		60: "TYPE_SOCKET",
 	}
 	Type_value = map[string]int32{
 		"TYPE_UNSPECIFIED": 0,
@@ -95,6 +97,7 @@ var (
 		"TYPE_SEM_SET":     41,
 		"TYPE_MSG_QUEUE":   42,
 		"TYPE_MQUEUE":      43,
+		"TYPE_SOCKET":      60,
 	}
 )
 
@@ -3150,6 +3153,7 @@ type File struct {
 	//	*File_Mqueue
 	//	*File_Namespace
 	//	*File_Inotify
+	//	*File_Socket
 	Kind          isFile_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3344,6 +3348,15 @@ func (x *File) GetInotify() *Inotify {
 	return nil
 }
 
+func (x *File) GetSocket() uint64 {
+	if x != nil {
+		if x, ok := x.Kind.(*File_Socket); ok {
+			return x.Socket
+		}
+	}
+	return 0
+}
+
 type isFile_Kind interface {
 	isFile_Kind()
 }
@@ -3400,6 +3413,10 @@ type File_Inotify struct {
 	Inotify *Inotify `protobuf:"bytes,51,opt,name=inotify,proto3,oneof"`
 }
 
+type File_Socket struct {
+	Socket uint64 `protobuf:"varint,60,opt,name=socket,proto3,oneof"` // Socket record
+}
+
 func (*File_Path) isFile_Kind() {}
 
 func (*File_Pipe) isFile_Kind() {}
@@ -3425,6 +3442,8 @@ func (*File_Mqueue) isFile_Kind() {}
 func (*File_Namespace) isFile_Kind() {}
 
 func (*File_Inotify) isFile_Kind() {}
+
+func (*File_Socket) isFile_Kind() {}
 
 // Lock is a lock on a file: of the description (flock(2), open file description locks), or of a process (POSIX).
 type Lock struct {
@@ -5986,7 +6005,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x02Fd\x12\x0e\n" +
 	"\x02fd\x18\x01 \x01(\rR\x02fd\x12\x12\n" +
 	"\x04file\x18\x02 \x01(\x04R\x04file\x12\x18\n" +
-	"\acloexec\x18\x03 \x01(\bR\acloexec\"\x9c\x05\n" +
+	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xb6\x05\n" +
 	"\x04File\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05flags\x18\x02 \x01(\rR\x05flags\x12\x10\n" +
@@ -6007,7 +6026,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\bexternal\x18\x13 \x01(\v2\x12.vps.dump.ExternalH\x00R\bexternal\x12\x18\n" +
 	"\x06mqueue\x18( \x01(\x04H\x00R\x06mqueue\x12\x1e\n" +
 	"\tnamespace\x182 \x01(\tH\x00R\tnamespace\x12-\n" +
-	"\ainotify\x183 \x01(\v2\x11.vps.dump.InotifyH\x00R\ainotifyB\x06\n" +
+	"\ainotify\x183 \x01(\v2\x11.vps.dump.InotifyH\x00R\ainotify\x12\x18\n" +
+	"\x06socket\x18< \x01(\x04H\x00R\x06socketB\x06\n" +
 	"\x04kind\"\xa6\x01\n" +
 	"\x04Lock\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.vps.dump.Lock.KindR\x04kind\x12\x14\n" +
@@ -6209,7 +6229,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x16\n" +
 	"\x06notify\x18\x02 \x01(\x05R\x06notify\x12\x16\n" +
 	"\x06signal\x18\x03 \x01(\x05R\x06signal\x12\x14\n" +
-	"\x05value\x18\x04 \x01(\x04R\x05value*\xd7\x02\n" +
+	"\x05value\x18\x04 \x01(\x04R\x05value*\xe8\x02\n" +
 	"\x04Type\x12\x14\n" +
 	"\x10TYPE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rTYPE_INSTANCE\x10\x01\x12\x0e\n" +
@@ -6232,7 +6252,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x10TYPE_SHM_SEGMENT\x10(\x12\x10\n" +
 	"\fTYPE_SEM_SET\x10)\x12\x12\n" +
 	"\x0eTYPE_MSG_QUEUE\x10*\x12\x0f\n" +
-	"\vTYPE_MQUEUE\x10+B\n" +
+	"\vTYPE_MQUEUE\x10+\x12\x0f\n" +
+	"\vTYPE_SOCKET\x10<B\n" +
 	"Z\bvps/dumpb\x06proto3"
 
 var (
@@ -6396,6 +6417,7 @@ func file_dump_record_proto_init() {
 		(*File_Mqueue)(nil),
 		(*File_Namespace)(nil),
 		(*File_Inotify)(nil),
+		(*File_Socket)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -1,11 +1,13 @@
 package instance
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"vps/cell"
@@ -47,7 +49,7 @@ func (i *instance) snapshot(ctx context.Context, w io.Writer, opt SnapshotOption
 		after = Suspended
 	}
 	counter := &counter{Writer: w, progress: progress}
-	report, records, err := i.take(ctx, counter, after == Suspended)
+	report, records, err := i.take(ctx, counter, opt, after == Suspended)
 	if err != nil {
 		return SnapshotReport{}, errors.Join(err, i.back(before))
 	}
@@ -61,9 +63,14 @@ func (i *instance) snapshot(ctx context.Context, w io.Writer, opt SnapshotOption
 	for _, p := range report.Phases {
 		phases = append(phases, Phase(p))
 	}
+	var rounds []Round
+	for _, r := range report.Rounds {
+		rounds = append(rounds, Round(r))
+	}
 	return SnapshotReport{
 		Bytes: counter.n, Frozen: report.Frozen, Total: time.Since(begin),
 		Records: records, Processes: report.Processes, Threads: report.Threads, Phases: phases,
+		Rounds: rounds, Stopped: report.Stopped,
 	}, err
 }
 
@@ -77,11 +84,15 @@ func (i *instance) back(before State) error {
 }
 
 // take writes the snapshot, and tells how many records that has.
-func (i *instance) take(ctx context.Context, w io.Writer, suspended bool) (report snapshot.Report, records int, err error) {
+func (i *instance) take(ctx context.Context, w *counter, opt SnapshotOptions, suspended bool) (report snapshot.Report, records int, err error) {
 	src, err := i.source()
 	if err != nil {
 		return report, 0, err
 	}
+	if src.Copy, err = snapshot.ParseWay(opt.Copy); err != nil {
+		return report, 0, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	src.Progress = func(n int, r snapshot.Round) { w.phase.Store(fmt.Sprintf("round %d copied %d MiB", n, r.Bytes>>20)) }
 	header, err := snapshot.Header(i.id)
 	if err != nil {
 		return report, 0, err
@@ -179,7 +190,8 @@ func (h *Host) Check(ctx context.Context, id string) (CheckReport, error) {
 		}
 		report.Blockers = append(report.Blockers, b)
 	}
-	report.Bytes, report.Frozen, err = snapshot.Estimate(src)
+	f, err := snapshot.Estimate(src)
+	report.Bytes, report.Frozen, report.Copy = f.Bytes, f.Frozen, f.Copy
 	return report, err
 }
 
@@ -188,6 +200,7 @@ type counter struct {
 	io.Writer
 	n        int64
 	told     int64
+	phase    atomic.Value // string: what has happened so far
 	progress func(Progress)
 }
 
@@ -197,7 +210,8 @@ func (c *counter) Write(p []byte) (int, error) {
 	const step = 4 << 20
 	if c.progress != nil && c.n-c.told >= step {
 		c.told = c.n
-		c.progress(Progress{Phase: "snapshot", Bytes: c.n})
+		phase, _ := c.phase.Load().(string)
+		c.progress(Progress{Phase: cmp.Or(phase, "snapshot"), Bytes: c.n})
 	}
 	return n, err
 }

@@ -137,8 +137,9 @@ type Progress struct {
 
 // SnapshotOptions say what becomes of the instance. Without any it is left in the state in which it was found.
 type SnapshotOptions struct {
-	Stop    bool // it is ended
-	Suspend bool // it is left suspended
+	Stop    bool   // it is ended
+	Suspend bool   // it is left suspended
+	Copy    string // when memory is copied: a name of [snapshot.ParseWay]
 }
 
 // SnapshotReport is what a snapshot cost.
@@ -150,6 +151,14 @@ type SnapshotReport struct {
 	Processes int           `json:"processes"`
 	Threads   int           `json:"threads"`
 	Phases    []Phase       `json:"phases,omitempty"` // of the frozen time
+	Rounds    []Round       `json:"rounds,omitempty"` // before it
+	Stopped   time.Duration `json:"stopped_ns"`       // for which a process stood still, at most, so that rounds could begin
+}
+
+// Round is memory that was copied while the instance ran.
+type Round struct {
+	Bytes uint64        `json:"bytes"`
+	Took  time.Duration `json:"took_ns"`
 }
 
 // Phase is a part of the time that an operation takes.
@@ -180,6 +189,7 @@ type CheckReport struct {
 	Blockers []Blocker     `json:"blockers,omitempty"`
 	Bytes    int64         `json:"bytes"`     // estimated size of the file
 	Frozen   time.Duration `json:"frozen_ns"` // estimated
+	Copy     string        `json:"copy"`      // how memory would be copied, and why
 }
 
 // LogOptions say which part of the console's history is wanted.

@@ -2,7 +2,6 @@ package pager
 
 import (
 	"bytes"
-	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -15,8 +14,8 @@ import (
 
 const mib = 1 << 20
 
-// memory maps size bytes here, and returns them with their address.
-func memory(t *testing.T, size int) ([]byte, uint64) {
+// mapped maps size bytes here, and returns them with their address.
+func mapped(t *testing.T, size int) ([]byte, uint64) {
 	t.Helper()
 	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
@@ -28,7 +27,7 @@ func memory(t *testing.T, size int) ([]byte, uint64) {
 }
 
 func TestScannerFindsTouchedPages(t *testing.T) {
-	mem, at := memory(t, mib)
+	mem, at := mapped(t, mib)
 	_ = mem[5*pageSize] // a read maps the zero page, which is not the process's own
 	for _, page := range []int{0, 1, 7} {
 		mem[page*pageSize] = 1
@@ -55,7 +54,7 @@ func TestScannerFindsTouchedPages(t *testing.T) {
 }
 
 func TestDumpAndFill(t *testing.T) {
-	source, from := memory(t, mib)
+	source, from := mapped(t, mib)
 	for i := range 2 * pageSize {
 		source[3*pageSize+i] = byte(i)
 	}
@@ -70,16 +69,13 @@ func TestDumpAndFill(t *testing.T) {
 	if err := w.Put(1, &dump.Mm{Id: 1}); err != nil {
 		t.Fatal(err)
 	}
-	s, err := NewScanner(os.Getpid())
-	if err != nil {
+	c := NewCopy(w.Writer)
+	defer c.Close()
+	space := &Space{ID: 1, PID: os.Getpid(), Mappings: []Mapping{{Range: dump.Range{Start: from, End: from + mib}, Anonymous: true}}}
+	if err := c.Freeze(t.Context(), []*Space{space}); err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
-	ranges, err := s.Private(nil, from, from+mib)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := Dump(context.Background(), w.Writer, 1, os.Getpid(), ranges); err != nil {
+	if err := c.Finish(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Commit(); err != nil {

@@ -41,7 +41,7 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 		return err
 	}
 	r.files, r.ttys, err = kinds.Restore(ctx, m, r.set, r.content, kinds.Options{
-		Options: file.Options{Force: r.Force}, Console: r.Console, ConsoleTTY: r.ConsoleTTY,
+		Options: file.Options{Force: r.Force, Bound: r.Bound}, Console: r.Console, ConsoleTTY: r.ConsoleTTY,
 	})
 	if err != nil {
 		return err

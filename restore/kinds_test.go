@@ -43,8 +43,9 @@ func kinds(t testing.TB) []string {
 // refusals are what testdata/refused.py can hold, and what the error says of it.
 var refusals = map[string]string{
 	"inet":               "fd 4: TCP socket is not supported",
-	"udp":                "fd 3: UDP socket is not supported",
-	"netlink":            "fd 3: netlink socket is not supported",
+	"corked":             "fd 3: UDP socket: a corked datagram",
+	"ring":               "fd 3: packet socket with a ring is not supported",
+	"unread":             "fd 3: netlink socket: messages of the kernel that nobody has read yet",
 	"watch":              "fd 3: inotify: watches /tmp/kind/watched (deleted)",
 	"pidfd":              "fd 3: pidfd is not supported",
 	"descriptor":         "fd 3: file /proc/2/fdinfo/0: of a descriptor",

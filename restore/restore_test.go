@@ -50,6 +50,9 @@ type site struct {
 	restarts *task.RestartReader
 	kernel   *kmem.Reader
 
+	copy     snapshot.Way
+	progress func(int, snapshot.Round)
+
 	force  bool     // restores are forced
 	warned []string // what the last one skipped
 }
@@ -155,7 +158,7 @@ func (s *site) end() {
 func (s *site) source() *snapshot.Source {
 	return &snapshot.Source{
 		Group: s.group, Init: s.cell.Init.PID, Info: &dump.Instance{Name: "web"}, Standard: s.mounts, Filters: 1,
-		Restarts: s.restarts, Kernel: s.kernel,
+		Restarts: s.restarts, Kernel: s.kernel, Copy: s.copy, Progress: s.progress,
 	}
 }
 

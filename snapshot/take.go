@@ -31,6 +31,7 @@ type taker struct {
 	ctx     context.Context
 	src     *Source
 	w       *dump.Writer
+	memory  *pager.Copy
 	in      *suspend.Instance
 	ids     object.IDMaps
 	procs   []*process
@@ -60,7 +61,7 @@ func (t *taker) Put(id uint64, m proto.Message) error { return t.w.Put(id, m) }
 
 // Memory writes the content of a Memory record.
 func (t *taker) Memory(id uint64, r io.ReaderAt, size int64) error {
-	return pager.DumpFile(t.ctx, t.w, id, r, size)
+	return t.memory.File(t.ctx, id, r, size)
 }
 
 func (t *taker) close() {

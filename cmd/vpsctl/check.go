@@ -99,8 +99,8 @@ func (a *app) checkInstance(ctx context.Context, id string) error {
 	case a.json:
 		err = a.document("check", r)
 	case r.OK:
-		_, err = fmt.Fprintf(a.stdout, "%s can be snapshotted: about %s, frozen for about %s\n", id, size(uint64(r.Bytes)),
-			r.Frozen.Round(100*time.Microsecond))
+		_, err = fmt.Fprintf(a.stdout, "%s can be snapshotted: about %s, frozen for about %s\nmemory is copied %s\n", id, size(uint64(r.Bytes)),
+			r.Frozen.Round(100*time.Microsecond), r.Copy)
 	default:
 		for _, b := range r.Blockers {
 			fmt.Fprintln(a.stdout, printable(b.Text))

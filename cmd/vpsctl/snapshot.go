@@ -16,7 +16,8 @@ import (
 )
 
 func (a *app) snapshotCmd() *cobra.Command {
-	var stop, suspend bool
+	var stop bool
+	var opt instance.SnapshotOptions
 	cmd := a.jsonFlag(&cobra.Command{
 		Use:   "snapshot ID [FILE|-]",
 		Short: "Write an instance into a file",
@@ -35,7 +36,8 @@ func (a *app) snapshotCmd() *cobra.Command {
 			if err != nil {
 				return fail(ctx, "snapshot", id, err)
 			}
-			report, err := a.snapshot(ctx, c, id, file, stop || suspend)
+			opt.Suspend = opt.Suspend || stop
+			report, err := a.snapshot(ctx, c, id, file, opt)
 			if err == nil && stop {
 				// Not before the file is safe: until then the instance can still go on.
 				err = c.Abort(ctx, id)
@@ -47,7 +49,8 @@ func (a *app) snapshotCmd() *cobra.Command {
 		},
 	})
 	cmd.Flags().BoolVar(&stop, "stop", false, "end the instance when the file is safe")
-	cmd.Flags().BoolVar(&suspend, "suspend", false, "leave the instance suspended")
+	cmd.Flags().BoolVar(&opt.Suspend, "suspend", false, "leave the instance suspended")
+	cmd.Flags().StringVar(&opt.Copy, "copy", "auto", "when memory is copied: in `rounds` while the instance runs, while it is \"frozen\", or \"auto\"")
 	cmd.MarkFlagsMutuallyExclusive("stop", "suspend")
 	return cmd
 }
@@ -65,10 +68,10 @@ func (a *app) snapshotFile(id string, args []string) (*atomicfile.File, error) {
 }
 
 // snapshot writes a snapshot and makes the file appear.
-func (a *app) snapshot(ctx context.Context, c client, id string, file *atomicfile.File, suspend bool) (report instance.SnapshotReport, err error) {
+func (a *app) snapshot(ctx context.Context, c client, id string, file *atomicfile.File, opt instance.SnapshotOptions) (report instance.SnapshotReport, err error) {
 	defer func() { err = errors.Join(err, file.Discard()) }()
 	p := a.progress("snapshot", id)
-	report, err = c.Snapshot(ctx, id, file.File, instance.SnapshotOptions{Suspend: suspend}, p.show)
+	report, err = c.Snapshot(ctx, id, file.File, opt, p.show)
 	p.end()
 	if err == nil {
 		err = file.Commit()

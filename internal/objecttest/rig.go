@@ -94,7 +94,7 @@ func (r *Rig) Context() context.Context {
 
 // Make makes what a bag holds.
 func (r *Rig) Make(b *Bag) (err error) {
-	r.Files, r.TTYs, err = kinds.Restore(r.Context(), r.Maker, b.Set, b, kinds.Options{})
+	r.Files, r.TTYs, err = kinds.Restore(r.Context(), r.Maker, b.Set, b, kinds.Options{Options: file.Options{Bound: ^uint64(0)}})
 	if err == nil {
 		r.T.Cleanup(func() { r.Files.Close() })
 	}

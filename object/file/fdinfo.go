@@ -200,3 +200,26 @@ func Poll(fd int, events int16) int16 {
 		}
 	}
 }
+
+// WritesDirectly tells whether a process has a file open past the page cache (O_DIRECT): devices write to its memory then.
+func WritesDirectly(p object.Proc) (bool, error) {
+	fds, err := descriptors(p.Host)
+	if err != nil {
+		return false, err
+	}
+	for _, fd := range fds {
+		h := Handle{&p, p.Host, p.PidFD, fd}
+		info, err := h.info()
+		if object.Vanished(err) || err == nil && info.flags&unix.O_DIRECT == 0 {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		// To a pipe the flag means something else.
+		if link, err := os.Readlink(h.path("fd")); err == nil && strings.HasPrefix(link, "/") {
+			return true, nil
+		}
+	}
+	return false, nil
+}

@@ -17,7 +17,8 @@ import (
 
 // Options say how open files are restored.
 type Options struct {
-	Force bool // take files that have changed
+	Force bool   // take files that have changed
+	Bound uint64 // capabilities that the instance may have
 }
 
 // Restorer restores open files of a kind that has a package of its own, and what they are open on.
@@ -64,6 +65,9 @@ type Files struct {
 
 // Maker is the maker in whose descriptor table the files are.
 func (r *Files) Maker() *object.Maker { return r.m }
+
+// Bound are the capabilities that the instance may have, bit N for capability N.
+func (r *Files) Bound() uint64 { return r.opt.Bound }
 
 // PID is the maker's pid here.
 func (r *Files) PID() int { return r.pid }

@@ -12,6 +12,7 @@ import (
 	"vps/object/inotify"
 	"vps/object/namespace"
 	"vps/object/pipe"
+	"vps/object/socket"
 	"vps/object/tty"
 	"vps/object/unixsock"
 )
@@ -21,7 +22,12 @@ import (
 func NewDescriptors(procs []object.Proc, init int, ext file.Externals, sink object.Sink, kernel *kmem.Reader) *file.Descriptors {
 	return file.NewDescriptors(procs, init, ext, sink,
 		unixsock.NewDumper(kernel), // first: what lies in queues can be of every kind
-		pipe.NewDumper, event.NewDumper, namespace.NewDumper, inotify.NewDumper, tty.NewDumper)
+		socket.NewDumper,
+		pipe.NewDumper,
+		event.NewDumper,
+		namespace.NewDumper,
+		inotify.NewDumper,
+		tty.NewDumper)
 }
 
 // Options say how open files are restored.
@@ -35,7 +41,12 @@ type Options struct {
 func Restore(ctx context.Context, m *object.Maker, set *object.Set, content object.Content, opt Options) (*file.Files, *tty.Restorer, error) {
 	var ttys *tty.Restorer
 	files, err := file.Restore(ctx, m, set, content, opt.Options,
-		pipe.NewRestorer, event.NewRestorer, namespace.NewRestorer, inotify.NewRestorer, unixsock.NewRestorer,
+		pipe.NewRestorer,
+		event.NewRestorer,
+		namespace.NewRestorer,
+		inotify.NewRestorer,
+		unixsock.NewRestorer,
+		socket.NewRestorer,
 		func(f *file.Files) file.Restorer {
 			ttys = tty.NewRestorer(f, opt.Console, opt.ConsoleTTY)
 			return ttys

@@ -242,22 +242,19 @@ func Ask(b *remote.Batch) func(mm *dump.Mm) error {
 	}
 }
 
-// Ranges returns where the process has pages of its own, in mappings that are private.
-func (a *AddressSpace) Ranges() ([]dump.Range, error) {
-	s, err := pager.NewScanner(a.Host)
-	if err != nil {
-		return nil, err
-	}
-	defer s.Close()
-	var list []dump.Range
+// Space returns the private mappings as the pager wants to know them. id is that of the Mm record.
+func (a *AddressSpace) Space(id uint64) *pager.Space {
+	s := &pager.Space{ID: id, PID: a.Host, PIDFD: a.PidFD}
+	s.VDSO.Start, s.VDSO.End = a.VDSO()
 	for i := range a.vmas {
 		v := &a.vmas[i]
-		if k := v.kind(); v.shared() || k == dump.Mapping_VDSO || k == dump.Mapping_VVAR || k == dump.Mapping_VSYSCALL {
-			continue
-		}
-		if list, err = s.Private(list, v.start, v.end); err != nil {
-			return nil, fmt.Errorf("pid %d (%s): %w", a.PID, a.Comm, err)
+		switch k := v.kind(); {
+		case v.shared() || k == dump.Mapping_VDSO || k == dump.Mapping_VVAR || k == dump.Mapping_VSYSCALL:
+		default:
+			s.Mappings = append(s.Mappings, pager.Mapping{
+				Range: dump.Range{Start: v.start, End: v.end}, Anonymous: k == dump.Mapping_ANON, Tracked: v.has("uw"),
+			})
 		}
 	}
-	return list, nil
+	return s
 }

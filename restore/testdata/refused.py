@@ -22,14 +22,27 @@ def inet():
     return after
 
 
-def udp():
-    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+def corked():
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind(("127.0.0.1", 0))
+    s.sendto(b"first half, ", socket.MSG_MORE, s.getsockname())
+
+    def after():
+        s.sendto(b"second half", s.getsockname())
+        same("corked", s.recv(100), b"first half, second half")
+    return after
+
+
+def ring():
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    s.setsockopt(263, 5, struct.pack("4I", 4096, 1, 2048, 2))  # SOL_PACKET, PACKET_RX_RING
     return lambda: s.getsockname()
 
 
-def netlink():
-    s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)
-    return lambda: s.getsockname()
+def unread():
+    s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+    s.sendto(struct.pack("IHHII", 32, 18, 0x301, 1, 0) + bytes(16), (0, 0))  # RTM_GETLINK, all
+    return lambda: check(s.recv(65536), "no answer")
 
 
 def watch():
@@ -198,7 +211,7 @@ def full():
     return after
 
 
-holds = {f.__name__: f for f in (inet, udp, netlink, watch, events, pidfd, descriptor, directory, unlinked, aio, shm, semaphores, messages,
+holds = {f.__name__: f for f in (inet, corked, ring, unread, watch, events, pidfd, descriptor, directory, unlinked, aio, shm, semaphores, messages,
                                  descriptors, mounted, traced, full)}
 holds |= {"uts namespace": namespace(CLONE_NEWUTS), "mount namespace": namespace(CLONE_NEWNS), "net namespace": namespace(CLONE_NEWNET),
           "shared memory": twins(CLONE_VM), "shared descriptors": twins(CLONE_FILES), "shared directories": twins(0x200),
