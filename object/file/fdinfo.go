@@ -140,6 +140,17 @@ func (h Handle) look(link string, info fdinfo) (*Look, error) {
 // Line returns what fdinfo says of a key, "" if nothing.
 func (l *Look) Line(key string) string { return l.info.line(key) }
 
+// Lines returns all that fdinfo says of a key.
+func (l *Look) Lines(key string) []string {
+	var values []string
+	for _, line := range l.info.lines {
+		if line.key == key {
+			values = append(values, line.value)
+		}
+	}
+	return values
+}
+
 // Hex is [Look.Line] for a hexadecimal number.
 func (l *Look) Hex(key string) (uint64, error) { return l.info.hex(key) }
 

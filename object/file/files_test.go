@@ -19,7 +19,7 @@ import (
 
 func TestRefusals(t *testing.T) {
 	tests := []struct{ name, hold, want string }{
-		{"inotify", "ready(x=libc.inotify_init1(0))", "inotify is not supported"},
+		{"fanotify", "ready(x=libc.fanotify_init(0, 0))", "fanotify is not supported"},
 		{"io_uring", "ready(x=libc.syscall(425, 4, struct.pack('120x')))", "io_uring is not supported"},
 		{"userfaultfd", "ready(x=libc.syscall(323, 1))", "userfaultfd is not supported"},
 		{"pidfd", "ready(x=libc.syscall(434, os.getpid(), 0))", "pidfd is not supported"},

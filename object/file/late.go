@@ -23,7 +23,6 @@ func (r *Files) MakePostponed(ctx context.Context, makers map[uint32]*object.Mak
 	for _, id := range object.SortedIDs(r.postponed) {
 		s.About("file %d", id)
 		r.postponed[id](s, r.fds[id])
-		r.setFlags(s, r.set.Files[id])
 	}
 	if err := s.Run(); err != nil {
 		return err
@@ -39,7 +38,11 @@ func (r *Files) MakePostponed(ctx context.Context, makers map[uint32]*object.Mak
 			return fmt.Errorf("pid %d: %w", pid, err)
 		}
 	}
-	return nil
+	for _, id := range object.SortedIDs(r.postponed) {
+		s.About("file %d", id)
+		r.setFlags(s, r.set.Files[id])
+	}
+	return s.Run()
 }
 
 // share gives a process the postponed files that its table leads to.
@@ -63,6 +66,20 @@ func (r *Files) share(ctx context.Context, to *object.Maker, table *dump.FdTable
 		f.Close()
 		if err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// Completer is a [Restorer] with something to do when every process has its descriptors, and nobody has others any more.
+type Completer interface{ Complete() error }
+
+func (r *Files) complete() error {
+	for _, kind := range r.kinds {
+		if c, ok := kind.(Completer); ok {
+			if err := c.Complete(); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -358,14 +358,14 @@ func (r *Files) install(b *remote.Batch, fd *dump.Fd) {
 	b.Call(fmt.Sprintf("install descriptor %d", fd.GetFd()), unix.SYS_DUP3, r.fds[fd.GetFile()], fd.GetFd(), flags)
 }
 
-// Finish does what must wait until every process has mapped its memory.
+// Finish does what must wait until every process has mapped its memory and has its descriptors.
 func (r *Files) Finish() error {
 	for _, l := range r.late {
 		if _, err := unix.FcntlInt(l.file.Fd(), unix.F_ADD_SEALS, l.seals); err != nil {
 			return fmt.Errorf("seal memfd with %#x: %w", l.seals, err)
 		}
 	}
-	return nil
+	return r.complete()
 }
 
 // Close closes what r holds in our process. The maker's descriptors are its own.

@@ -10,6 +10,7 @@ import (
 	"vps/object/datagram"
 	"vps/object/event"
 	"vps/object/file"
+	"vps/object/inotify"
 	"vps/object/ipc"
 	"vps/object/namespace"
 	"vps/object/pipe"
@@ -22,7 +23,13 @@ import (
 func NewDescriptors(procs []object.Proc, init int, ext file.Externals, sink object.Sink, kernel *kmem.Reader) *file.Descriptors {
 	return file.NewDescriptors(procs, init, ext, sink,
 		unixsock.NewDumper(kernel), // first: what lies in queues can be of every kind
-		datagram.NewDumper, pipe.NewDumper, event.NewDumper, namespace.NewDumper, ipc.NewDumper(kernel), tty.NewDumper)
+		datagram.NewDumper,
+		pipe.NewDumper,
+		event.NewDumper,
+		namespace.NewDumper,
+		inotify.NewDumper,
+		ipc.NewDumper(kernel),
+		tty.NewDumper)
 }
 
 // Options say how open files are restored.
@@ -48,7 +55,12 @@ func Restore(ctx context.Context, m *object.Maker, set *object.Set, content obje
 			r.IPC = ipc.NewRestorer(f, content)
 			return r.IPC
 		},
-		pipe.NewRestorer, event.NewRestorer, namespace.NewRestorer, unixsock.NewRestorer, datagram.NewRestorer,
+		pipe.NewRestorer,
+		event.NewRestorer,
+		namespace.NewRestorer,
+		inotify.NewRestorer,
+		unixsock.NewRestorer,
+		datagram.NewRestorer,
 		func(f *file.Files) file.Restorer {
 			r.TTYs = tty.NewRestorer(f, opt.Console, opt.ConsoleTTY)
 			return r.TTYs

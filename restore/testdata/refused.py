@@ -39,16 +39,22 @@ def unread():
     return lambda: check(s.recv(65536), "no answer")
 
 
-def inotify():
+def watch():
+    """A watched directory that is deleted."""
+    fd = ok(libc.inotify_init1(0o4000))
+    os.mkdir(path("watched"))
+    keep = os.open(path("watched"), os.O_PATH)
+    ok(libc.inotify_add_watch(fd, path("watched").encode(), 0x100))  # IN_CREATE
+    os.rmdir(path("watched"))
+    return lambda: os.close(keep)
+
+
+def events():
+    """Events that wait until GO."""
     fd = ok(libc.inotify_init1(0o4000))
     ok(libc.inotify_add_watch(fd, DIR.encode(), 0x100))  # IN_CREATE
-
-    def after():
-        os.read(fd, 4096)
-        with open(path("watched"), "w"):
-            pass
-        check(b"watched" in os.read(fd, 4096), "inotify does not tell")
-    return after
+    write("watched", "")
+    return lambda: check(b"watched" in os.read(fd, 4096), "events")
 
 
 def pidfd():
@@ -199,7 +205,7 @@ def full():
     return after
 
 
-holds = {f.__name__: f for f in (inet, corked, unread, inotify, pidfd, descriptor, directory, unlinked, aio, shm, semaphores, messages,
+holds = {f.__name__: f for f in (inet, corked, unread, watch, events, pidfd, descriptor, directory, unlinked, aio, shm, semaphores, messages,
                                  descriptors, mounted, traced, full)}
 holds |= {"uts namespace": namespace(CLONE_NEWUTS), "mount namespace": namespace(CLONE_NEWNS), "net namespace": namespace(CLONE_NEWNET),
           "shared memory": twins(CLONE_VM), "shared descriptors": twins(CLONE_FILES), "shared directories": twins(0x200),
