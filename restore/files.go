@@ -50,40 +50,41 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 
 // openRefs opens every file that is mapped, executed or stood in, once.
 func (r *restorer) openRefs(ctx context.Context) error {
-	open := func(ref *dump.FileRef, flags int) error {
-		key := refKey{ref.GetPath(), ref.GetOther(), flags}
-		if _, ok := r.refs[key]; ok || ref == nil || ref.GetProcess() != 0 {
-			return nil
-		}
-		fd, err := r.files.OpenPath(ctx, ref, flags)
-		if err != nil {
-			return err
-		}
-		r.refs[key] = fd
-		return nil
-	}
-	for _, mm := range r.set.Mms {
+	for id, mm := range r.set.Mms {
 		if mm.GetExe().GetMemory() == 0 {
-			if err := open(mm.GetExe(), unix.O_RDONLY); err != nil {
-				return err
+			if err := r.openRef(ctx, mm.GetExe(), unix.O_RDONLY); err != nil {
+				return fmt.Errorf("program of address space %d: %w", id, err)
 			}
 		}
 		for _, m := range mm.GetMappings() {
-			if m.GetKind() == dump.Mapping_FILE {
-				if err := open(m.GetFile(), mapFlags(m.GetShared() && m.GetMaxWrite())); err != nil {
-					return err
-				}
+			if m.GetKind() != dump.Mapping_FILE {
+				continue
+			}
+			if err := r.openRef(ctx, m.GetFile(), mapFlags(m.GetShared() && m.GetMaxWrite())); err != nil {
+				return fmt.Errorf("address space %d: mapping %#x-%#x: %w", id, m.GetStart(), m.GetEnd(), err)
 			}
 		}
 	}
-	for _, p := range r.set.Processes {
-		for _, ref := range []*dump.FileRef{p.GetCwd(), p.GetRoot()} {
-			if err := open(ref, unix.O_PATH|unix.O_DIRECTORY); err != nil {
-				return err
+	for pid, p := range r.set.Processes {
+		for what, ref := range map[string]*dump.FileRef{"current directory": p.GetCwd(), "root": p.GetRoot()} {
+			if err := r.openRef(ctx, ref, unix.O_PATH|unix.O_DIRECTORY); err != nil {
+				return fmt.Errorf("%s of pid %d: %w", what, pid, err)
 			}
 		}
 	}
 	return nil
+}
+
+func (r *restorer) openRef(ctx context.Context, ref *dump.FileRef, flags int) error {
+	key := refKey{ref.GetPath(), ref.GetOther(), flags}
+	if _, ok := r.refs[key]; ok || ref == nil || ref.GetProcess() != 0 {
+		return nil
+	}
+	fd, err := r.files.OpenPath(ctx, ref, flags)
+	if err == nil {
+		r.refs[key] = fd
+	}
+	return err
 }
 
 func mapFlags(write bool) int {
