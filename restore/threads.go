@@ -182,9 +182,8 @@ func (r *restorer) compose(b *remote.Batch, p *process, th *thread) error {
 	task.RestoreCreds(b, th.record.GetCreds(), th.record.GetNoNewPrivs(), r.Bound)
 	task.RestoreDeathSignal(b, th.record)
 	if leader {
-		dumpable := r.set.Mms[p.record.GetMm()].GetDumpable()
-		if dumpable == 1 {
-			b.Call("set dumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+		if dumpable := r.set.Mms[p.record.GetMm()].GetDumpable(); dumpable <= 1 { // 2 comes by a change of ids only
+			b.Call("set dumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, dumpable, 0, 0, 0)
 		}
 	}
 	if th.record.GetRestart() != nil {
