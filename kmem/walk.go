@@ -79,6 +79,16 @@ func (w *Walk) File(fd int) Value {
 	return self.Member("files").Deref().Member("fdt").Deref().Member("fd").Index(fd).Deref()
 }
 
+// PID returns the struct pid of a pidfd of our own.
+func (w *Walk) PID(pidfd int) Value {
+	file := w.File(pidfd)
+	pid := file.Member("f_inode").Deref().Member("i_private").Deref() // since Linux 6.9
+	if pid.Null() {
+		pid = file.Member("private_data").Deref()
+	}
+	return pid.As("pid")
+}
+
 // Null tells whether the place is none: a pointer that was followed was NULL.
 func (v Value) Null() bool { return v.at == 0 }
 

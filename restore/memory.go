@@ -94,6 +94,13 @@ func (r *restorer) furnishProcess(ctx context.Context, p *process) error {
 		return err
 	}
 	memory.Describe(s, mm, exe)
+	if err := s.Run(); err != nil {
+		return err
+	}
+	if err := r.attributes(ctx, p); err != nil {
+		return err
+	}
+	s = p.page.Script(ctx, p.pidfd)
 	if err := r.place(s, p.record); err != nil {
 		return err
 	}
@@ -101,6 +108,26 @@ func (r *restorer) furnishProcess(ctx context.Context, p *process) error {
 		return err
 	}
 	p.vdso, err = findSyscall(p.host, mm)
+	return err
+}
+
+// attributes gives the stub what has files of its own in /proc.
+func (r *restorer) attributes(ctx context.Context, p *process) error {
+	if err := task.RestoreCoredumpFilter(p.host, p.record); err != nil {
+		return err
+	}
+	if p.record.LoginUid == nil {
+		return nil
+	}
+	ids, err := object.ReadIDMaps(p.host)
+	if err != nil {
+		return err
+	}
+	err = task.RestoreLoginUID(p.page.Script(ctx, p.pidfd), p.host, p.record, ids, r.files.Bench()[0])
+	if err != nil && r.Force {
+		r.Warn(p.nameOf(r.set, err).Error())
+		return nil
+	}
 	return err
 }
 

@@ -22,6 +22,9 @@ func (s checker) check(snapshot *dump.Snapshot) error {
 	if err := s.checkIDs(); err != nil {
 		return err
 	}
+	if last := s.Instance.GetLastPid(); last >= object.MaxPID {
+		return fmt.Errorf("last pid %d is not possible", last)
+	}
 	if s.Processes[1] == nil {
 		return fmt.Errorf("the snapshot has no process 1")
 	}
