@@ -11,6 +11,7 @@ import (
 	"vps/object/file"
 	"vps/object/inotify"
 	"vps/object/namespace"
+	"vps/object/pidfd"
 	"vps/object/pipe"
 	"vps/object/socket"
 	"vps/object/tty"
@@ -27,6 +28,7 @@ func NewDescriptors(procs []object.Proc, init int, ext file.Externals, sink obje
 		event.NewDumper,
 		namespace.NewDumper,
 		inotify.NewDumper,
+		pidfd.NewDumper,
 		tty.NewDumper)
 }
 
@@ -45,6 +47,7 @@ func Restore(ctx context.Context, m *object.Maker, set *object.Set, content obje
 		event.NewRestorer,
 		namespace.NewRestorer,
 		inotify.NewRestorer,
+		pidfd.NewRestorer,
 		unixsock.NewRestorer,
 		socket.NewRestorer,
 		func(f *file.Files) file.Restorer {
