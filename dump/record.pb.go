@@ -440,7 +440,7 @@ func (x UnixSocket_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UnixSocket_State.Descriptor instead.
 func (UnixSocket_State) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{38, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{39, 0}
 }
 
 // Instance is the general information; its record id is 1.
@@ -3177,6 +3177,7 @@ type File struct {
 	//	*File_Mqueue
 	//	*File_Namespace
 	//	*File_Inotify
+	//	*File_Pidfd
 	//	*File_Socket
 	Kind          isFile_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
@@ -3372,6 +3373,15 @@ func (x *File) GetInotify() *Inotify {
 	return nil
 }
 
+func (x *File) GetPidfd() *PidFd {
+	if x != nil {
+		if x, ok := x.Kind.(*File_Pidfd); ok {
+			return x.Pidfd
+		}
+	}
+	return nil
+}
+
 func (x *File) GetSocket() uint64 {
 	if x != nil {
 		if x, ok := x.Kind.(*File_Socket); ok {
@@ -3437,6 +3447,10 @@ type File_Inotify struct {
 	Inotify *Inotify `protobuf:"bytes,51,opt,name=inotify,proto3,oneof"`
 }
 
+type File_Pidfd struct {
+	Pidfd *PidFd `protobuf:"bytes,52,opt,name=pidfd,proto3,oneof"`
+}
+
 type File_Socket struct {
 	Socket uint64 `protobuf:"varint,60,opt,name=socket,proto3,oneof"` // Socket record
 }
@@ -3466,6 +3480,8 @@ func (*File_Mqueue) isFile_Kind() {}
 func (*File_Namespace) isFile_Kind() {}
 
 func (*File_Inotify) isFile_Kind() {}
+
+func (*File_Pidfd) isFile_Kind() {}
 
 func (*File_Socket) isFile_Kind() {}
 
@@ -4070,6 +4086,66 @@ func (x *InotifyWatch) GetFile() *FileRef {
 	return nil
 }
 
+type PidFd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pid           uint32                 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`                                 // of a process, or of a thread: flags have PIDFD_THREAD
+	Gone          uint64                 `protobuf:"varint,2,opt,name=gone,proto3" json:"gone,omitempty"`                               // pid 0: a number for the process that it was of, which is gone
+	WaitStatus    uint32                 `protobuf:"varint,3,opt,name=wait_status,json=waitStatus,proto3" json:"wait_status,omitempty"` // of one that is gone, as wait(2) gave it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PidFd) Reset() {
+	*x = PidFd{}
+	mi := &file_dump_record_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PidFd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PidFd) ProtoMessage() {}
+
+func (x *PidFd) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PidFd.ProtoReflect.Descriptor instead.
+func (*PidFd) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *PidFd) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *PidFd) GetGone() uint64 {
+	if x != nil {
+		return x.Gone
+	}
+	return 0
+}
+
+func (x *PidFd) GetWaitStatus() uint32 {
+	if x != nil {
+		return x.WaitStatus
+	}
+	return 0
+}
+
 type TtyEnd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tty           uint64                 `protobuf:"varint,1,opt,name=tty,proto3" json:"tty,omitempty"`
@@ -4081,7 +4157,7 @@ type TtyEnd struct {
 
 func (x *TtyEnd) Reset() {
 	*x = TtyEnd{}
-	mi := &file_dump_record_proto_msgTypes[35]
+	mi := &file_dump_record_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4093,7 +4169,7 @@ func (x *TtyEnd) String() string {
 func (*TtyEnd) ProtoMessage() {}
 
 func (x *TtyEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[35]
+	mi := &file_dump_record_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4106,7 +4182,7 @@ func (x *TtyEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TtyEnd.ProtoReflect.Descriptor instead.
 func (*TtyEnd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{35}
+	return file_dump_record_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TtyEnd) GetTty() uint64 {
@@ -4145,7 +4221,7 @@ type External struct {
 
 func (x *External) Reset() {
 	*x = External{}
-	mi := &file_dump_record_proto_msgTypes[36]
+	mi := &file_dump_record_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4157,7 +4233,7 @@ func (x *External) String() string {
 func (*External) ProtoMessage() {}
 
 func (x *External) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[36]
+	mi := &file_dump_record_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4170,7 +4246,7 @@ func (x *External) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use External.ProtoReflect.Descriptor instead.
 func (*External) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{36}
+	return file_dump_record_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *External) GetWhat() string {
@@ -4224,7 +4300,7 @@ type Pipe struct {
 
 func (x *Pipe) Reset() {
 	*x = Pipe{}
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4236,7 +4312,7 @@ func (x *Pipe) String() string {
 func (*Pipe) ProtoMessage() {}
 
 func (x *Pipe) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4249,7 +4325,7 @@ func (x *Pipe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pipe.ProtoReflect.Descriptor instead.
 func (*Pipe) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{37}
+	return file_dump_record_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Pipe) GetId() uint64 {
@@ -4330,7 +4406,7 @@ type UnixSocket struct {
 
 func (x *UnixSocket) Reset() {
 	*x = UnixSocket{}
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4342,7 +4418,7 @@ func (x *UnixSocket) String() string {
 func (*UnixSocket) ProtoMessage() {}
 
 func (x *UnixSocket) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4355,7 +4431,7 @@ func (x *UnixSocket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnixSocket.ProtoReflect.Descriptor instead.
 func (*UnixSocket) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{38}
+	return file_dump_record_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *UnixSocket) GetId() uint64 {
@@ -4518,7 +4594,7 @@ type Connection struct {
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4530,7 +4606,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4543,7 +4619,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{39}
+	return file_dump_record_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Connection) GetPid() uint32 {
@@ -4590,7 +4666,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4602,7 +4678,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4615,7 +4691,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{40}
+	return file_dump_record_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Message) GetData() []byte {
@@ -4685,7 +4761,7 @@ type SockOpt struct {
 
 func (x *SockOpt) Reset() {
 	*x = SockOpt{}
-	mi := &file_dump_record_proto_msgTypes[41]
+	mi := &file_dump_record_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4697,7 +4773,7 @@ func (x *SockOpt) String() string {
 func (*SockOpt) ProtoMessage() {}
 
 func (x *SockOpt) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[41]
+	mi := &file_dump_record_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4710,7 +4786,7 @@ func (x *SockOpt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOpt.ProtoReflect.Descriptor instead.
 func (*SockOpt) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{41}
+	return file_dump_record_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SockOpt) GetLevel() int32 {
@@ -4764,7 +4840,7 @@ type Tty struct {
 
 func (x *Tty) Reset() {
 	*x = Tty{}
-	mi := &file_dump_record_proto_msgTypes[42]
+	mi := &file_dump_record_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4776,7 +4852,7 @@ func (x *Tty) String() string {
 func (*Tty) ProtoMessage() {}
 
 func (x *Tty) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[42]
+	mi := &file_dump_record_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4789,7 +4865,7 @@ func (x *Tty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tty.ProtoReflect.Descriptor instead.
 func (*Tty) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{42}
+	return file_dump_record_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Tty) GetId() uint64 {
@@ -4955,7 +5031,7 @@ type Termios struct {
 
 func (x *Termios) Reset() {
 	*x = Termios{}
-	mi := &file_dump_record_proto_msgTypes[43]
+	mi := &file_dump_record_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4967,7 +5043,7 @@ func (x *Termios) String() string {
 func (*Termios) ProtoMessage() {}
 
 func (x *Termios) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[43]
+	mi := &file_dump_record_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4980,7 +5056,7 @@ func (x *Termios) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Termios.ProtoReflect.Descriptor instead.
 func (*Termios) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{43}
+	return file_dump_record_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Termios) GetIflag() uint32 {
@@ -5054,7 +5130,7 @@ type IpcPerm struct {
 
 func (x *IpcPerm) Reset() {
 	*x = IpcPerm{}
-	mi := &file_dump_record_proto_msgTypes[44]
+	mi := &file_dump_record_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5066,7 +5142,7 @@ func (x *IpcPerm) String() string {
 func (*IpcPerm) ProtoMessage() {}
 
 func (x *IpcPerm) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[44]
+	mi := &file_dump_record_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5079,7 +5155,7 @@ func (x *IpcPerm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IpcPerm.ProtoReflect.Descriptor instead.
 func (*IpcPerm) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{44}
+	return file_dump_record_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *IpcPerm) GetKey() int32 {
@@ -5140,7 +5216,7 @@ type ShmSegment struct {
 
 func (x *ShmSegment) Reset() {
 	*x = ShmSegment{}
-	mi := &file_dump_record_proto_msgTypes[45]
+	mi := &file_dump_record_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5152,7 +5228,7 @@ func (x *ShmSegment) String() string {
 func (*ShmSegment) ProtoMessage() {}
 
 func (x *ShmSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[45]
+	mi := &file_dump_record_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5165,7 +5241,7 @@ func (x *ShmSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShmSegment.ProtoReflect.Descriptor instead.
 func (*ShmSegment) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{45}
+	return file_dump_record_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ShmSegment) GetId() uint64 {
@@ -5230,7 +5306,7 @@ type SemSet struct {
 
 func (x *SemSet) Reset() {
 	*x = SemSet{}
-	mi := &file_dump_record_proto_msgTypes[46]
+	mi := &file_dump_record_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5242,7 +5318,7 @@ func (x *SemSet) String() string {
 func (*SemSet) ProtoMessage() {}
 
 func (x *SemSet) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[46]
+	mi := &file_dump_record_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5255,7 +5331,7 @@ func (x *SemSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemSet.ProtoReflect.Descriptor instead.
 func (*SemSet) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{46}
+	return file_dump_record_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *SemSet) GetId() uint64 {
@@ -5296,7 +5372,7 @@ type Semaphore struct {
 
 func (x *Semaphore) Reset() {
 	*x = Semaphore{}
-	mi := &file_dump_record_proto_msgTypes[47]
+	mi := &file_dump_record_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5308,7 +5384,7 @@ func (x *Semaphore) String() string {
 func (*Semaphore) ProtoMessage() {}
 
 func (x *Semaphore) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[47]
+	mi := &file_dump_record_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5321,7 +5397,7 @@ func (x *Semaphore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Semaphore.ProtoReflect.Descriptor instead.
 func (*Semaphore) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{47}
+	return file_dump_record_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Semaphore) GetValue() uint32 {
@@ -5349,7 +5425,7 @@ type SemUndo struct {
 
 func (x *SemUndo) Reset() {
 	*x = SemUndo{}
-	mi := &file_dump_record_proto_msgTypes[48]
+	mi := &file_dump_record_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5361,7 +5437,7 @@ func (x *SemUndo) String() string {
 func (*SemUndo) ProtoMessage() {}
 
 func (x *SemUndo) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[48]
+	mi := &file_dump_record_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5374,7 +5450,7 @@ func (x *SemUndo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
 func (*SemUndo) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{48}
+	return file_dump_record_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *SemUndo) GetSet() uint64 {
@@ -5406,7 +5482,7 @@ type MsgQueue struct {
 
 func (x *MsgQueue) Reset() {
 	*x = MsgQueue{}
-	mi := &file_dump_record_proto_msgTypes[49]
+	mi := &file_dump_record_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5418,7 +5494,7 @@ func (x *MsgQueue) String() string {
 func (*MsgQueue) ProtoMessage() {}
 
 func (x *MsgQueue) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[49]
+	mi := &file_dump_record_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5431,7 +5507,7 @@ func (x *MsgQueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MsgQueue.ProtoReflect.Descriptor instead.
 func (*MsgQueue) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{49}
+	return file_dump_record_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *MsgQueue) GetId() uint64 {
@@ -5487,7 +5563,7 @@ type IpcMessage struct {
 
 func (x *IpcMessage) Reset() {
 	*x = IpcMessage{}
-	mi := &file_dump_record_proto_msgTypes[50]
+	mi := &file_dump_record_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5499,7 +5575,7 @@ func (x *IpcMessage) String() string {
 func (*IpcMessage) ProtoMessage() {}
 
 func (x *IpcMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[50]
+	mi := &file_dump_record_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5512,7 +5588,7 @@ func (x *IpcMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IpcMessage.ProtoReflect.Descriptor instead.
 func (*IpcMessage) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{50}
+	return file_dump_record_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *IpcMessage) GetType() int64 {
@@ -5548,7 +5624,7 @@ type Mqueue struct {
 
 func (x *Mqueue) Reset() {
 	*x = Mqueue{}
-	mi := &file_dump_record_proto_msgTypes[51]
+	mi := &file_dump_record_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5560,7 +5636,7 @@ func (x *Mqueue) String() string {
 func (*Mqueue) ProtoMessage() {}
 
 func (x *Mqueue) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[51]
+	mi := &file_dump_record_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5573,7 +5649,7 @@ func (x *Mqueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mqueue.ProtoReflect.Descriptor instead.
 func (*Mqueue) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{51}
+	return file_dump_record_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Mqueue) GetId() uint64 {
@@ -5659,7 +5735,7 @@ type MqueueNotify struct {
 
 func (x *MqueueNotify) Reset() {
 	*x = MqueueNotify{}
-	mi := &file_dump_record_proto_msgTypes[52]
+	mi := &file_dump_record_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5671,7 +5747,7 @@ func (x *MqueueNotify) String() string {
 func (*MqueueNotify) ProtoMessage() {}
 
 func (x *MqueueNotify) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[52]
+	mi := &file_dump_record_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5684,7 +5760,7 @@ func (x *MqueueNotify) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MqueueNotify.ProtoReflect.Descriptor instead.
 func (*MqueueNotify) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{52}
+	return file_dump_record_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *MqueueNotify) GetPid() uint32 {
@@ -6036,7 +6112,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x02Fd\x12\x0e\n" +
 	"\x02fd\x18\x01 \x01(\rR\x02fd\x12\x12\n" +
 	"\x04file\x18\x02 \x01(\x04R\x04file\x12\x18\n" +
-	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xb6\x05\n" +
+	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xdf\x05\n" +
 	"\x04File\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05flags\x18\x02 \x01(\rR\x05flags\x12\x10\n" +
@@ -6057,7 +6133,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\bexternal\x18\x13 \x01(\v2\x12.vps.dump.ExternalH\x00R\bexternal\x12\x18\n" +
 	"\x06mqueue\x18( \x01(\x04H\x00R\x06mqueue\x12\x1e\n" +
 	"\tnamespace\x182 \x01(\tH\x00R\tnamespace\x12-\n" +
-	"\ainotify\x183 \x01(\v2\x11.vps.dump.InotifyH\x00R\ainotify\x12\x18\n" +
+	"\ainotify\x183 \x01(\v2\x11.vps.dump.InotifyH\x00R\ainotify\x12'\n" +
+	"\x05pidfd\x184 \x01(\v2\x0f.vps.dump.PidFdH\x00R\x05pidfd\x12\x18\n" +
 	"\x06socket\x18< \x01(\x04H\x00R\x06socketB\x06\n" +
 	"\x04kind\"\xa6\x01\n" +
 	"\x04Lock\x12'\n" +
@@ -6103,7 +6180,12 @@ const file_dump_record_proto_rawDesc = "" +
 	"\fInotifyWatch\x12\x0e\n" +
 	"\x02wd\x18\x01 \x01(\x05R\x02wd\x12\x12\n" +
 	"\x04mask\x18\x02 \x01(\rR\x04mask\x12%\n" +
-	"\x04file\x18\x03 \x01(\v2\x11.vps.dump.FileRefR\x04file\"Y\n" +
+	"\x04file\x18\x03 \x01(\v2\x11.vps.dump.FileRefR\x04file\"N\n" +
+	"\x05PidFd\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x12\n" +
+	"\x04gone\x18\x02 \x01(\x04R\x04gone\x12\x1f\n" +
+	"\vwait_status\x18\x03 \x01(\rR\n" +
+	"waitStatus\"Y\n" +
 	"\x06TtyEnd\x12\x10\n" +
 	"\x03tty\x18\x01 \x01(\x04R\x03tty\x12\x16\n" +
 	"\x06master\x18\x02 \x01(\bR\x06master\x12%\n" +
@@ -6300,7 +6382,7 @@ func file_dump_record_proto_rawDescGZIP() []byte {
 }
 
 var file_dump_record_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
+var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_dump_record_proto_goTypes = []any{
 	(Type)(0),             // 0: vps.dump.Type
 	(Process_State)(0),    // 1: vps.dump.Process.State
@@ -6344,38 +6426,39 @@ var file_dump_record_proto_goTypes = []any{
 	(*EpollItem)(nil),     // 39: vps.dump.EpollItem
 	(*Inotify)(nil),       // 40: vps.dump.Inotify
 	(*InotifyWatch)(nil),  // 41: vps.dump.InotifyWatch
-	(*TtyEnd)(nil),        // 42: vps.dump.TtyEnd
-	(*External)(nil),      // 43: vps.dump.External
-	(*Pipe)(nil),          // 44: vps.dump.Pipe
-	(*UnixSocket)(nil),    // 45: vps.dump.UnixSocket
-	(*Connection)(nil),    // 46: vps.dump.Connection
-	(*Message)(nil),       // 47: vps.dump.Message
-	(*SockOpt)(nil),       // 48: vps.dump.SockOpt
-	(*Tty)(nil),           // 49: vps.dump.Tty
-	(*Termios)(nil),       // 50: vps.dump.Termios
-	(*IpcPerm)(nil),       // 51: vps.dump.IpcPerm
-	(*ShmSegment)(nil),    // 52: vps.dump.ShmSegment
-	(*SemSet)(nil),        // 53: vps.dump.SemSet
-	(*Semaphore)(nil),     // 54: vps.dump.Semaphore
-	(*SemUndo)(nil),       // 55: vps.dump.SemUndo
-	(*MsgQueue)(nil),      // 56: vps.dump.MsgQueue
-	(*IpcMessage)(nil),    // 57: vps.dump.IpcMessage
-	(*Mqueue)(nil),        // 58: vps.dump.Mqueue
-	(*MqueueNotify)(nil),  // 59: vps.dump.MqueueNotify
-	nil,                   // 60: vps.dump.Instance.SysctlEntry
-	nil,                   // 61: vps.dump.Inode.XattrsEntry
+	(*PidFd)(nil),         // 42: vps.dump.PidFd
+	(*TtyEnd)(nil),        // 43: vps.dump.TtyEnd
+	(*External)(nil),      // 44: vps.dump.External
+	(*Pipe)(nil),          // 45: vps.dump.Pipe
+	(*UnixSocket)(nil),    // 46: vps.dump.UnixSocket
+	(*Connection)(nil),    // 47: vps.dump.Connection
+	(*Message)(nil),       // 48: vps.dump.Message
+	(*SockOpt)(nil),       // 49: vps.dump.SockOpt
+	(*Tty)(nil),           // 50: vps.dump.Tty
+	(*Termios)(nil),       // 51: vps.dump.Termios
+	(*IpcPerm)(nil),       // 52: vps.dump.IpcPerm
+	(*ShmSegment)(nil),    // 53: vps.dump.ShmSegment
+	(*SemSet)(nil),        // 54: vps.dump.SemSet
+	(*Semaphore)(nil),     // 55: vps.dump.Semaphore
+	(*SemUndo)(nil),       // 56: vps.dump.SemUndo
+	(*MsgQueue)(nil),      // 57: vps.dump.MsgQueue
+	(*IpcMessage)(nil),    // 58: vps.dump.IpcMessage
+	(*Mqueue)(nil),        // 59: vps.dump.Mqueue
+	(*MqueueNotify)(nil),  // 60: vps.dump.MqueueNotify
+	nil,                   // 61: vps.dump.Instance.SysctlEntry
+	nil,                   // 62: vps.dump.Inode.XattrsEntry
 }
 var file_dump_record_proto_depIdxs = []int32{
 	8,  // 0: vps.dump.Instance.clocks:type_name -> vps.dump.Clocks
-	60, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
-	61, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
+	61, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
+	62, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
 	1,  // 3: vps.dump.Process.state:type_name -> vps.dump.Process.State
 	27, // 4: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
 	27, // 5: vps.dump.Process.root:type_name -> vps.dump.FileRef
 	12, // 6: vps.dump.Process.rlimits:type_name -> vps.dump.Rlimit
 	13, // 7: vps.dump.Process.itimers:type_name -> vps.dump.Itimer
 	14, // 8: vps.dump.Process.timers:type_name -> vps.dump.PosixTimer
-	55, // 9: vps.dump.Process.sem_undos:type_name -> vps.dump.SemUndo
+	56, // 9: vps.dump.Process.sem_undos:type_name -> vps.dump.SemUndo
 	18, // 10: vps.dump.Thread.regs:type_name -> vps.dump.Registers
 	19, // 11: vps.dump.Thread.altstack:type_name -> vps.dump.AltStack
 	20, // 12: vps.dump.Thread.rseq:type_name -> vps.dump.Rseq
@@ -6398,35 +6481,36 @@ var file_dump_record_proto_depIdxs = []int32{
 	36, // 29: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
 	37, // 30: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
 	38, // 31: vps.dump.File.epoll:type_name -> vps.dump.Epoll
-	42, // 32: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
-	43, // 33: vps.dump.File.external:type_name -> vps.dump.External
+	43, // 32: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
+	44, // 33: vps.dump.File.external:type_name -> vps.dump.External
 	40, // 34: vps.dump.File.inotify:type_name -> vps.dump.Inotify
-	5,  // 35: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
-	27, // 36: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
-	39, // 37: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
-	41, // 38: vps.dump.Inotify.watches:type_name -> vps.dump.InotifyWatch
-	27, // 39: vps.dump.InotifyWatch.file:type_name -> vps.dump.FileRef
-	27, // 40: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
-	27, // 41: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
-	6,  // 42: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
-	27, // 43: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
-	47, // 44: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
-	48, // 45: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
-	46, // 46: vps.dump.UnixSocket.waiting:type_name -> vps.dump.Connection
-	47, // 47: vps.dump.Connection.queue:type_name -> vps.dump.Message
-	50, // 48: vps.dump.Tty.termios:type_name -> vps.dump.Termios
-	51, // 49: vps.dump.ShmSegment.perm:type_name -> vps.dump.IpcPerm
-	51, // 50: vps.dump.SemSet.perm:type_name -> vps.dump.IpcPerm
-	54, // 51: vps.dump.SemSet.semaphores:type_name -> vps.dump.Semaphore
-	51, // 52: vps.dump.MsgQueue.perm:type_name -> vps.dump.IpcPerm
-	57, // 53: vps.dump.MsgQueue.queue:type_name -> vps.dump.IpcMessage
-	57, // 54: vps.dump.Mqueue.queue:type_name -> vps.dump.IpcMessage
-	59, // 55: vps.dump.Mqueue.notify:type_name -> vps.dump.MqueueNotify
-	56, // [56:56] is the sub-list for method output_type
-	56, // [56:56] is the sub-list for method input_type
-	56, // [56:56] is the sub-list for extension type_name
-	56, // [56:56] is the sub-list for extension extendee
-	0,  // [0:56] is the sub-list for field type_name
+	42, // 35: vps.dump.File.pidfd:type_name -> vps.dump.PidFd
+	5,  // 36: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
+	27, // 37: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
+	39, // 38: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
+	41, // 39: vps.dump.Inotify.watches:type_name -> vps.dump.InotifyWatch
+	27, // 40: vps.dump.InotifyWatch.file:type_name -> vps.dump.FileRef
+	27, // 41: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
+	27, // 42: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
+	6,  // 43: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
+	27, // 44: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
+	48, // 45: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
+	49, // 46: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
+	47, // 47: vps.dump.UnixSocket.waiting:type_name -> vps.dump.Connection
+	48, // 48: vps.dump.Connection.queue:type_name -> vps.dump.Message
+	51, // 49: vps.dump.Tty.termios:type_name -> vps.dump.Termios
+	52, // 50: vps.dump.ShmSegment.perm:type_name -> vps.dump.IpcPerm
+	52, // 51: vps.dump.SemSet.perm:type_name -> vps.dump.IpcPerm
+	55, // 52: vps.dump.SemSet.semaphores:type_name -> vps.dump.Semaphore
+	52, // 53: vps.dump.MsgQueue.perm:type_name -> vps.dump.IpcPerm
+	58, // 54: vps.dump.MsgQueue.queue:type_name -> vps.dump.IpcMessage
+	58, // 55: vps.dump.Mqueue.queue:type_name -> vps.dump.IpcMessage
+	60, // 56: vps.dump.Mqueue.notify:type_name -> vps.dump.MqueueNotify
+	57, // [57:57] is the sub-list for method output_type
+	57, // [57:57] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_dump_record_proto_init() }
@@ -6449,6 +6533,7 @@ func file_dump_record_proto_init() {
 		(*File_Mqueue)(nil),
 		(*File_Namespace)(nil),
 		(*File_Inotify)(nil),
+		(*File_Pidfd)(nil),
 		(*File_Socket)(nil),
 	}
 	type x struct{}
@@ -6457,7 +6542,7 @@ func file_dump_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dump_record_proto_rawDesc), len(file_dump_record_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   55,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

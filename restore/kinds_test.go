@@ -46,7 +46,6 @@ var refusals = map[string]string{
 	"corked":             "fd 3: UDP socket: a corked datagram",
 	"unread":             "fd 3: netlink socket: messages of the kernel that nobody has read yet",
 	"watch":              "fd 3: inotify: watches /tmp/kind/watched (deleted)",
-	"pidfd":              "fd 3: pidfd is not supported",
 	"descriptor":         "fd 3: file /proc/2/fdinfo/0: of a descriptor",
 	"directory":          "deleted directory /tmp/kind/gone",
 	"unlinked":           "/tmp/kind/first",

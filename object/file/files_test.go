@@ -22,7 +22,6 @@ func TestRefusals(t *testing.T) {
 		{"fanotify", "ready(x=libc.fanotify_init(0, 0))", "fanotify is not supported"},
 		{"io_uring", "ready(x=libc.syscall(425, 4, struct.pack('120x')))", "io_uring is not supported"},
 		{"userfaultfd", "ready(x=libc.syscall(323, 1))", "userfaultfd is not supported"},
-		{"pidfd", "ready(x=libc.syscall(434, os.getpid(), 0))", "pidfd is not supported"},
 		{"TCP", "s = socket.socket(); ready(x=s.fileno())", "TCP socket is not supported"},
 		{"file of a descriptor", "ready(x=os.open('/proc/self/fdinfo/0', os.O_RDONLY))", "of a descriptor or a mapping"},
 		{"vsock", "s = socket.socket(40, socket.SOCK_STREAM); ready(x=s.fileno())", "vsock socket is not supported"},

@@ -87,7 +87,7 @@ func (r *Files) complete() error {
 
 // ofProcess tells whether an open file cannot be made before the processes are there.
 func ofProcess(f *dump.File) bool {
-	return f.GetPath().GetProcess() != 0 && !f.GetPath().GetDeleted()
+	return f.GetPath().GetProcess() != 0 && !f.GetPath().GetDeleted() || f.GetPidfd().GetPid() != 0
 }
 
 // During adds calls to a stub's script, during which a process with a pid is there. It has no memory and no descriptors to

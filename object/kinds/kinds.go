@@ -13,6 +13,7 @@ import (
 	"vps/object/inotify"
 	"vps/object/ipc"
 	"vps/object/namespace"
+	"vps/object/pidfd"
 	"vps/object/pipe"
 	"vps/object/tty"
 	"vps/object/unixsock"
@@ -29,6 +30,7 @@ func NewDescriptors(procs []object.Proc, init int, ext file.Externals, sink obje
 		namespace.NewDumper,
 		inotify.NewDumper,
 		ipc.NewDumper(kernel),
+		pidfd.NewDumper,
 		tty.NewDumper)
 }
 
@@ -59,6 +61,7 @@ func Restore(ctx context.Context, m *object.Maker, set *object.Set, content obje
 		event.NewRestorer,
 		namespace.NewRestorer,
 		inotify.NewRestorer,
+		pidfd.NewRestorer,
 		unixsock.NewRestorer,
 		datagram.NewRestorer,
 		func(f *file.Files) file.Restorer {

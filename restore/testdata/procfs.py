@@ -43,7 +43,8 @@ def check_live(pid, files):
             check(name in ("fd", "fdinfo", "ns") or sorted(os.listdir(fd)) == sorted(os.listdir(who)), who)
             same("inode of " + who, inode(fd), inode(who))
         elif name in ("maps", "mountinfo", "environ", "auxv", "cmdline"):
-            check(content(fd) == content(os.open(who, os.O_RDONLY)), who)
+            lines = 2 if name == "maps" else None  # what is below changes
+            same(who, content(fd).splitlines()[:lines], content(os.open(who, os.O_RDONLY)).splitlines()[:lines])
     check(f"\nPid:\t{pid}\n".encode() in content(files["status"]), f"status of {pid}")
 
 

@@ -57,11 +57,6 @@ def events():
     return lambda: check(b"watched" in os.read(fd, 4096), "events")
 
 
-def pidfd():
-    fd = os.pidfd_open(os.getpid())
-    return lambda: signal.pidfd_send_signal(fd, 0)
-
-
 def descriptor():
     """A file that tells of a descriptor."""
     fd = os.open("/proc/self/fdinfo/0", os.O_RDONLY)
@@ -205,7 +200,7 @@ def full():
     return after
 
 
-holds = {f.__name__: f for f in (inet, corked, unread, watch, events, pidfd, descriptor, directory, unlinked, aio, shm, semaphores, messages,
+holds = {f.__name__: f for f in (inet, corked, unread, watch, events, descriptor, directory, unlinked, aio, shm, semaphores, messages,
                                  descriptors, mounted, traced, full)}
 holds |= {"uts namespace": namespace(CLONE_NEWUTS), "mount namespace": namespace(CLONE_NEWNS), "net namespace": namespace(CLONE_NEWNET),
           "shared memory": twins(CLONE_VM), "shared descriptors": twins(CLONE_FILES), "shared directories": twins(0x200),
