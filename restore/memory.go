@@ -25,6 +25,7 @@ func (r *restorer) furnish(ctx context.Context) error {
 }
 
 func (r *restorer) furnishAll(ctx context.Context) error {
+	var memories []*pager.Memory
 	for _, p := range r.procs {
 		if err := object.RestoreOOMScore(p.host, p.record); err != nil {
 			if !r.Force {
@@ -32,12 +33,31 @@ func (r *restorer) furnishAll(ctx context.Context) error {
 			}
 			r.Warn(err.Error())
 		}
+		p.space = r.spaceOf(ctx, p)
+		memories = append(memories, p.space.memory)
+		defer p.space.close()
 	}
-	g, ctx := errgroup.WithContext(ctx)
+	if err := r.eachProcess(func(p *process) error {
+		if err := p.space.build(r.Arena, r); err != nil {
+			return err
+		}
+		return p.space.take(p.host, p.pidfd)
+	}); err != nil {
+		return err
+	}
+	if err := pager.Fill(ctx, r.snapshot, memories); err != nil {
+		return err
+	}
+	return r.eachProcess(r.furnishProcess)
+}
+
+// eachProcess calls f for all processes, some at a time.
+func (r *restorer) eachProcess(f func(*process) error) error {
+	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0) + 1)
 	for _, p := range r.procs {
 		g.Go(func() error {
-			if err := r.furnishProcess(ctx, p); err != nil {
+			if err := f(p); err != nil {
 				return p.nameOf(r.set, err)
 			}
 			return nil
@@ -46,18 +66,21 @@ func (r *restorer) furnishAll(ctx context.Context) error {
 	return g.Wait()
 }
 
-func (r *restorer) furnishProcess(ctx context.Context, p *process) error {
+// spaceOf plans the memory of a process, which has inherited some.
+func (r *restorer) spaceOf(ctx context.Context, p *process) *space {
 	mm := r.set.Mms[p.record.GetMm()]
-	s := p.page.Script(ctx, p.pidfd)
-	if err := object.MapMemory(s, r.Arena, mm, r); err != nil {
-		return err
+	extents := r.snapshot.Extents(mmKey(mm.GetId()))
+	from := r.heritage.estates[int(p.record.GetPid())]
+	var pages []span
+	if from != nil {
+		pages = r.heritage.areas.spans(mm, extents)
 	}
-	if err := s.Run(); err != nil {
-		return err
-	}
-	if err := pager.Fill(ctx, r.snapshot, mm.GetId(), p.host, fileBacked(mm)); err != nil {
-		return err
-	}
+	return r.newSpace(p.name(r.set), p.page.Script(ctx, p.pidfd), mm, r.heritage.areas.change(from, mm.GetMappings(), extents, pages))
+}
+
+func (r *restorer) furnishProcess(p *process) error {
+	s, mm := p.space.script, p.space.mm
+	p.space.filled()
 	object.ProtectMemory(s, mm)
 	exe, err := r.ref(mm.GetExe(), unix.O_RDONLY)
 	if err != nil {

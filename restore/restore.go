@@ -3,7 +3,8 @@
 // processes of the snapshot.
 //
 //	files    every open file description is made in the first stub's descriptor table
-//	births   every process, with its pid, session and group; each is a stub with a copy of that table
+//	births   every process, with its pid, session and group; each is a stub with a copy of that table. One whose
+//	         children share pages with it, or with each other, is given these before it gives birth
 //	memory   each stub maps its memory, which we fill; it takes its descriptors and drops the rest
 //	threads  born with their tids; each takes its credentials, timers, filters
 //	takeover a tracer gives each thread its registers, and the freezer keeps them until the instance is resumed
@@ -52,6 +53,7 @@ type Target struct {
 type Plan struct {
 	Slots    int // slots that its stubs take: one for each process, helper and further thread
 	births   *object.Plan
+	heritage *heritage
 	snapshot *dump.Snapshot
 	set      *object.Set
 }
@@ -69,7 +71,7 @@ func Prepare(s *dump.Snapshot, set *object.Set) (*Plan, error) {
 	}
 	return &Plan{
 		Slots:  len(set.Threads) + len(set.Processes) + len(births.Helpers),
-		births: births, snapshot: s, set: set,
+		births: births, heritage: newHeritage(set, s, births.Stages[0], maxHeritageWork), snapshot: s, set: set,
 	}, nil
 }
 
@@ -82,11 +84,14 @@ type restorer struct {
 	snapshot *dump.Snapshot
 	set      *object.Set
 	plan     *object.Plan
+	heritage *heritage
 	content  object.Content
 	files    *object.Files
 	refs     map[refKey]int
 	limits   []uint64 // our own hard limits
+	huge     string   // which memory of the host's gets huge pages
 	procs    map[uint32]*process
+	met      map[int]int // pids inside, by pid here
 	nextSlot int
 }
 
@@ -97,6 +102,7 @@ type process struct {
 	host    int // pid here
 	pidfd   int
 	threads []*thread
+	space   *space
 	vdso    uint64 // address of a syscall instruction
 }
 
@@ -117,9 +123,9 @@ type thread struct {
 // Into builds the instance in a target. Then every task is in the freezer, ready to go on.
 func (p *Plan) Into(ctx context.Context, t Target) error {
 	r := &restorer{
-		Target: t, snapshot: p.snapshot, set: p.set, plan: p.births,
+		Target: t, snapshot: p.snapshot, set: p.set, plan: p.births, heritage: p.heritage,
 		content: object.SnapshotContent{Snapshot: p.snapshot, Set: p.set},
-		refs:    make(map[refKey]int), procs: make(map[uint32]*process), nextSlot: t.FirstSlot,
+		refs:    make(map[refKey]int), huge: readHuge(), procs: make(map[uint32]*process), met: make(map[int]int), nextSlot: t.FirstSlot,
 	}
 	defer r.close()
 	var err error
@@ -179,11 +185,11 @@ func (r *restorer) slot() *remote.Page {
 
 // nameOf says which process an error is about.
 func (p *process) nameOf(set *object.Set, err error) error {
-	comm := ""
-	if t := set.Threads[uint64(p.record.GetPid())]; t != nil {
-		comm = t.GetComm()
-	}
-	return fmt.Errorf("pid %d (%s): %w", p.record.GetPid(), comm, err)
+	return fmt.Errorf("%s: %w", p.name(set), err)
+}
+
+func (p *process) name(set *object.Set) string {
+	return fmt.Sprintf("pid %d (%s)", p.record.GetPid(), set.Threads[uint64(p.record.GetPid())].GetComm())
 }
 
 // filterBytes is a filter as struct sock_filter[], little endian.

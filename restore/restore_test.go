@@ -45,8 +45,9 @@ type site struct {
 
 	restarts *object.RestartReader
 
-	force  bool     // restores are forced
-	warned []string // what the last one skipped
+	limits []account.Limit // of the instance that the next restore builds
+	force  bool            // restores are forced
+	warned []string        // what the last one skipped
 }
 
 func newSite(t testing.TB, opts ...testimage.Option) *site {
@@ -209,6 +210,9 @@ func (s *site) into(ctx context.Context, plan *restore.Plan, set *object.Set) er
 	spec.Monotonic, spec.Boottime = time.Duration(clocks.GetMonotonic()), time.Duration(clocks.GetBoottime())
 	spec.Hostname = set.Instance.GetHostname()
 	if err := s.tryBuild(ctx, spec); err != nil {
+		return err
+	}
+	if err := s.group.SetLimits(s.limits); err != nil {
 		return err
 	}
 	s.warned = nil
