@@ -7,14 +7,15 @@ PAGE = 4096
 def test():
     size, children = (int(n) for n in (sys.argv[1] or "4194304 3").split())
     common = libc.mmap(None, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-    text = b"".join(b"%016d" % i * (PAGE // 16) for i in range(size // PAGE))
-    ctypes.memmove(common, text, size)
+    text = b"".join(b"%016d" % i * (PAGE // 16) for i in range(1024))
+    for at in range(0, size, len(text)):
+        ctypes.memmove(common + at, text, min(len(text), size - at))
     del text
 
     def child():
         go()
         for i in range(0, size, PAGE):
-            if ctypes.string_at(common + i, 16) != b"%016d" % (i // PAGE):
+            if ctypes.string_at(common + i, 16) != b"%016d" % (i // PAGE % 1024):
                 return fail(f"{i:#x} differs")
         ctypes.memmove(common, b"mine", 4)
 
