@@ -74,8 +74,24 @@ type shell struct {
 
 func start(t *testing.T, g *Group, script string) *shell {
 	t.Helper()
-	s := &shell{Cmd: exec.Command("sh", "-c", "read go; "+script)}
-	s.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
+	return enter(t, g.Entry, script)
+}
+
+// enter starts a shell by a way into the instance's groups.
+func enter(t *testing.T, by func() (*Entry, error), script string) *shell {
+	t.Helper()
+	way, err := by()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer way.Close()
+	join := ""
+	for i := range way.Tasks {
+		join += fmt.Sprintf("echo 0 >&%d; ", 3+i)
+	}
+	s := &shell{Cmd: exec.Command("sh", "-c", join+script)}
+	s.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID, UseCgroupFD: true, CgroupFD: int(way.Unified.Fd())}
+	s.ExtraFiles = way.Tasks
 	s.in, _ = s.StdinPipe()
 	out, _ := s.StdoutPipe()
 	s.out = bufio.NewReader(out)
@@ -87,10 +103,6 @@ func start(t *testing.T, g *Group, script string) *shell {
 		s.Process.Kill()
 		s.Wait()
 	})
-	if err := g.Add(s.Process.Pid); err != nil {
-		t.Fatal(err)
-	}
-	fmt.Fprintln(s.in)
 	return s
 }
 
@@ -116,7 +128,7 @@ func TestMembership(t *testing.T) {
 			t.Errorf("%s group is %s", controller, got)
 		}
 	}
-	if got := paths[""]; !strings.HasSuffix(got, g.path+"/root") {
+	if got := paths[""]; !strings.HasSuffix(got, g.path+"/vps/root") {
 		t.Errorf("v2 group is %s", got)
 	}
 
@@ -153,7 +165,7 @@ func TestCreateTwice(t *testing.T) {
 
 func TestBadNames(t *testing.T) {
 	h := &Hierarchies{v2: t.TempDir()}
-	for _, name := range []string{"", ".", "..", ".keepers", "a/b", "cgroup.procs", strings.Repeat("x", 256)} {
+	for _, name := range []string{"", ".", "..", ".host", "a/b", "cgroup.procs", strings.Repeat("x", 256)} {
 		if _, err := h.Create("home", name, 0); !errors.Is(err, fs.ErrInvalid) {
 			t.Errorf("Create(%q): %v", name, err)
 		}
@@ -189,32 +201,23 @@ func TestOwner(t *testing.T) {
 
 func TestLeaf(t *testing.T) {
 	g := newGroup(t, 4711)
-	s := start(t, g, "echo ready; read x; while read l; do case $l in 0::*) echo $l; esac; done </proc/self/cgroup; read stop")
-	s.line(t)
-	if err := g.AddLeaf(s.Process.Pid, "exec-1"); err != nil {
-		t.Fatal(err)
-	}
-	fmt.Fprintln(s.in)
-	if got := s.line(t); !strings.HasSuffix(got, "/web/root/exec-1") {
-		t.Errorf("v2 group is %s", got)
+	leaf := func() (*Entry, error) { return g.LeafEntry("exec-1") }
+	const script = "while read l; do case $l in 0::*) echo $l; esac; done </proc/self/cgroup; read stop"
+	var pids []int
+	for range 2 {
+		s := enter(t, leaf, script)
+		if got := s.line(t); !strings.HasSuffix(got, "/web/vps/root/exec-1") {
+			t.Errorf("v2 group is %s", got)
+		}
+		pids = append(pids, s.Process.Pid)
 	}
 	info, err := os.Stat(filepath.Join(g.Root(), "exec-1", "cgroup.procs"))
 	if err != nil || info.Sys().(*syscall.Stat_t).Uid != 4711 {
 		t.Errorf("leaf's owner: %v, %v", info, err)
 	}
 	procs, err := g.Procs()
-	if err != nil || !slices.Equal(procs, []int{s.Process.Pid}) {
-		t.Errorf("Procs() = %v, %v", procs, err)
-	}
-	if err := g.RemoveLeaf("exec-1"); !errors.Is(err, unix.EBUSY) {
-		t.Errorf("RemoveLeaf with a process: %v", err)
-	}
-	s.in.Close()
-	s.Wait()
-	for range 2 {
-		if err := g.RemoveLeaf("exec-1"); err != nil {
-			t.Errorf("RemoveLeaf: %v", err)
-		}
+	if slices.Sort(pids); err != nil || !slices.Equal(procs, pids) {
+		t.Errorf("Procs() = %v, %v, want %v", procs, err, pids)
 	}
 }
 
@@ -326,32 +329,56 @@ func TestRemoveGuestGroups(t *testing.T) {
 	}
 }
 
-func TestKeepers(t *testing.T) {
+// What is in the keeper's group goes on while the instance is frozen and killed.
+func TestKeeper(t *testing.T) {
 	h, home := newHome(t)
 	g, err := h.Create(home, "web", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, g, "while read x; do echo $x; done")
-	if err := h.Keepers(home, s.Process.Pid); err != nil {
-		t.Fatal(err)
-	}
+	start(t, g, "read x")
+	s := enter(t, func() (*Entry, error) {
+		dir, err := g.Keeper()
+		return &Entry{Unified: dir}, err
+	}, "while read x; do echo $x; done")
 	if err := g.Freeze(deadline(t)); err != nil {
 		t.Fatal(err)
 	}
 	if err := g.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	if err := g.Remove(deadline(t)); err != nil {
+	if err := g.WaitEmpty(deadline(t)); err != nil {
 		t.Fatal(err)
 	}
 	fmt.Fprintln(s.in, "alive")
 	if got := s.line(t); got != "alive" {
 		t.Errorf("keeper answered %q", got)
 	}
+	if err := g.KillAll(); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Remove(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
 	if ids, err := h.List(home); len(ids) != 0 || err != nil {
 		t.Errorf("List() = %v, %v", ids, err)
 	}
-	s.in.Close()
-	s.Wait()
+}
+
+// A daemon has groups of its own as long as it wants them.
+func TestJoin(t *testing.T) {
+	h, home := newHome(t)
+	if err := h.Join(home); err != nil {
+		t.Fatal(err)
+	}
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(own), "/vps-"+home+"/.host\n"); n != len(h.bases()) {
+		t.Errorf("in %d of %d groups:\n%s", n, len(h.bases()), own)
+	}
+	if err := h.Leave(); err != nil {
+		t.Fatal(err)
+	}
 }

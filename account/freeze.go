@@ -47,6 +47,15 @@ func (g *Group) Frozen() (bool, error) {
 // to those that they fork meanwhile. It does not wait: see WaitEmpty.
 func (g *Group) Kill() error { return write(g.dir(), "cgroup.kill", "1") }
 
+// KillAll is Kill for the keeper too, and for what has not yet come out of its
+// group. It is no error if the groups are gone.
+func (g *Group) KillAll() error {
+	if err := write(g.top(), "cgroup.kill", "1"); err != nil && !gone(err) {
+		return err
+	}
+	return nil
+}
+
 // Empty reports whether no live process is left; zombies do not count.
 func (g *Group) Empty() (bool, error) {
 	events, err := keyed(g.dir(), "cgroup.events")

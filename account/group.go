@@ -24,9 +24,9 @@ const (
 	maxDescendants = "8192"
 )
 
-// A Group is the pair of groups, ID and ID/root, of one instance in every
-// hierarchy. It holds nothing open, and stays valid when the process that made
-// it dies: see [Hierarchies.Find].
+// A Group is the groups of one instance in every hierarchy. It holds nothing
+// open, and stays valid when the process that made it dies: see
+// [Hierarchies.Find].
 type Group struct {
 	h    *Hierarchies
 	path string // vps-HOME/ID
@@ -40,9 +40,9 @@ type Group struct {
 // in v1 hierarchies stay the host's: v1 has no safe delegation.
 //
 // Where the v2 base is delegated to us and holds memory or pids, no process
-// may be a member of the base itself; let the daemon join [Hierarchies.Keepers]
-// first. An error wraps fs.ErrExist if the instance has groups; after any
-// error nothing is left behind.
+// may be a member of the base itself; let the daemon join its own group with
+// [Hierarchies.Join] first. An error wraps fs.ErrExist if the instance has
+// groups; after any error nothing is left behind.
 func (h *Hierarchies) Create(home, id string, owner uint32) (*Group, error) {
 	g, err := h.group(home, id)
 	if err != nil {
@@ -59,7 +59,7 @@ func (h *Hierarchies) Create(home, id string, owner uint32) (*Group, error) {
 		}
 		return err
 	}
-	err = g.create(mkdir, owner)
+	err = errors.Join(g.createV2(mkdir, owner), g.createV1(mkdir))
 	if err != nil {
 		err = fmt.Errorf("create cgroup of %s: %w", id, err)
 		for _, dir := range slices.Backward(made) {
@@ -70,31 +70,48 @@ func (h *Hierarchies) Create(home, id string, owner uint32) (*Group, error) {
 	return g, nil
 }
 
-func (g *Group) create(mkdir func(string) error, owner uint32) error {
-	for _, base := range g.h.bases() {
-		dir := filepath.Join(base, g.path)
+func (g *Group) createV2(mkdir func(string) error, owner uint32) error {
+	top := g.top()
+	if err := mkdir(top); err != nil {
+		return err
+	}
+	if err := g.h.delegate(top); err != nil {
+		return err
+	}
+	// The keeper has the rights of the instance's root, and a birth from its
+	// group into the instance's needs that of writing to their common ancestor.
+	if err := os.Chown(filepath.Join(top, "cgroup.procs"), int(owner), int(owner)); err != nil {
+		return err
+	}
+	for _, dir := range []string{filepath.Join(top, keeper), g.dir()} {
 		if err := mkdir(dir); err != nil {
 			return err
 		}
-		if base == g.h.v2 {
-			if err := g.prepare(dir); err != nil {
-				return err
-			}
+	}
+	err := errors.Join(
+		g.h.delegate(g.dir()),
+		write(g.dir(), "cgroup.max.depth", maxDepth),
+		write(g.dir(), "cgroup.max.descendants", maxDescendants),
+	)
+	if err != nil {
+		return err
+	}
+	if err := mkdir(g.Root()); err != nil {
+		return err
+	}
+	return own(g.Root(), owner)
+}
+
+func (g *Group) createV1(mkdir func(string) error) error {
+	for _, dir := range g.dirsV1() {
+		if err := mkdir(dir); err != nil {
+			return err
 		}
 		if err := mkdir(filepath.Join(dir, "root")); err != nil {
 			return err
 		}
 	}
-	return own(g.Root(), owner)
-}
-
-// prepare sets up the v2 group ID before its root is made.
-func (g *Group) prepare(dir string) error {
-	return errors.Join(
-		g.h.delegate(dir),
-		write(dir, "cgroup.max.depth", maxDepth),
-		write(dir, "cgroup.max.descendants", maxDescendants),
-	)
+	return nil
 }
 
 func own(dir string, owner uint32) error {
@@ -113,7 +130,7 @@ func (h *Hierarchies) Find(home, id string) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(g.dir()); err != nil {
+	if _, err := os.Stat(g.top()); err != nil {
 		return nil, fmt.Errorf("find cgroup of %s: %w", id, err)
 	}
 	return g, nil
@@ -129,7 +146,7 @@ func (h *Hierarchies) group(home, id string) (*Group, error) {
 }
 
 // checkName refuses what is no single path element, and names that could meet
-// one of ours (.keepers) or one of the kernel's files.
+// one of ours (.host) or one of the kernel's files.
 func checkName(name string) error {
 	if name == "" || strings.HasPrefix(name, ".") || strings.ContainsAny(name, "/\n\x00") || len(name) > unix.NAME_MAX-len("vps-") ||
 		strings.HasPrefix(name, "cgroup.") {
@@ -138,77 +155,35 @@ func checkName(name string) error {
 	return nil
 }
 
-// dir is the v2 group ID.
-func (g *Group) dir() string { return filepath.Join(g.h.v2, g.path) }
+// Names of v2 groups below ID.
+const (
+	keeper = "keeper"
+	inside = "vps"
+)
+
+// top is the v2 group ID.
+func (g *Group) top() string { return filepath.Join(g.h.v2, g.path) }
+
+// dir is the v2 group of the instance without its keeper.
+func (g *Group) dir() string { return filepath.Join(g.top(), inside) }
+
+// dirsV1 is the groups ID of the v1 hierarchies.
+func (g *Group) dirsV1() []string {
+	var all []string
+	for _, base := range g.h.bases()[1:] {
+		all = append(all, filepath.Join(base, g.path))
+	}
+	return all
+}
 
 // Root returns the v2 directory that is the root of the instance's cgroup
 // namespace. The instance owns it: everything beneath is hostile input.
 func (g *Group) Root() string { return filepath.Join(g.dir(), "root") }
 
-// FD opens the v2 root group for clone3(2) with CLONE_INTO_CGROUP. A process
-// born there is not in the v1 groups before [Group.Add]. The caller closes it.
-func (g *Group) FD() (*os.File, error) {
-	return os.OpenFile(g.Root(), unix.O_PATH|unix.O_DIRECTORY, 0)
-}
-
-// Add moves a process, by its pid as the caller sees it, into the root group
-// of every hierarchy. Its cgroup namespace must be made afterwards, or it
-// would have the wrong root. Children born later follow.
-func (g *Group) Add(pid int) error { return g.add(pid, g.Root()) }
-
-// AddLeaf is Add for a process that joins a running instance: in v2 it goes to
-// a group of that name below root, since root may have given its controllers
-// to its children and then takes no members. The group is made if need be,
-// and belongs to the owner of root.
-func (g *Group) AddLeaf(pid int, name string) error {
-	leaf, err := g.leaf(name)
-	if err != nil {
-		return err
-	}
-	var root unix.Stat_t
-	if err := unix.Stat(g.Root(), &root); err != nil {
-		return fmt.Errorf("stat %s: %w", g.Root(), err)
-	}
-	switch err := os.Mkdir(leaf, 0o755); {
-	case err == nil:
-		if err := own(leaf, root.Uid); err != nil {
-			return errors.Join(err, os.Remove(leaf))
-		}
-	case !errors.Is(err, fs.ErrExist):
-		return err
-	}
-	return g.add(pid, leaf)
-}
-
-// RemoveLeaf removes an empty group that AddLeaf made. It is no error if it is
-// gone; it wraps unix.EBUSY if the group has processes.
-func (g *Group) RemoveLeaf(name string) error {
-	leaf, err := g.leaf(name)
-	if err != nil {
-		return err
-	}
-	if err := os.Remove(leaf); !gone(err) {
-		return err
-	}
-	return nil
-}
-
-func (g *Group) leaf(name string) (string, error) {
-	return filepath.Join(g.Root(), name), checkName(name)
-}
-
-func (g *Group) add(pid int, unified string) error {
-	for _, base := range g.h.bases() {
-		dir := filepath.Join(base, g.path, "root")
-		if base == g.h.v2 {
-			dir = unified
-		}
-		if err := write(dir, "cgroup.procs", strconv.Itoa(pid)); err != nil {
-			return fmt.Errorf("add process %d: %w", pid, err)
-		}
-	}
-	return nil
-}
+// Keeper opens the v2 group of the instance's keeper, for clone3(2) with
+// CLONE_INTO_CGROUP by the daemon. In v1 hierarchies the keeper stays in the
+// daemon's groups. The caller closes it.
+func (g *Group) Keeper() (*os.File, error) { return openGroup(filepath.Join(g.top(), keeper)) }
 
 // Procs returns the pids, as the caller sees them, of all processes of the
 // instance, in no order and none twice. Processes that come and go meanwhile
@@ -253,8 +228,8 @@ func readPids(r io.Reader) ([]int, error) {
 // in every hierarchy. It waits until ctx ends for the last processes to be
 // gone, so kill first. What is gone already is no error.
 func (g *Group) Remove(ctx context.Context) error {
-	for _, base := range g.h.bases() {
-		if err := removeTree(ctx, filepath.Join(base, g.path)); err != nil {
+	for _, dir := range append(g.dirsV1(), g.top()) {
+		if err := removeTree(ctx, dir); err != nil {
 			return err
 		}
 	}

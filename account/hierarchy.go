@@ -3,12 +3,21 @@
 //
 // It works on hosts with one v2 hierarchy and on hybrid hosts, where memory
 // and pids are v1 hierarchies beside a v2 one. A v2 hierarchy is required,
-// for cgroup.freeze and cgroup.kill (Linux 5.2, 5.14). In each hierarchy the
-// groups of one host home are
+// for cgroup.freeze and cgroup.kill (Linux 5.2, 5.14). The groups of one host
+// home are in the v2 hierarchy
 //
-//	BASE/vps-HOME/ID        limits, freeze, kill; the instance does not see it
-//	BASE/vps-HOME/ID/root   root of the instance's cgroup namespace
-//	BASE/vps-HOME/.keepers  what must outlive a frozen or killed instance
+//	BASE/vps-HOME/ID           the instance with its keeper
+//	BASE/vps-HOME/ID/keeper    its keeper, which outlives a frozen or killed instance
+//	BASE/vps-HOME/ID/vps       limits, freeze, kill; the instance does not see it
+//	BASE/vps-HOME/ID/vps/root  root of the instance's cgroup namespace
+//	BASE/vps-HOME/.host        the daemon
+//
+// and in v1 hierarchies, which limit and measure, ID, ID/root and .host.
+//
+// Nothing is moved between groups on the way to a running program: the kernel
+// lets the first move wait for a grace period of RCU, around 10 ms
+// (cgroup_threadgroup_rwsem in kernel/cgroup/cgroup.c). Processes are born
+// where they belong instead: see [Entry].
 //
 // BASE is the group that systemd delegated to us (Delegate=yes), else the root
 // of the hierarchy: the group that a command happens to be started in belongs

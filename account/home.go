@@ -13,7 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const keepers = ".keepers"
+// host is the group of the daemon. No instance's freeze, kill or limit touches
+// it.
+const host = ".host"
 
 // makeHome makes vps-HOME in every hierarchy.
 func (h *Hierarchies) makeHome(home string) error {
@@ -31,21 +33,39 @@ func (h *Hierarchies) makeHome(home string) error {
 	return h.delegate(filepath.Join(h.v2, "vps-"+home))
 }
 
-// Keepers moves a process of the host's own (a keeper, or the daemon) into the
-// group that no instance's freeze, kill or limit touches, in every hierarchy,
-// and out of the group of whoever started it.
-func (h *Hierarchies) Keepers(home string, pid int) error {
+// Join moves the calling process, a daemon, out of the groups of whoever
+// started it into groups of its own, in every hierarchy.
+func (h *Hierarchies) Join(home string) error {
 	if err := checkName(home); err != nil {
 		return err
 	}
 	for _, base := range h.bases() {
-		dir := filepath.Join(base, "vps-"+home, keepers)
+		dir := filepath.Join(base, "vps-"+home, host)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("create cgroup of keepers: %w", err)
+			return fmt.Errorf("create cgroup of the daemon: %w", err)
 		}
-		if err := write(dir, "cgroup.procs", strconv.Itoa(pid)); err != nil {
-			return fmt.Errorf("add keeper %d: %w", pid, err)
+		if err := moveSelf(dir); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// Leave undoes Join: the calling process goes into the base groups. It wraps
+// unix.EBUSY where a base has given its controllers to its children and takes
+// no members; then the daemon's group stays until it has ended.
+func (h *Hierarchies) Leave() error {
+	for _, base := range h.bases() {
+		if err := moveSelf(base); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func moveSelf(dir string) error {
+	if err := write(dir, "cgroup.procs", strconv.Itoa(os.Getpid())); err != nil {
+		return fmt.Errorf("move the daemon to another cgroup: %w", err)
 	}
 	return nil
 }
@@ -69,9 +89,9 @@ func (h *Hierarchies) List(home string) ([]string, error) {
 	return ids, nil
 }
 
-// RemoveHome removes the groups of a home that has no instances and no
-// keepers any more; else it does nothing and returns an error that wraps
-// unix.EBUSY. ctx bounds the wait for the last keeper's end.
+// RemoveHome removes the groups of a home that has no instances and whose
+// daemon is gone or has called [Hierarchies.Leave]; else it returns an error that
+// wraps unix.EBUSY. ctx bounds the wait for the last process's end.
 func (h *Hierarchies) RemoveHome(ctx context.Context, home string) error {
 	ids, err := h.List(home)
 	if err != nil {

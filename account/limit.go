@@ -128,12 +128,14 @@ type resource interface {
 
 func (g *Group) open(name string) (resource, error) {
 	controller := map[string]string{Phys: memory, Procs: pids}[name]
-	base, err := g.h.Controller(controller)
-	if err != nil {
+	if _, err := g.h.Controller(controller); err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(base, g.path)
-	_, v1 := g.h.v1[controller]
+	dir := g.dir()
+	base, v1 := g.h.v1[controller]
+	if v1 {
+		dir = filepath.Join(base, g.path)
+	}
 	switch {
 	case controller == pids:
 		return pidsGroup{dir}, nil

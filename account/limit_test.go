@@ -4,12 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -169,31 +166,6 @@ func TestBadDeviceRules(t *testing.T) {
 		if _, err := parseDeviceRule(rule); err == nil || !strings.Contains(err.Error(), strconv.Quote(rule)) {
 			t.Errorf("%q: %v", rule, err)
 		}
-	}
-}
-
-// The kernel's own way in: a process born in the group.
-func TestCloneIntoGroup(t *testing.T) {
-	g := newGroup(t, 0)
-	fd, err := g.FD()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer fd.Close()
-	cmd := exec.Command("cat")
-	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(fd.Fd())}
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer cmd.Wait()
-	defer in.Close()
-	procs, err := g.Procs()
-	if want := []int{cmd.Process.Pid}; err != nil || !slices.Equal(procs, want) {
-		t.Errorf("Procs() = %v, %v, want %v", procs, err, want)
 	}
 }
 

@@ -70,6 +70,7 @@ func infoToWire(i instance.Info) *vpsv1.Instance {
 		Restores:    int32(i.Restores),
 		Restarts:    int32(i.Restarts),
 		ExitStatus:  exitToWire(i.ExitStatus),
+		Saved:       []byte(i.Saved),
 	}
 }
 
@@ -93,6 +94,7 @@ func infoFromWire(i *vpsv1.Instance) instance.Info {
 		Restores:    int(i.GetRestores()),
 		Restarts:    int(i.GetRestarts()),
 		ExitStatus:  exitFromWire(i.GetExitStatus()),
+		Saved:       string(i.GetSaved()),
 	}
 }
 
@@ -145,8 +147,8 @@ func checkToWire(r instance.CheckReport) *vpsv1.CheckReport {
 
 func checkFromWire(r *vpsv1.CheckReport) instance.CheckReport {
 	return instance.CheckReport{
-		OK: r.Ok, Bytes: r.Bytes, Frozen: time.Duration(r.FrozenNs),
-		Blockers: each(r.Blockers, func(b *vpsv1.Blocker) instance.Blocker {
+		OK: r.GetOk(), Bytes: r.GetBytes(), Frozen: time.Duration(r.GetFrozenNs()),
+		Blockers: each(r.GetBlockers(), func(b *vpsv1.Blocker) instance.Blocker {
 			return instance.Blocker{PID: int(b.Pid), Comm: b.Comm, FD: int(b.Fd), Object: b.Object, Text: b.Text}
 		}),
 	}
@@ -164,11 +166,11 @@ func eventFromWire(e *vpsv1.Event) instance.Event {
 }
 
 func progressToWire(p instance.Progress) *vpsv1.Progress {
-	return &vpsv1.Progress{Phase: p.Phase, Bytes: p.Bytes, Total: p.Total}
+	return &vpsv1.Progress{Phase: p.Phase, Bytes: p.Bytes, Total: p.Total, Warning: text(p.Warning)}
 }
 
 func progressFromWire(p *vpsv1.Progress) instance.Progress {
-	return instance.Progress{Phase: p.GetPhase(), Bytes: p.GetBytes(), Total: p.GetTotal()}
+	return instance.Progress{Phase: p.GetPhase(), Bytes: p.GetBytes(), Total: p.GetTotal(), Warning: p.GetWarning()}
 }
 
 func execToWire(id string, s instance.ExecSpec) *vpsv1.ExecStart {

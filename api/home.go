@@ -1,6 +1,10 @@
 package api
 
-import "path/filepath"
+import (
+	"path/filepath"
+
+	"vps/instance/store"
+)
 
 // Home is where a host keeps its files.
 type Home struct {
@@ -27,7 +31,7 @@ func HomeAt(dir string) (Home, error) {
 	}, nil
 }
 
-// Snapshots is the directory of the host's snapshot files.
-func (h Home) Snapshots() string { return filepath.Join(h.State, "snapshots") }
+// Snapshots is the host's store of snapshots.
+func (h Home) Snapshots() store.Dir { return store.In(h.State) }
 
 func (h Home) log() string { return filepath.Join(h.Run, logName) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -82,37 +83,45 @@ func pollable(fd, access int) (*os.File, error) {
 	return os.NewFile(uintptr(again), name), nil
 }
 
-// report sends progress as fast as the client takes it. tell never waits: whoever calls it may hold an instance still.
-// After end nothing is sent any more.
+// report sends progress as fast as the client takes it, the newest only, and every warning. tell never waits: whoever calls it
+// may hold an instance still. After end nothing is sent any more.
 func report(send func(instance.Progress) error) (tell func(instance.Progress), end func()) {
-	latest := make(chan instance.Progress, 1)
+	var mu sync.Mutex
+	var waiting []instance.Progress
+	more := make(chan struct{}, 1)
 	done := make(chan struct{})
 	var sender sync.WaitGroup
+	flush := func() error {
+		mu.Lock()
+		list := waiting
+		waiting = nil
+		mu.Unlock()
+		for _, p := range list {
+			if err := send(p); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	sender.Go(func() {
-		for {
+		for ended := false; !ended; {
 			select {
-			case p := <-latest:
-				if send(p) != nil {
-					return // the client has gone, and so will the call
-				}
+			case <-more:
 			case <-done:
-				select {
-				case p := <-latest:
-					_ = send(p) // as above
-				default:
-				}
-				return
+				ended = true
+			}
+			if flush() != nil {
+				return // the client has gone, and so will the call
 			}
 		}
 	})
 	tell = func(p instance.Progress) {
+		mu.Lock()
+		waiting = append(slices.DeleteFunc(waiting, func(p instance.Progress) bool { return p.Warning == "" }), p)
+		mu.Unlock()
 		select {
-		case <-latest:
-		default:
-		}
-		select {
-		case latest <- p:
-		default: // somebody else tells too
+		case more <- struct{}{}:
+		default: // the sender is yet to look
 		}
 	}
 	return tell, func() { close(done); sender.Wait() }

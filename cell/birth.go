@@ -2,24 +2,28 @@ package cell
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 
+	"vps/account"
 	"vps/cell/reaper"
 	"vps/remote"
 )
 
 // birth makes init, puts it into its control group and gives it its other namespaces.
 func (c *Cell) birth(ctx context.Context) error {
-	var err error
-	if c.Init, c.init, err = c.clone(ctx, slotInit); err != nil {
+	way, err := c.group.Entry()
+	if err != nil {
+		return err
+	}
+	defer way.Close()
+	if c.Init, c.init, err = c.clone(ctx, slotInit, way); err != nil {
 		return err
 	}
 	c.init.Inside = 1
-	if err := c.group.Add(c.Init.PID); err != nil {
-		return err
-	}
 	// From now on the keeper has a child.
 	b := c.Arena.Page(slotReaper).Batch()
 	b.Mode = remote.Loop
@@ -36,25 +40,51 @@ func (c *Cell) birth(ctx context.Context) error {
 	})
 }
 
-// clone lets the keeper give birth to a stub in the given slot.
-func (c *Cell) clone(ctx context.Context, slot int) (Stub, *Process, error) {
+// clone lets the keeper give birth to a stub in the given slot and control group. Above the keeper's descriptors it has none.
+func (c *Cell) clone(ctx context.Context, slot int, way *account.Entry) (Stub, *Process, error) {
 	s := Stub{PidFD: -1, Page: c.Arena.Page(slot)}
 	s.Page.Batch() // it waits for its first batch
+	group, err := c.give(ctx, c.Keeper, []int{int(way.Unified.Fd())})
+	if err != nil {
+		return s, nil, err
+	}
 	p, err := c.statuses.Expect(func() (int, error) {
 		b := c.Keeper.Page.Batch()
-		pid := b.Clone("clone3", remote.CloneArgs{Slot: s.Page, ExitSignal: unix.SIGCHLD})
+		pid := b.Clone("clone3", remote.CloneArgs{
+			Slot: s.Page, Flags: unix.CLONE_INTO_CGROUP, Cgroup: group[0], ExitSignal: unix.SIGCHLD,
+		})
 		if err := b.Run(ctx, c.Keeper.PidFD); err != nil {
 			return 0, err
 		}
 		n, err := b.Value(pid)
 		return int(n), err
 	})
+	err = errors.Join(err, c.Keeper.run(ctx, func(b *remote.Batch) { b.Call("close", unix.SYS_CLOSE, group[0]) }))
 	if err != nil {
-		return s, nil, err
+		return s, p, err
 	}
 	s.PID = p.PID
 	if s.PidFD, err = unix.PidfdOpen(s.PID, 0); err != nil {
 		return s, p, fmt.Errorf("pidfd_open %d: %w", s.PID, err)
 	}
-	return s, p, nil
+	return s, p, c.join(ctx, s, way.Tasks, group[0])
+}
+
+// join lets a newborn stub go into its v1 control groups, and forget group, the descriptor of the v2 one.
+func (c *Cell) join(ctx context.Context, s Stub, tasks []*os.File, group int) error {
+	fds := make([]int, len(tasks))
+	for i, f := range tasks {
+		fds[i] = int(f.Fd())
+	}
+	got, err := c.give(ctx, s, fds)
+	if err != nil {
+		return err
+	}
+	return s.run(ctx, func(b *remote.Batch) {
+		for i, fd := range got {
+			b.Call("join "+tasks[i].Name(), unix.SYS_WRITE, fd, b.String("0"), 1)
+			b.Call("close", unix.SYS_CLOSE, fd)
+		}
+		b.Call("close", unix.SYS_CLOSE, group)
+	})
 }

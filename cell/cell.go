@@ -84,9 +84,8 @@ type Spec struct {
 	ArenaBase       uint64
 	Slots, SlotSize int
 
-	Group *account.Group      // made by the caller, who removes it
-	Host  func(pid int) error // moves a process to the host's own control group; nil leaves it in ours
-	Run   string              // run directory, which exists; its content is the cell's
+	Group *account.Group // made by the caller, who removes it
+	Run   string         // run directory, which exists; its content is the cell's
 
 	Devices  []devfs.Node
 	Mounts   []Mount

@@ -58,8 +58,8 @@ func newSite(t testing.TB, opts ...testimage.Option) *site {
 	}
 	s.spec = Spec{
 		ID: "web", Root: filepath.Join(run, "..", "root"), Hostname: "web", Run: run, Console: true,
-		UserNS: []remote.IDMap{{Inside: 0, Host: firstUID, Size: 65536}},
-		Group:  s.group, Host: func(pid int) error { return hosts.Keepers(s.home, pid) },
+		UserNS:  []remote.IDMap{{Inside: 0, Host: firstUID, Size: 65536}},
+		Group:   s.group,
 		Devices: nodes, Masks: []string{"/proc/kallsyms", "/proc/acpi", "/proc/missing"},
 	}
 	t.Cleanup(func() {

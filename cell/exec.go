@@ -99,11 +99,12 @@ type execution struct {
 func (e *execution) birth(ctx context.Context, slot int) error {
 	e.cell.births.Lock()
 	defer e.cell.births.Unlock()
-	var err error
-	if e.stub, e.process, err = e.cell.clone(ctx, slot); err != nil {
+	way, err := e.cell.group.LeafEntry(leaf)
+	if err != nil {
 		return err
 	}
-	if err := e.cell.group.AddLeaf(e.stub.PID, leaf); err != nil {
+	defer way.Close()
+	if e.stub, e.process, err = e.cell.clone(ctx, slot, way); err != nil {
 		return err
 	}
 	running, theirs, err := os.Pipe()

@@ -24,11 +24,6 @@ func (c *Cell) spawn(ctx context.Context, spec Spec) error {
 	if err := c.spawnStub(spec); err != nil {
 		return err
 	}
-	if spec.Host != nil {
-		if err := spec.Host(c.Keeper.PID); err != nil {
-			return err
-		}
-	}
 	ignored, err := ignoredSignals(c.Keeper.PID)
 	if err != nil {
 		return err
@@ -112,8 +107,13 @@ func (c *Cell) spawnStub(spec Spec) error {
 		defer f.Close()
 		files = append(files, f)
 	}
+	group, err := c.group.Keeper()
+	if err != nil {
+		return err
+	}
+	defer group.Close()
 	c.Keeper.Page = arena.Page(slotKeeper)
-	c.Keeper.PID, c.Keeper.PidFD, err = remote.Spawn(arena, slotKeeper, remote.SpawnOptions{Files: files})
+	c.Keeper.PID, c.Keeper.PidFD, err = remote.Spawn(arena, slotKeeper, remote.SpawnOptions{Files: files, Group: group})
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+
+	"vps/dump/page"
 )
 
 // frameBuffer holds the pages of one frame.
@@ -32,7 +34,7 @@ func (s *Snapshot) readFrame(b *frameBuffer, number int) ([]byte, error) {
 	if err := f.check(b.stored); err != nil {
 		return nil, err
 	}
-	pages, err := s.decoder.decode(f, b.stored, &b.unpack, s.ledger.pageSize)
+	pages, err := unpack(&s.decoder, f, b.stored, &b.unpack, s.ledger.pageSize)
 	if err != nil {
 		return nil, err
 	}
@@ -92,14 +94,14 @@ func (s *Snapshot) stored(k Key) []Extent {
 // ReadPages reads the pages of the object k from start on into buf, whose length and start are multiples of the
 // page size. ErrNotFound if one of them was never written.
 func (s *Snapshot) ReadPages(k Key, start uint64, buf []byte) error {
-	want := Range{start, start + uint64(len(buf))}
-	if err := want.check(s.ledger.pageSize); err != nil {
+	want := Range{Start: start, End: start + uint64(len(buf))}
+	if err := want.Check(s.ledger.pageSize); err != nil {
 		return fmt.Errorf("read pages of %s: %w", k, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, e := range overlap(s.ledger.extents(k), want) {
-		e = e.cut(want, s.ledger.pageSize)
+	for _, e := range page.Overlap(s.ledger.extents(k), want) {
+		e = e.Cut(want, s.ledger.pageSize)
 		if e.Start != start {
 			break
 		}

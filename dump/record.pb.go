@@ -46,6 +46,10 @@ const (
 	Type_TYPE_UNIX_SOCKET Type = 22
 	Type_TYPE_TTY         Type = 23
 	Type_TYPE_MEMORY      Type = 24
+	Type_TYPE_SHM_SEGMENT Type = 40
+	Type_TYPE_SEM_SET     Type = 41
+	Type_TYPE_MSG_QUEUE   Type = 42
+	Type_TYPE_MQUEUE      Type = 43
 )
 
 // Enum value maps for Type.
@@ -66,6 +70,10 @@ var (
 		22: "TYPE_UNIX_SOCKET",
 		23: "TYPE_TTY",
 		24: "TYPE_MEMORY",
+		40: "TYPE_SHM_SEGMENT",
+		41: "TYPE_SEM_SET",
+		42: "TYPE_MSG_QUEUE",
+		43: "TYPE_MQUEUE",
 	}
 	Type_value = map[string]int32{
 		"TYPE_UNSPECIFIED": 0,
@@ -83,6 +91,10 @@ var (
 		"TYPE_UNIX_SOCKET": 22,
 		"TYPE_TTY":         23,
 		"TYPE_MEMORY":      24,
+		"TYPE_SHM_SEGMENT": 40,
+		"TYPE_SEM_SET":     41,
+		"TYPE_MSG_QUEUE":   42,
+		"TYPE_MQUEUE":      43,
 	}
 )
 
@@ -223,17 +235,19 @@ const (
 	Mapping_VDSO     Mapping_Kind = 3
 	Mapping_VVAR     Mapping_Kind = 4
 	Mapping_VSYSCALL Mapping_Kind = 5
+	Mapping_SHM      Mapping_Kind = 10
 )
 
 // Enum value maps for Mapping_Kind.
 var (
 	Mapping_Kind_name = map[int32]string{
-		0: "ANON",
-		1: "FILE",
-		2: "MEMORY",
-		3: "VDSO",
-		4: "VVAR",
-		5: "VSYSCALL",
+		0:  "ANON",
+		1:  "FILE",
+		2:  "MEMORY",
+		3:  "VDSO",
+		4:  "VVAR",
+		5:  "VSYSCALL",
+		10: "SHM",
 	}
 	Mapping_Kind_value = map[string]int32{
 		"ANON":     0,
@@ -242,6 +256,7 @@ var (
 		"VDSO":     3,
 		"VVAR":     4,
 		"VSYSCALL": 5,
+		"SHM":      10,
 	}
 )
 
@@ -279,21 +294,24 @@ const (
 	Memory_MEMFD   Memory_Kind = 1
 	Memory_DELETED Memory_Kind = 2
 	Memory_TMPFS   Memory_Kind = 3
+	Memory_SYSV    Memory_Kind = 10
 )
 
 // Enum value maps for Memory_Kind.
 var (
 	Memory_Kind_name = map[int32]string{
-		0: "ANON",
-		1: "MEMFD",
-		2: "DELETED",
-		3: "TMPFS",
+		0:  "ANON",
+		1:  "MEMFD",
+		2:  "DELETED",
+		3:  "TMPFS",
+		10: "SYSV",
 	}
 	Memory_Kind_value = map[string]int32{
 		"ANON":    0,
 		"MEMFD":   1,
 		"DELETED": 2,
 		"TMPFS":   3,
+		"SYSV":    10,
 	}
 )
 
@@ -431,16 +449,18 @@ type Instance struct {
 	Domainname    string                 `protobuf:"bytes,4,opt,name=domainname,proto3" json:"domainname,omitempty"`
 	Clocks        *Clocks                `protobuf:"bytes,5,opt,name=clocks,proto3" json:"clocks,omitempty"`
 	Restores      uint32                 `protobuf:"varint,6,opt,name=restores,proto3" json:"restores,omitempty"`                        // how often this instance has been restored
-	Runs          uint32                 `protobuf:"varint,7,opt,name=runs,proto3" json:"runs,omitempty"`                                // how often it has been resumed since it was created
+	Runs          uint32                 `protobuf:"varint,7,opt,name=runs,proto3" json:"runs,omitempty"`                                // how often it has begun to run since it was created: by start, restore, resume, after a snapshot
 	Ids           uint32                 `protobuf:"varint,8,opt,name=ids,proto3" json:"ids,omitempty"`                                  // size of its uid and gid range; 0: the host's users
 	Console       []byte                 `protobuf:"bytes,9,opt,name=console,proto3" json:"console,omitempty"`                           // tail of the console's history
 	ConsoleTty    uint32                 `protobuf:"varint,10,opt,name=console_tty,json=consoleTty,proto3" json:"console_tty,omitempty"` // index of the pty that is /dev/console, plus 1; 0: none
 	LastPid       uint32                 `protobuf:"varint,11,opt,name=last_pid,json=lastPid,proto3" json:"last_pid,omitempty"`
 	SeccompBase   uint32                 `protobuf:"varint,12,opt,name=seccomp_base,json=seccompBase,proto3" json:"seccomp_base,omitempty"` // filters at the bottom of every chain that are the manager's own
-	BootId        []byte                 `protobuf:"bytes,13,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	BootId        []byte                 `protobuf:"bytes,13,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`                 // /proc/sys/kernel/random/boot_id, 16 bytes
 	Kernel        string                 `protobuf:"bytes,14,opt,name=kernel,proto3" json:"kernel,omitempty"`
 	Sysctl        map[string]string      `protobuf:"bytes,15,rep,name=sysctl,proto3" json:"sysctl,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Suspended     bool                   `protobuf:"varint,16,opt,name=suspended,proto3" json:"suspended,omitempty"` // state in which it was found
+	Uuid          []byte                 `protobuf:"bytes,17,opt,name=uuid,proto3" json:"uuid,omitempty"`            // its own since it was created, 16 bytes; restored elsewhere it is the same
+	Ran           int64                  `protobuf:"varint,18,opt,name=ran,proto3" json:"ran,omitempty"`             // how long it has run since it was created
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -585,6 +605,20 @@ func (x *Instance) GetSuspended() bool {
 		return x.Suspended
 	}
 	return false
+}
+
+func (x *Instance) GetUuid() []byte {
+	if x != nil {
+		return x.Uuid
+	}
+	return nil
+}
+
+func (x *Instance) GetRan() int64 {
+	if x != nil {
+		return x.Ran
+	}
+	return 0
 }
 
 // Clocks at the moment of the freeze, as the instance read them.
@@ -924,6 +958,7 @@ type Process struct {
 	ChildSubreaper bool                   `protobuf:"varint,21,opt,name=child_subreaper,json=childSubreaper,proto3" json:"child_subreaper,omitempty"`
 	ExternalParent bool                   `protobuf:"varint,22,opt,name=external_parent,json=externalParent,proto3" json:"external_parent,omitempty"` // ppid 0: made by an exec session, whose outer ends are gone
 	StopSignal     uint32                 `protobuf:"varint,23,opt,name=stop_signal,json=stopSignal,proto3" json:"stop_signal,omitempty"`
+	SemUndos       []*SemUndo             `protobuf:"bytes,40,rep,name=sem_undos,json=semUndos,proto3" json:"sem_undos,omitempty"` // what its end does to System V semaphores
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1117,6 +1152,13 @@ func (x *Process) GetStopSignal() uint32 {
 		return x.StopSignal
 	}
 	return 0
+}
+
+func (x *Process) GetSemUndos() []*SemUndo {
+	if x != nil {
+		return x.SemUndos
+	}
+	return nil
 }
 
 type Rlimit struct {
@@ -2602,6 +2644,7 @@ type Mapping struct {
 	VmFlags       string                 `protobuf:"bytes,9,opt,name=vm_flags,json=vmFlags,proto3" json:"vm_flags,omitempty"`      // as in the VmFlags line of smaps: gd lo hg nh dc dd wf sr rr ...
 	Name          string                 `protobuf:"bytes,10,opt,name=name,proto3" json:"name,omitempty"`                          // PR_SET_VMA_ANON_NAME
 	MaxWrite      bool                   `protobuf:"varint,11,opt,name=max_write,json=maxWrite,proto3" json:"max_write,omitempty"` // may be made writable (VM_MAYWRITE)
+	Shm           uint64                 `protobuf:"varint,20,opt,name=shm,proto3" json:"shm,omitempty"`                           // SHM: ShmSegment; offset is that in the segment
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2711,6 +2754,13 @@ func (x *Mapping) GetMaxWrite() bool {
 		return x.MaxWrite
 	}
 	return false
+}
+
+func (x *Mapping) GetShm() uint64 {
+	if x != nil {
+		return x.Shm
+	}
+	return 0
 }
 
 // FileRef is a file by its path in the instance, with what tells whether it is still the same.
@@ -2830,7 +2880,8 @@ func (x *FileRef) GetOther() string {
 	return ""
 }
 
-// Memory is content that is addressed by (id, offset) in page frames: shared anonymous memory, a memfd, a deleted file.
+// Memory is content that is addressed by (id, offset) in page frames: shared anonymous memory, a memfd, a deleted file; a file
+// of a memory file system (Inode); a System V segment (ShmSegment).
 type Memory struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -3088,6 +3139,7 @@ type File struct {
 	//	*File_UnixSocket
 	//	*File_Tty
 	//	*File_External
+	//	*File_Mqueue
 	Kind          isFile_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3255,6 +3307,15 @@ func (x *File) GetExternal() *External {
 	return nil
 }
 
+func (x *File) GetMqueue() uint64 {
+	if x != nil {
+		if x, ok := x.Kind.(*File_Mqueue); ok {
+			return x.Mqueue
+		}
+	}
+	return 0
+}
+
 type isFile_Kind interface {
 	isFile_Kind()
 }
@@ -3299,6 +3360,10 @@ type File_External struct {
 	External *External `protobuf:"bytes,19,opt,name=external,proto3,oneof"`
 }
 
+type File_Mqueue struct {
+	Mqueue uint64 `protobuf:"varint,40,opt,name=mqueue,proto3,oneof"` // Mqueue record
+}
+
 func (*File_Path) isFile_Kind() {}
 
 func (*File_Pipe) isFile_Kind() {}
@@ -3318,6 +3383,8 @@ func (*File_UnixSocket) isFile_Kind() {}
 func (*File_Tty) isFile_Kind() {}
 
 func (*File_External) isFile_Kind() {}
+
+func (*File_Mqueue) isFile_Kind() {}
 
 // Lock is a lock on a file: of the description (flock(2), open file description locks), or of a process (POSIX).
 type Lock struct {
@@ -4069,6 +4136,7 @@ type UnixSocket struct {
 	Gid           uint32                 `protobuf:"varint,18,opt,name=gid,proto3" json:"gid,omitempty"`
 	Mode          uint32                 `protobuf:"varint,19,opt,name=mode,proto3" json:"mode,omitempty"`
 	ExternalPeer  bool                   `protobuf:"varint,20,opt,name=external_peer,json=externalPeer,proto3" json:"external_peer,omitempty"`
+	Waiting       []*Connection          `protobuf:"bytes,21,rep,name=waiting,proto3" json:"waiting,omitempty"` // of pending, in the same order; empty: nothing is known of them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4243,6 +4311,82 @@ func (x *UnixSocket) GetExternalPeer() bool {
 	return false
 }
 
+func (x *UnixSocket) GetWaiting() []*Connection {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+// Connection is what waits for a listener to accept it: its client, and what that has sent.
+type Connection struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pid           uint32                 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	Uid           uint32                 `protobuf:"varint,2,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid           uint32                 `protobuf:"varint,3,opt,name=gid,proto3" json:"gid,omitempty"`
+	Queue         []*Message             `protobuf:"bytes,4,rep,name=queue,proto3" json:"queue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Connection) Reset() {
+	*x = Connection{}
+	mi := &file_dump_record_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Connection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Connection) ProtoMessage() {}
+
+func (x *Connection) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Connection.ProtoReflect.Descriptor instead.
+func (*Connection) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *Connection) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *Connection) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *Connection) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+func (x *Connection) GetQueue() []*Message {
+	if x != nil {
+		return x.Queue
+	}
+	return nil
+}
+
 type Message struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
@@ -4259,7 +4403,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4271,7 +4415,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4284,7 +4428,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{37}
+	return file_dump_record_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Message) GetData() []byte {
@@ -4354,7 +4498,7 @@ type SockOpt struct {
 
 func (x *SockOpt) Reset() {
 	*x = SockOpt{}
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4366,7 +4510,7 @@ func (x *SockOpt) String() string {
 func (*SockOpt) ProtoMessage() {}
 
 func (x *SockOpt) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4379,7 +4523,7 @@ func (x *SockOpt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOpt.ProtoReflect.Descriptor instead.
 func (*SockOpt) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{38}
+	return file_dump_record_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SockOpt) GetLevel() int32 {
@@ -4433,7 +4577,7 @@ type Tty struct {
 
 func (x *Tty) Reset() {
 	*x = Tty{}
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4445,7 +4589,7 @@ func (x *Tty) String() string {
 func (*Tty) ProtoMessage() {}
 
 func (x *Tty) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4458,7 +4602,7 @@ func (x *Tty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tty.ProtoReflect.Descriptor instead.
 func (*Tty) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{39}
+	return file_dump_record_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Tty) GetId() uint64 {
@@ -4624,7 +4768,7 @@ type Termios struct {
 
 func (x *Termios) Reset() {
 	*x = Termios{}
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4636,7 +4780,7 @@ func (x *Termios) String() string {
 func (*Termios) ProtoMessage() {}
 
 func (x *Termios) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4649,7 +4793,7 @@ func (x *Termios) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Termios.ProtoReflect.Descriptor instead.
 func (*Termios) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{40}
+	return file_dump_record_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Termios) GetIflag() uint32 {
@@ -4708,11 +4852,687 @@ func (x *Termios) GetOspeed() uint32 {
 	return 0
 }
 
+// IpcPerm is owner and rights of a System V object (svipc(7)). The record's id is the object's id plus 1.
+type IpcPerm struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           int32                  `protobuf:"varint,1,opt,name=key,proto3" json:"key,omitempty"`
+	Uid           uint32                 `protobuf:"varint,2,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid           uint32                 `protobuf:"varint,3,opt,name=gid,proto3" json:"gid,omitempty"`
+	Cuid          uint32                 `protobuf:"varint,4,opt,name=cuid,proto3" json:"cuid,omitempty"`
+	Cgid          uint32                 `protobuf:"varint,5,opt,name=cgid,proto3" json:"cgid,omitempty"`
+	Mode          uint32                 `protobuf:"varint,6,opt,name=mode,proto3" json:"mode,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IpcPerm) Reset() {
+	*x = IpcPerm{}
+	mi := &file_dump_record_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IpcPerm) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IpcPerm) ProtoMessage() {}
+
+func (x *IpcPerm) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IpcPerm.ProtoReflect.Descriptor instead.
+func (*IpcPerm) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *IpcPerm) GetKey() int32 {
+	if x != nil {
+		return x.Key
+	}
+	return 0
+}
+
+func (x *IpcPerm) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *IpcPerm) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+func (x *IpcPerm) GetCuid() uint32 {
+	if x != nil {
+		return x.Cuid
+	}
+	return 0
+}
+
+func (x *IpcPerm) GetCgid() uint32 {
+	if x != nil {
+		return x.Cgid
+	}
+	return 0
+}
+
+func (x *IpcPerm) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+// ShmSegment is System V shared memory.
+type ShmSegment struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Perm          *IpcPerm               `protobuf:"bytes,2,opt,name=perm,proto3" json:"perm,omitempty"` // the mode has SHM_DEST and SHM_LOCKED too
+	Size          uint64                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	Memory        uint64                 `protobuf:"varint,4,opt,name=memory,proto3" json:"memory,omitempty"`   // Memory record with the content, in whole pages
+	Creator       uint32                 `protobuf:"varint,5,opt,name=creator,proto3" json:"creator,omitempty"` // pids
+	Last          uint32                 `protobuf:"varint,6,opt,name=last,proto3" json:"last,omitempty"`
+	FirstKey      int32                  `protobuf:"varint,7,opt,name=first_key,json=firstKey,proto3" json:"first_key,omitempty"` // with SHM_DEST: the key that it had, which is its name in /proc/PID/maps
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShmSegment) Reset() {
+	*x = ShmSegment{}
+	mi := &file_dump_record_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShmSegment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShmSegment) ProtoMessage() {}
+
+func (x *ShmSegment) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShmSegment.ProtoReflect.Descriptor instead.
+func (*ShmSegment) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ShmSegment) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *ShmSegment) GetPerm() *IpcPerm {
+	if x != nil {
+		return x.Perm
+	}
+	return nil
+}
+
+func (x *ShmSegment) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *ShmSegment) GetMemory() uint64 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
+func (x *ShmSegment) GetCreator() uint32 {
+	if x != nil {
+		return x.Creator
+	}
+	return 0
+}
+
+func (x *ShmSegment) GetLast() uint32 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *ShmSegment) GetFirstKey() int32 {
+	if x != nil {
+		return x.FirstKey
+	}
+	return 0
+}
+
+// SemSet is a set of System V semaphores.
+type SemSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Perm          *IpcPerm               `protobuf:"bytes,2,opt,name=perm,proto3" json:"perm,omitempty"`
+	Semaphores    []*Semaphore           `protobuf:"bytes,3,rep,name=semaphores,proto3" json:"semaphores,omitempty"`
+	Otime         int64                  `protobuf:"varint,4,opt,name=otime,proto3" json:"otime,omitempty"` // of the last operation, since the epoch; 0: there was none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SemSet) Reset() {
+	*x = SemSet{}
+	mi := &file_dump_record_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SemSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SemSet) ProtoMessage() {}
+
+func (x *SemSet) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SemSet.ProtoReflect.Descriptor instead.
+func (*SemSet) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *SemSet) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *SemSet) GetPerm() *IpcPerm {
+	if x != nil {
+		return x.Perm
+	}
+	return nil
+}
+
+func (x *SemSet) GetSemaphores() []*Semaphore {
+	if x != nil {
+		return x.Semaphores
+	}
+	return nil
+}
+
+func (x *SemSet) GetOtime() int64 {
+	if x != nil {
+		return x.Otime
+	}
+	return 0
+}
+
+type Semaphore struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Value         uint32                 `protobuf:"varint,1,opt,name=value,proto3" json:"value,omitempty"`
+	Pid           uint32                 `protobuf:"varint,2,opt,name=pid,proto3" json:"pid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Semaphore) Reset() {
+	*x = Semaphore{}
+	mi := &file_dump_record_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Semaphore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Semaphore) ProtoMessage() {}
+
+func (x *Semaphore) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Semaphore.ProtoReflect.Descriptor instead.
+func (*Semaphore) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *Semaphore) GetValue() uint32 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
+func (x *Semaphore) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+// SemUndo is what is added to the semaphores of a SemSet when the process ends (SEM_UNDO of semop(2)).
+type SemUndo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Set           uint64                 `protobuf:"varint,1,opt,name=set,proto3" json:"set,omitempty"`
+	Adjust        []int32                `protobuf:"zigzag32,2,rep,packed,name=adjust,proto3" json:"adjust,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SemUndo) Reset() {
+	*x = SemUndo{}
+	mi := &file_dump_record_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SemUndo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SemUndo) ProtoMessage() {}
+
+func (x *SemUndo) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
+func (*SemUndo) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *SemUndo) GetSet() uint64 {
+	if x != nil {
+		return x.Set
+	}
+	return 0
+}
+
+func (x *SemUndo) GetAdjust() []int32 {
+	if x != nil {
+		return x.Adjust
+	}
+	return nil
+}
+
+// MsgQueue is a System V message queue.
+type MsgQueue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Perm          *IpcPerm               `protobuf:"bytes,2,opt,name=perm,proto3" json:"perm,omitempty"`
+	MaxBytes      uint64                 `protobuf:"varint,3,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	Sender        uint32                 `protobuf:"varint,4,opt,name=sender,proto3" json:"sender,omitempty"` // pids of the last ones
+	Receiver      uint32                 `protobuf:"varint,5,opt,name=receiver,proto3" json:"receiver,omitempty"`
+	Queue         []*IpcMessage          `protobuf:"bytes,6,rep,name=queue,proto3" json:"queue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MsgQueue) Reset() {
+	*x = MsgQueue{}
+	mi := &file_dump_record_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MsgQueue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MsgQueue) ProtoMessage() {}
+
+func (x *MsgQueue) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MsgQueue.ProtoReflect.Descriptor instead.
+func (*MsgQueue) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *MsgQueue) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *MsgQueue) GetPerm() *IpcPerm {
+	if x != nil {
+		return x.Perm
+	}
+	return nil
+}
+
+func (x *MsgQueue) GetMaxBytes() uint64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *MsgQueue) GetSender() uint32 {
+	if x != nil {
+		return x.Sender
+	}
+	return 0
+}
+
+func (x *MsgQueue) GetReceiver() uint32 {
+	if x != nil {
+		return x.Receiver
+	}
+	return 0
+}
+
+func (x *MsgQueue) GetQueue() []*IpcMessage {
+	if x != nil {
+		return x.Queue
+	}
+	return nil
+}
+
+// IpcMessage is a message of a System V queue, with a type, or of a POSIX queue, with a priority.
+type IpcMessage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          int64                  `protobuf:"varint,1,opt,name=type,proto3" json:"type,omitempty"`
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IpcMessage) Reset() {
+	*x = IpcMessage{}
+	mi := &file_dump_record_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IpcMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IpcMessage) ProtoMessage() {}
+
+func (x *IpcMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IpcMessage.ProtoReflect.Descriptor instead.
+func (*IpcMessage) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *IpcMessage) GetType() int64 {
+	if x != nil {
+		return x.Type
+	}
+	return 0
+}
+
+func (x *IpcMessage) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// Mqueue is a POSIX message queue.
+type Mqueue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Deleted       bool                   `protobuf:"varint,3,opt,name=deleted,proto3" json:"deleted,omitempty"` // mq_unlink(3)
+	Mode          uint32                 `protobuf:"varint,4,opt,name=mode,proto3" json:"mode,omitempty"`
+	Uid           uint32                 `protobuf:"varint,5,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid           uint32                 `protobuf:"varint,6,opt,name=gid,proto3" json:"gid,omitempty"`
+	MaxMessages   uint64                 `protobuf:"varint,7,opt,name=max_messages,json=maxMessages,proto3" json:"max_messages,omitempty"`
+	MaxSize       uint64                 `protobuf:"varint,8,opt,name=max_size,json=maxSize,proto3" json:"max_size,omitempty"`
+	Queue         []*IpcMessage          `protobuf:"bytes,9,rep,name=queue,proto3" json:"queue,omitempty"` // in the order in which they are received
+	Notify        *MqueueNotify          `protobuf:"bytes,10,opt,name=notify,proto3" json:"notify,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mqueue) Reset() {
+	*x = Mqueue{}
+	mi := &file_dump_record_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mqueue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mqueue) ProtoMessage() {}
+
+func (x *Mqueue) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mqueue.ProtoReflect.Descriptor instead.
+func (*Mqueue) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *Mqueue) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Mqueue) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Mqueue) GetDeleted() bool {
+	if x != nil {
+		return x.Deleted
+	}
+	return false
+}
+
+func (x *Mqueue) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *Mqueue) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *Mqueue) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+func (x *Mqueue) GetMaxMessages() uint64 {
+	if x != nil {
+		return x.MaxMessages
+	}
+	return 0
+}
+
+func (x *Mqueue) GetMaxSize() uint64 {
+	if x != nil {
+		return x.MaxSize
+	}
+	return 0
+}
+
+func (x *Mqueue) GetQueue() []*IpcMessage {
+	if x != nil {
+		return x.Queue
+	}
+	return nil
+}
+
+func (x *Mqueue) GetNotify() *MqueueNotify {
+	if x != nil {
+		return x.Notify
+	}
+	return nil
+}
+
+// MqueueNotify says which process is told that a message has come (mq_notify(3)).
+type MqueueNotify struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pid           uint32                 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	Notify        int32                  `protobuf:"varint,2,opt,name=notify,proto3" json:"notify,omitempty"`
+	Signal        int32                  `protobuf:"varint,3,opt,name=signal,proto3" json:"signal,omitempty"`
+	Value         uint64                 `protobuf:"varint,4,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MqueueNotify) Reset() {
+	*x = MqueueNotify{}
+	mi := &file_dump_record_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MqueueNotify) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MqueueNotify) ProtoMessage() {}
+
+func (x *MqueueNotify) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MqueueNotify.ProtoReflect.Descriptor instead.
+func (*MqueueNotify) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *MqueueNotify) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *MqueueNotify) GetNotify() int32 {
+	if x != nil {
+		return x.Notify
+	}
+	return 0
+}
+
+func (x *MqueueNotify) GetSignal() int32 {
+	if x != nil {
+		return x.Signal
+	}
+	return 0
+}
+
+func (x *MqueueNotify) GetValue() uint64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
 var File_dump_record_proto protoreflect.FileDescriptor
 
 const file_dump_record_proto_rawDesc = "" +
 	"\n" +
-	"\x11dump/record.proto\x12\bvps.dump\"\x99\x04\n" +
+	"\x11dump/record.proto\x12\bvps.dump\"\xbf\x04\n" +
 	"\bInstance\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06config\x18\x02 \x01(\tR\x06config\x12\x1a\n" +
@@ -4733,7 +5553,9 @@ const file_dump_record_proto_rawDesc = "" +
 	"\aboot_id\x18\r \x01(\fR\x06bootId\x12\x16\n" +
 	"\x06kernel\x18\x0e \x01(\tR\x06kernel\x126\n" +
 	"\x06sysctl\x18\x0f \x03(\v2\x1e.vps.dump.Instance.SysctlEntryR\x06sysctl\x12\x1c\n" +
-	"\tsuspended\x18\x10 \x01(\bR\tsuspended\x1a9\n" +
+	"\tsuspended\x18\x10 \x01(\bR\tsuspended\x12\x12\n" +
+	"\x04uuid\x18\x11 \x01(\fR\x04uuid\x12\x10\n" +
+	"\x03ran\x18\x12 \x01(\x03R\x03ran\x1a9\n" +
 	"\vSysctlEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"^\n" +
@@ -4769,7 +5591,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"mountPoint\x1a9\n" +
 	"\vXattrsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\x81\x06\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xb1\x06\n" +
 	"\aProcess\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x12\n" +
 	"\x04ppid\x18\x02 \x01(\rR\x04ppid\x12\x12\n" +
@@ -4796,7 +5618,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x0fchild_subreaper\x18\x15 \x01(\bR\x0echildSubreaper\x12'\n" +
 	"\x0fexternal_parent\x18\x16 \x01(\bR\x0eexternalParent\x12\x1f\n" +
 	"\vstop_signal\x18\x17 \x01(\rR\n" +
-	"stopSignal\"-\n" +
+	"stopSignal\x12.\n" +
+	"\tsem_undos\x18( \x03(\v2\x11.vps.dump.SemUndoR\bsemUndos\"-\n" +
 	"\x05State\x12\v\n" +
 	"\aRUNNING\x10\x00\x12\v\n" +
 	"\aSTOPPED\x10\x01\x12\n" +
@@ -4955,7 +5778,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x03exe\x18\x0f \x01(\v2\x11.vps.dump.FileRefR\x03exe\x12\x1a\n" +
 	"\bdumpable\x18\x10 \x01(\rR\bdumpable\x12\x1f\n" +
 	"\vthp_disable\x18\x11 \x01(\bR\n" +
-	"thpDisable\"\xf6\x02\n" +
+	"thpDisable\"\x91\x03\n" +
 	"\aMapping\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\x04R\x05start\x12\x10\n" +
 	"\x03end\x18\x02 \x01(\x04R\x03end\x12\x12\n" +
@@ -4968,7 +5791,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\bvm_flags\x18\t \x01(\tR\avmFlags\x12\x12\n" +
 	"\x04name\x18\n" +
 	" \x01(\tR\x04name\x12\x1b\n" +
-	"\tmax_write\x18\v \x01(\bR\bmaxWrite\"H\n" +
+	"\tmax_write\x18\v \x01(\bR\bmaxWrite\x12\x10\n" +
+	"\x03shm\x18\x14 \x01(\x04R\x03shm\"Q\n" +
 	"\x04Kind\x12\b\n" +
 	"\x04ANON\x10\x00\x12\b\n" +
 	"\x04FILE\x10\x01\x12\n" +
@@ -4976,7 +5800,9 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x06MEMORY\x10\x02\x12\b\n" +
 	"\x04VDSO\x10\x03\x12\b\n" +
 	"\x04VVAR\x10\x04\x12\f\n" +
-	"\bVSYSCALL\x10\x05\"\xe7\x01\n" +
+	"\bVSYSCALL\x10\x05\x12\a\n" +
+	"\x03SHM\x10\n" +
+	"\"\xe7\x01\n" +
 	"\aFileRef\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x10\n" +
 	"\x03ino\x18\x02 \x01(\x04R\x03ino\x12\x12\n" +
@@ -4988,7 +5814,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\bwritable\x18\b \x01(\bR\bwritable\x12\x18\n" +
 	"\adeleted\x18\t \x01(\bR\adeleted\x12\x14\n" +
 	"\x05other\x18\n" +
-	" \x01(\tR\x05other\"\xb0\x02\n" +
+	" \x01(\tR\x05other\"\xba\x02\n" +
 	"\x06Memory\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12)\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x15.vps.dump.Memory.KindR\x04kind\x12\x12\n" +
@@ -5001,19 +5827,21 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x05flags\x18\t \x01(\rR\x05flags\x12\x14\n" +
 	"\x05mtime\x18\n" +
 	" \x01(\x03R\x05mtime\x12\x14\n" +
-	"\x05atime\x18\v \x01(\x03R\x05atime\"3\n" +
+	"\x05atime\x18\v \x01(\x03R\x05atime\"=\n" +
 	"\x04Kind\x12\b\n" +
 	"\x04ANON\x10\x00\x12\t\n" +
 	"\x05MEMFD\x10\x01\x12\v\n" +
 	"\aDELETED\x10\x02\x12\t\n" +
-	"\x05TMPFS\x10\x03\"9\n" +
+	"\x05TMPFS\x10\x03\x12\b\n" +
+	"\x04SYSV\x10\n" +
+	"\"9\n" +
 	"\aFdTable\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1e\n" +
 	"\x03fds\x18\x02 \x03(\v2\f.vps.dump.FdR\x03fds\"B\n" +
 	"\x02Fd\x12\x0e\n" +
 	"\x02fd\x18\x01 \x01(\rR\x02fd\x12\x12\n" +
 	"\x04file\x18\x02 \x01(\x04R\x04file\x12\x18\n" +
-	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xb3\x04\n" +
+	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xcd\x04\n" +
 	"\x04File\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05flags\x18\x02 \x01(\rR\x05flags\x12\x10\n" +
@@ -5031,7 +5859,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\vunix_socket\x18\x11 \x01(\x04H\x00R\n" +
 	"unixSocket\x12$\n" +
 	"\x03tty\x18\x12 \x01(\v2\x10.vps.dump.TtyEndH\x00R\x03tty\x120\n" +
-	"\bexternal\x18\x13 \x01(\v2\x12.vps.dump.ExternalH\x00R\bexternalB\x06\n" +
+	"\bexternal\x18\x13 \x01(\v2\x12.vps.dump.ExternalH\x00R\bexternal\x12\x18\n" +
+	"\x06mqueue\x18( \x01(\x04H\x00R\x06mqueueB\x06\n" +
 	"\x04kind\"\xa6\x01\n" +
 	"\x04Lock\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.vps.dump.Lock.KindR\x04kind\x12\x14\n" +
@@ -5088,7 +5917,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x04fifo\x18\x04 \x01(\v2\x11.vps.dump.FileRefR\x04fifo\x12\x10\n" +
 	"\x03uid\x18\x05 \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\x06 \x01(\rR\x03gid\x12\x12\n" +
-	"\x04mode\x18\a \x01(\rR\x04mode\"\x83\x05\n" +
+	"\x04mode\x18\a \x01(\rR\x04mode\"\xb3\x05\n" +
 	"\n" +
 	"UnixSocket\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
@@ -5112,11 +5941,18 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x03uid\x18\x11 \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\x12 \x01(\rR\x03gid\x12\x12\n" +
 	"\x04mode\x18\x13 \x01(\rR\x04mode\x12#\n" +
-	"\rexternal_peer\x18\x14 \x01(\bR\fexternalPeer\"6\n" +
+	"\rexternal_peer\x18\x14 \x01(\bR\fexternalPeer\x12.\n" +
+	"\awaiting\x18\x15 \x03(\v2\x14.vps.dump.ConnectionR\awaiting\"6\n" +
 	"\x05State\x12\x0f\n" +
 	"\vUNCONNECTED\x10\x00\x12\r\n" +
 	"\tLISTENING\x10\x01\x12\r\n" +
-	"\tCONNECTED\x10\x02\"\xb2\x01\n" +
+	"\tCONNECTED\x10\x02\"k\n" +
+	"\n" +
+	"Connection\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x10\n" +
+	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x03 \x01(\rR\x03gid\x12'\n" +
+	"\x05queue\x18\x04 \x03(\v2\x11.vps.dump.MessageR\x05queue\"\xb2\x01\n" +
 	"\aMessage\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\fR\x04from\x12\x14\n" +
@@ -5163,7 +5999,64 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x04line\x18\x05 \x01(\rR\x04line\x12\x0e\n" +
 	"\x02cc\x18\x06 \x01(\fR\x02cc\x12\x16\n" +
 	"\x06ispeed\x18\a \x01(\rR\x06ispeed\x12\x16\n" +
-	"\x06ospeed\x18\b \x01(\rR\x06ospeed*\x8a\x02\n" +
+	"\x06ospeed\x18\b \x01(\rR\x06ospeed\"{\n" +
+	"\aIpcPerm\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\x05R\x03key\x12\x10\n" +
+	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x03 \x01(\rR\x03gid\x12\x12\n" +
+	"\x04cuid\x18\x04 \x01(\rR\x04cuid\x12\x12\n" +
+	"\x04cgid\x18\x05 \x01(\rR\x04cgid\x12\x12\n" +
+	"\x04mode\x18\x06 \x01(\rR\x04mode\"\xba\x01\n" +
+	"\n" +
+	"ShmSegment\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12%\n" +
+	"\x04perm\x18\x02 \x01(\v2\x11.vps.dump.IpcPermR\x04perm\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04size\x12\x16\n" +
+	"\x06memory\x18\x04 \x01(\x04R\x06memory\x12\x18\n" +
+	"\acreator\x18\x05 \x01(\rR\acreator\x12\x12\n" +
+	"\x04last\x18\x06 \x01(\rR\x04last\x12\x1b\n" +
+	"\tfirst_key\x18\a \x01(\x05R\bfirstKey\"\x8a\x01\n" +
+	"\x06SemSet\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12%\n" +
+	"\x04perm\x18\x02 \x01(\v2\x11.vps.dump.IpcPermR\x04perm\x123\n" +
+	"\n" +
+	"semaphores\x18\x03 \x03(\v2\x13.vps.dump.SemaphoreR\n" +
+	"semaphores\x12\x14\n" +
+	"\x05otime\x18\x04 \x01(\x03R\x05otime\"3\n" +
+	"\tSemaphore\x12\x14\n" +
+	"\x05value\x18\x01 \x01(\rR\x05value\x12\x10\n" +
+	"\x03pid\x18\x02 \x01(\rR\x03pid\"3\n" +
+	"\aSemUndo\x12\x10\n" +
+	"\x03set\x18\x01 \x01(\x04R\x03set\x12\x16\n" +
+	"\x06adjust\x18\x02 \x03(\x11R\x06adjust\"\xbe\x01\n" +
+	"\bMsgQueue\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12%\n" +
+	"\x04perm\x18\x02 \x01(\v2\x11.vps.dump.IpcPermR\x04perm\x12\x1b\n" +
+	"\tmax_bytes\x18\x03 \x01(\x04R\bmaxBytes\x12\x16\n" +
+	"\x06sender\x18\x04 \x01(\rR\x06sender\x12\x1a\n" +
+	"\breceiver\x18\x05 \x01(\rR\breceiver\x12*\n" +
+	"\x05queue\x18\x06 \x03(\v2\x14.vps.dump.IpcMessageR\x05queue\"4\n" +
+	"\n" +
+	"IpcMessage\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\x03R\x04type\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\x98\x02\n" +
+	"\x06Mqueue\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\adeleted\x18\x03 \x01(\bR\adeleted\x12\x12\n" +
+	"\x04mode\x18\x04 \x01(\rR\x04mode\x12\x10\n" +
+	"\x03uid\x18\x05 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x06 \x01(\rR\x03gid\x12!\n" +
+	"\fmax_messages\x18\a \x01(\x04R\vmaxMessages\x12\x19\n" +
+	"\bmax_size\x18\b \x01(\x04R\amaxSize\x12*\n" +
+	"\x05queue\x18\t \x03(\v2\x14.vps.dump.IpcMessageR\x05queue\x12.\n" +
+	"\x06notify\x18\n" +
+	" \x01(\v2\x16.vps.dump.MqueueNotifyR\x06notify\"f\n" +
+	"\fMqueueNotify\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x16\n" +
+	"\x06notify\x18\x02 \x01(\x05R\x06notify\x12\x16\n" +
+	"\x06signal\x18\x03 \x01(\x05R\x06signal\x12\x14\n" +
+	"\x05value\x18\x04 \x01(\x04R\x05value*\xd7\x02\n" +
 	"\x04Type\x12\x14\n" +
 	"\x10TYPE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rTYPE_INSTANCE\x10\x01\x12\x0e\n" +
@@ -5182,7 +6075,11 @@ const file_dump_record_proto_rawDesc = "" +
 	"\tTYPE_PIPE\x10\x15\x12\x14\n" +
 	"\x10TYPE_UNIX_SOCKET\x10\x16\x12\f\n" +
 	"\bTYPE_TTY\x10\x17\x12\x0f\n" +
-	"\vTYPE_MEMORY\x10\x18B\n" +
+	"\vTYPE_MEMORY\x10\x18\x12\x14\n" +
+	"\x10TYPE_SHM_SEGMENT\x10(\x12\x10\n" +
+	"\fTYPE_SEM_SET\x10)\x12\x12\n" +
+	"\x0eTYPE_MSG_QUEUE\x10*\x12\x0f\n" +
+	"\vTYPE_MQUEUE\x10+B\n" +
 	"Z\bvps/dumpb\x06proto3"
 
 var (
@@ -5198,7 +6095,7 @@ func file_dump_record_proto_rawDescGZIP() []byte {
 }
 
 var file_dump_record_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_dump_record_proto_goTypes = []any{
 	(Type)(0),             // 0: vps.dump.Type
 	(Process_State)(0),    // 1: vps.dump.Process.State
@@ -5244,62 +6141,82 @@ var file_dump_record_proto_goTypes = []any{
 	(*External)(nil),      // 41: vps.dump.External
 	(*Pipe)(nil),          // 42: vps.dump.Pipe
 	(*UnixSocket)(nil),    // 43: vps.dump.UnixSocket
-	(*Message)(nil),       // 44: vps.dump.Message
-	(*SockOpt)(nil),       // 45: vps.dump.SockOpt
-	(*Tty)(nil),           // 46: vps.dump.Tty
-	(*Termios)(nil),       // 47: vps.dump.Termios
-	nil,                   // 48: vps.dump.Instance.SysctlEntry
-	nil,                   // 49: vps.dump.Inode.XattrsEntry
+	(*Connection)(nil),    // 44: vps.dump.Connection
+	(*Message)(nil),       // 45: vps.dump.Message
+	(*SockOpt)(nil),       // 46: vps.dump.SockOpt
+	(*Tty)(nil),           // 47: vps.dump.Tty
+	(*Termios)(nil),       // 48: vps.dump.Termios
+	(*IpcPerm)(nil),       // 49: vps.dump.IpcPerm
+	(*ShmSegment)(nil),    // 50: vps.dump.ShmSegment
+	(*SemSet)(nil),        // 51: vps.dump.SemSet
+	(*Semaphore)(nil),     // 52: vps.dump.Semaphore
+	(*SemUndo)(nil),       // 53: vps.dump.SemUndo
+	(*MsgQueue)(nil),      // 54: vps.dump.MsgQueue
+	(*IpcMessage)(nil),    // 55: vps.dump.IpcMessage
+	(*Mqueue)(nil),        // 56: vps.dump.Mqueue
+	(*MqueueNotify)(nil),  // 57: vps.dump.MqueueNotify
+	nil,                   // 58: vps.dump.Instance.SysctlEntry
+	nil,                   // 59: vps.dump.Inode.XattrsEntry
 }
 var file_dump_record_proto_depIdxs = []int32{
 	8,  // 0: vps.dump.Instance.clocks:type_name -> vps.dump.Clocks
-	48, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
-	49, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
+	58, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
+	59, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
 	1,  // 3: vps.dump.Process.state:type_name -> vps.dump.Process.State
 	27, // 4: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
 	27, // 5: vps.dump.Process.root:type_name -> vps.dump.FileRef
 	12, // 6: vps.dump.Process.rlimits:type_name -> vps.dump.Rlimit
 	13, // 7: vps.dump.Process.itimers:type_name -> vps.dump.Itimer
 	14, // 8: vps.dump.Process.timers:type_name -> vps.dump.PosixTimer
-	18, // 9: vps.dump.Thread.regs:type_name -> vps.dump.Registers
-	19, // 10: vps.dump.Thread.altstack:type_name -> vps.dump.AltStack
-	20, // 11: vps.dump.Thread.rseq:type_name -> vps.dump.Rseq
-	21, // 12: vps.dump.Thread.creds:type_name -> vps.dump.Creds
-	16, // 13: vps.dump.Thread.restart:type_name -> vps.dump.Restart
-	17, // 14: vps.dump.Thread.sched:type_name -> vps.dump.Sched
-	2,  // 15: vps.dump.Restart.kind:type_name -> vps.dump.Restart.Kind
-	24, // 16: vps.dump.SigHand.actions:type_name -> vps.dump.SigAction
-	26, // 17: vps.dump.Mm.mappings:type_name -> vps.dump.Mapping
-	27, // 18: vps.dump.Mm.exe:type_name -> vps.dump.FileRef
-	3,  // 19: vps.dump.Mapping.kind:type_name -> vps.dump.Mapping.Kind
-	27, // 20: vps.dump.Mapping.file:type_name -> vps.dump.FileRef
-	4,  // 21: vps.dump.Memory.kind:type_name -> vps.dump.Memory.Kind
-	30, // 22: vps.dump.FdTable.fds:type_name -> vps.dump.Fd
-	33, // 23: vps.dump.File.owner:type_name -> vps.dump.Owner
-	32, // 24: vps.dump.File.locks:type_name -> vps.dump.Lock
-	27, // 25: vps.dump.File.path:type_name -> vps.dump.FileRef
-	34, // 26: vps.dump.File.pipe:type_name -> vps.dump.PipeEnd
-	35, // 27: vps.dump.File.eventfd:type_name -> vps.dump.EventFd
-	36, // 28: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
-	37, // 29: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
-	38, // 30: vps.dump.File.epoll:type_name -> vps.dump.Epoll
-	40, // 31: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
-	41, // 32: vps.dump.File.external:type_name -> vps.dump.External
-	5,  // 33: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
-	27, // 34: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
-	39, // 35: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
-	27, // 36: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
-	27, // 37: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
-	6,  // 38: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
-	27, // 39: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
-	44, // 40: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
-	45, // 41: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
-	47, // 42: vps.dump.Tty.termios:type_name -> vps.dump.Termios
-	43, // [43:43] is the sub-list for method output_type
-	43, // [43:43] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	53, // 9: vps.dump.Process.sem_undos:type_name -> vps.dump.SemUndo
+	18, // 10: vps.dump.Thread.regs:type_name -> vps.dump.Registers
+	19, // 11: vps.dump.Thread.altstack:type_name -> vps.dump.AltStack
+	20, // 12: vps.dump.Thread.rseq:type_name -> vps.dump.Rseq
+	21, // 13: vps.dump.Thread.creds:type_name -> vps.dump.Creds
+	16, // 14: vps.dump.Thread.restart:type_name -> vps.dump.Restart
+	17, // 15: vps.dump.Thread.sched:type_name -> vps.dump.Sched
+	2,  // 16: vps.dump.Restart.kind:type_name -> vps.dump.Restart.Kind
+	24, // 17: vps.dump.SigHand.actions:type_name -> vps.dump.SigAction
+	26, // 18: vps.dump.Mm.mappings:type_name -> vps.dump.Mapping
+	27, // 19: vps.dump.Mm.exe:type_name -> vps.dump.FileRef
+	3,  // 20: vps.dump.Mapping.kind:type_name -> vps.dump.Mapping.Kind
+	27, // 21: vps.dump.Mapping.file:type_name -> vps.dump.FileRef
+	4,  // 22: vps.dump.Memory.kind:type_name -> vps.dump.Memory.Kind
+	30, // 23: vps.dump.FdTable.fds:type_name -> vps.dump.Fd
+	33, // 24: vps.dump.File.owner:type_name -> vps.dump.Owner
+	32, // 25: vps.dump.File.locks:type_name -> vps.dump.Lock
+	27, // 26: vps.dump.File.path:type_name -> vps.dump.FileRef
+	34, // 27: vps.dump.File.pipe:type_name -> vps.dump.PipeEnd
+	35, // 28: vps.dump.File.eventfd:type_name -> vps.dump.EventFd
+	36, // 29: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
+	37, // 30: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
+	38, // 31: vps.dump.File.epoll:type_name -> vps.dump.Epoll
+	40, // 32: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
+	41, // 33: vps.dump.File.external:type_name -> vps.dump.External
+	5,  // 34: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
+	27, // 35: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
+	39, // 36: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
+	27, // 37: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
+	27, // 38: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
+	6,  // 39: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
+	27, // 40: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
+	45, // 41: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
+	46, // 42: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
+	44, // 43: vps.dump.UnixSocket.waiting:type_name -> vps.dump.Connection
+	45, // 44: vps.dump.Connection.queue:type_name -> vps.dump.Message
+	48, // 45: vps.dump.Tty.termios:type_name -> vps.dump.Termios
+	49, // 46: vps.dump.ShmSegment.perm:type_name -> vps.dump.IpcPerm
+	49, // 47: vps.dump.SemSet.perm:type_name -> vps.dump.IpcPerm
+	52, // 48: vps.dump.SemSet.semaphores:type_name -> vps.dump.Semaphore
+	49, // 49: vps.dump.MsgQueue.perm:type_name -> vps.dump.IpcPerm
+	55, // 50: vps.dump.MsgQueue.queue:type_name -> vps.dump.IpcMessage
+	55, // 51: vps.dump.Mqueue.queue:type_name -> vps.dump.IpcMessage
+	57, // 52: vps.dump.Mqueue.notify:type_name -> vps.dump.MqueueNotify
+	53, // [53:53] is the sub-list for method output_type
+	53, // [53:53] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_dump_record_proto_init() }
@@ -5318,6 +6235,7 @@ func file_dump_record_proto_init() {
 		(*File_UnixSocket)(nil),
 		(*File_Tty)(nil),
 		(*File_External)(nil),
+		(*File_Mqueue)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -5325,7 +6243,7 @@ func file_dump_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dump_record_proto_rawDesc), len(file_dump_record_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   43,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -12,6 +12,8 @@ import (
 	"vps/dump"
 	"vps/instance/idrange"
 	"vps/object"
+	"vps/object/file"
+	"vps/object/task"
 	"vps/snapshot"
 )
 
@@ -104,7 +106,7 @@ func (i *instance) source() (*snapshot.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	ext := object.Externals{ConsoleTTY: -1, Pipes: pipes}
+	ext := file.Externals{ConsoleTTY: -1, Pipes: pipes}
 	if i.cfg.Console {
 		ext.ConsoleTTY = 0
 	}
@@ -112,14 +114,19 @@ func (i *instance) source() (*snapshot.Source, error) {
 	if err != nil {
 		i.host.log.Warn("the rest of an interrupted sleep is not known", "error", err)
 	}
+	kernel, err := i.host.kernel()
+	if err != nil {
+		i.host.log.Warn("what only the kernel's memory tells is not known", "error", err)
+	}
 	info := &dump.Instance{
-		Name: i.id, Config: i.cfg.Text(), Restores: uint32(i.rec.Restores), Runs: uint32(i.rec.Runs), Ids: idrange.Size,
+		Name: i.id, Config: i.cfg.Text(), Ids: idrange.Size, Uuid: i.rec.UUID[:], BootId: i.rec.BootID[:],
+		Restores: uint32(i.rec.Restores), Runs: uint32(i.rec.Age.Runs), Ran: int64(i.rec.Age.Ran),
 	}
 	if i.cfg.UserNS.Host {
 		info.Ids = 0
 	}
 	return &snapshot.Source{
-		Group: i.group, Init: i.cell.Init.PID, Info: info, Standard: i.rec.Mounts, Externals: ext, Restarts: restarts, Filters: 1,
+		Group: i.group, Init: i.cell.Init.PID, Info: info, Standard: i.rec.Mounts, Externals: ext, Restarts: restarts, Kernel: kernel, Filters: 1,
 	}, nil
 }
 
@@ -145,8 +152,8 @@ func ownPipes() (map[uint64]bool, error) {
 }
 
 // restarts opens the reader of interrupted calls, once: that takes a while.
-func (h *Host) restarts() (*object.RestartReader, error) {
-	h.restartsOnce.Do(func() { h.restartReader, h.restartsErr = object.OpenRestartReader() })
+func (h *Host) restarts() (*task.RestartReader, error) {
+	h.restartsOnce.Do(func() { h.restartReader, h.restartsErr = task.OpenRestartReader() })
 	return h.restartReader, h.restartsErr
 }
 

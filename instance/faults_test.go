@@ -448,7 +448,7 @@ func TestSuspended(t *testing.T) {
 	}
 
 	// It goes on from where it stood then.
-	if err := h.Restore(t.Context(), "web", bytes.NewReader(snapshot), RestoreOptions{}, nil); err != nil {
+	if err := h.Restore(t.Context(), "web", bytes.NewReader(snapshot), RestoreOptions{Force: true}, nil); err != nil {
 		t.Fatal(err)
 	}
 	h.stands("web")
@@ -474,7 +474,7 @@ func TestSuspended(t *testing.T) {
 			h.stands("web")
 		}
 	}
-	if err := h.Restore(t.Context(), "web", bytes.NewReader(snapshot), RestoreOptions{Resume: true}, nil); err != nil {
+	if err := h.Restore(t.Context(), "web", bytes.NewReader(snapshot), RestoreOptions{Resume: true, Force: true}, nil); err != nil {
 		t.Fatal(err)
 	}
 	h.ticks()
@@ -595,9 +595,7 @@ func TestChangedFile(t *testing.T) {
 		t.Fatalf("forced: %v", err)
 	}
 	h.ticks()
-	if err := h.Stop(t.Context(), "web", 0); err != nil {
-		t.Fatal(err)
-	}
+	snapshot = h.snapshotted("web", SnapshotOptions{Stop: true})
 	if err := os.Remove(busybox); err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,7 @@ var (
 	ErrBusy     = errors.New("another operation is under way")
 	ErrState    = errors.New("not possible in this state")
 	ErrInvalid  = errors.New("invalid")
+	ErrOlder    = errors.New("the memory in the snapshot is older than the files on the disk")
 	ErrLocked   = errors.New("another daemon has this home")
 )
 
@@ -30,6 +31,10 @@ var (
 type Options struct {
 	Home string // VPS_HOME: DIR/etc, DIR/state and DIR/run; "" for /etc/vps, /var/lib/vps and /run/vps
 	Log  *slog.Logger
+
+	// Daemon moves the calling process into control groups of the host's own, which no instance's limits and nobody
+	// else's touch. What it starts later, the keepers, is then there too.
+	Daemon bool
 }
 
 // State is where an instance is in its life.
@@ -51,7 +56,7 @@ const (
 type ExitStatus struct {
 	Code   int       `json:"code"`             // exit status; 128 + signal if a signal ended it
 	Signal string    `json:"signal,omitempty"` // "SIGKILL"
-	Reason string    `json:"reason"`           // "exit", "signal", "reboot", "poweroff", "stop", "abort", "lost"
+	Reason string    `json:"reason"`           // "exit", "signal", "reboot", "poweroff", "stop", "abort", "saved", "failed", "lost"
 	Time   time.Time `json:"time"`
 }
 
@@ -75,12 +80,13 @@ type Info struct {
 	Restores    int         `json:"restores"` // how often it was restored
 	Restarts    int         `json:"restarts"` // by policy, in a row
 	ExitStatus  *ExitStatus `json:"exit_status,omitempty"`
+	Saved       string      `json:"saved,omitempty"` // the file with its memory, since the host went down
 }
 
 // Resource is a line of [Arguments]' table.
 type Resource struct {
 	Name     string `json:"name"`
-	Flag     string `json:"flag"` // C above the soft limit now, X hard limit hit, x soft limit hit, _ none
+	Flag     string `json:"flag"` // C above the soft limit now, X hard limit hit, x soft limit hit, _ none, - not measured and not enforced
 	Current  uint64 `json:"current"`
 	Soft     uint64 `json:"soft"`
 	Hard     uint64 `json:"hard"`
@@ -121,11 +127,12 @@ type ExecSpec struct {
 	Detach     bool     `json:"detach,omitempty"` // stdin, stdout and stderr are /dev/null
 }
 
-// Progress tells how far a snapshot or restore is.
+// Progress tells how far a snapshot or restore is, or what a restore that is forced passes over.
 type Progress struct {
-	Phase string `json:"phase"`
-	Bytes int64  `json:"bytes"`
-	Total int64  `json:"total"` // 0 if not known
+	Phase   string `json:"phase"`
+	Bytes   int64  `json:"bytes"`
+	Total   int64  `json:"total"` // 0 if not known
+	Warning string `json:"warning,omitempty"`
 }
 
 // SnapshotOptions say what becomes of the instance. Without any it is left in the state in which it was found.

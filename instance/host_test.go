@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"vps/config"
 	"vps/internal/leak"
 	"vps/internal/testimage"
@@ -528,6 +530,45 @@ func TestVolumes(t *testing.T) {
 	}
 }
 
+func TestDevices(t *testing.T) {
+	h := newHost(t)
+	rules := "[quiet]\nadd include default\nadd path full mode 0666 ro\nadd path random hide\n"
+	if err := os.WriteFile(filepath.Join(h.dirs.etc, "devfs.rules"), []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// A node in a volume leads to a device that the ruleset does not show.
+	data := filepath.Join(filepath.Dir(h.root), "data")
+	if err := os.Mkdir(data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mknod(filepath.Join(data, "random"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 8))); err != nil {
+		t.Fatal(err)
+	}
+	h.start("web", initLine("sleep 1000"), "DEVFS_RULESET=quiet", "MOUNT_0='"+data+" /srv/data'")
+	check := func() {
+		t.Helper()
+		for _, test := range []struct{ script, want string }{
+			{"stat -c %a /dev/full", "666"},
+			{"head -c 1 /dev/full | wc -c", "1"},
+			{"(: >/dev/full) 2>&1 | sed 's/.*: //'", "Operation not permitted"},
+			{"echo x >/dev/null && echo written", "written"},
+			{"head -c 1 /dev/urandom | wc -c", "1"},
+			{"ls /dev/random 2>&1 | sed 's/.*: //'", "No such file or directory"},
+			{"head -c 1 /srv/data/random 2>&1 | sed 's/.*: //'", "Operation not permitted"},
+		} {
+			if got := h.shell("web", test.script); got != test.want {
+				t.Errorf("%s: %q, want %q", test.script, got, test.want)
+			}
+		}
+	}
+	check()
+	snapshot := h.snapshotted("web", SnapshotOptions{Stop: true})
+	if err := h.Restore(t.Context(), "web", bytes.NewReader(snapshot), RestoreOptions{Resume: true}, nil); err != nil {
+		t.Fatal(err)
+	}
+	check()
+}
+
 func TestLimits(t *testing.T) {
 	h := newHost(t)
 	h.start("web", "LIMITS=procs:0:20,phys:0:64M")
@@ -621,10 +662,10 @@ func TestAutostart(t *testing.T) {
 	if err := h.Autostart(t.Context()); err == nil || strings.Contains(err.Error(), "it is running") {
 		t.Errorf("second autostart: %v", err)
 	}
-	if err := h.Shutdown(t.Context(), nil); err != nil {
+	if err := h.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if h.state("first") != Suspended || h.state("last") != Dead {
+	if h.state("first") != Dead || h.state("last") != Dead {
 		t.Errorf("after shutdown: %s, %s", h.state("first"), h.state("last"))
 	}
 }

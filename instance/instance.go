@@ -111,6 +111,7 @@ func (i *instance) set(state State, what string) error {
 }
 
 func (i *instance) setLocked(state State, what string) error {
+	i.rec.Age.enter(i.rec.State, state)
 	i.rec.State = state
 	err := i.save()
 	e := Event{Time: time.Now(), ID: i.id, State: state, What: what}

@@ -19,25 +19,28 @@ import (
 	"vps/account"
 	"vps/config"
 	"vps/instance/idrange"
-	"vps/object"
+	"vps/kmem"
+	"vps/object/task"
 )
 
 // Host is the instances of one VPS_HOME. Its methods may be called by several goroutines.
 type Host struct {
-	log   *slog.Logger
-	dirs  dirs
-	key   string // a hash of the home, part of every name that we make
-	ids   idrange.File
-	tree  *account.Hierarchies
-	lock  *os.File
-	hub   hub
-	stop  context.CancelFunc // ends what the host does by itself
-	ctx   context.Context
-	tasks sync.WaitGroup
+	log    *slog.Logger
+	dirs   dirs
+	key    string // a hash of the home, part of every name that we make
+	ids    idrange.File
+	tree   *account.Hierarchies
+	lock   *os.File
+	joined bool // we are in control groups of our own
+	hub    hub
+	stop   context.CancelFunc // ends what the host does by itself
+	ctx    context.Context
+	tasks  sync.WaitGroup
 
 	restartsOnce  sync.Once
-	restartReader *object.RestartReader
+	restartReader *task.RestartReader
 	restartsErr   error
+	kernel        func() (*kmem.Reader, error) // opens it once
 
 	mu        sync.Mutex
 	instances map[string]*instance
@@ -66,7 +69,7 @@ func Open(ctx context.Context, opt Options) (*Host, error) {
 			return nil, err
 		}
 	}
-	h := &Host{log: opt.Log, dirs: d, ids: idrange.Machine, instances: make(map[string]*instance)}
+	h := &Host{log: opt.Log, dirs: d, ids: idrange.Machine, instances: make(map[string]*instance), kernel: sync.OnceValues(kmem.Open)}
 	if h.log == nil {
 		h.log = slog.Default()
 	}
@@ -78,6 +81,12 @@ func Open(ctx context.Context, opt Options) (*Host, error) {
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	if h.tree, err = account.Open(); err != nil {
 		return nil, errors.Join(err, h.Close())
+	}
+	if opt.Daemon {
+		if err := h.tree.Join(h.key); err != nil {
+			return nil, errors.Join(err, h.Close())
+		}
+		h.joined = true
 	}
 	if err := h.takeOver(ctx); err != nil {
 		return nil, errors.Join(err, h.Close())
@@ -125,14 +134,21 @@ func (h *Host) Close() error {
 	return errors.Join(err, h.lock.Close())
 }
 
-// removeGroups removes the control groups of a home that has no instance, but not if a keeper is left.
+// removeGroups removes the control groups of a home that has no instance.
 func (h *Host) removeGroups() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	if err := h.tree.RemoveHome(ctx, h.key); err != nil && !errors.Is(err, unix.EBUSY) {
-		return err
+	var err error
+	if h.joined {
+		err = h.tree.Leave()
 	}
-	return nil
+	if err == nil {
+		err = h.tree.RemoveHome(ctx, h.key)
+	}
+	if errors.Is(err, unix.EBUSY) {
+		return nil
+	}
+	return err
 }
 
 // trim bounds the consoles' histories.

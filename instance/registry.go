@@ -28,13 +28,17 @@ type record struct {
 	Mounted   bool        `json:"mounted"`   // ROOT_MOUNT has run
 	Cell      *cell.State `json:"cell,omitempty"`
 	Mounts    []string    `json:"mounts,omitempty"` // mount points at birth
+	UUID      uuid        `json:"uuid,omitzero"`
+	BootID    uuid        `json:"boot_id,omitzero"`
 	Created   time.Time   `json:"created,omitzero"`
 	Started   time.Time   `json:"started,omitzero"`
-	Runs      int         `json:"runs"`
+	Starts    int         `json:"starts"`
+	Age       age         `json:"age"`
 	Restores  int         `json:"restores"`
 	Restarts  int         `json:"restarts"`
 	Exit      *ExitStatus `json:"exit,omitempty"`
 	Suspended time.Time   `json:"suspended,omitzero"`
+	Saved     *saved      `json:"saved,omitempty"`
 }
 
 func (h *Host) recordPath(id string) string { return filepath.Join(h.dirs.state, id+".json") }

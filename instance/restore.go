@@ -12,7 +12,7 @@ import (
 	"vps/cell"
 	"vps/config"
 	"vps/dump"
-	"vps/object"
+	"vps/object/recordset"
 	"vps/restore"
 	"vps/snapshot"
 )
@@ -20,9 +20,15 @@ import (
 // Restore builds an instance from a snapshot, which is read from r: a file is read where it lies, anything else is stored first. The
 // instance is then suspended, unless opt says otherwise. A restore that fails leaves nothing behind.
 func (h *Host) Restore(ctx context.Context, id string, r io.Reader, opt RestoreOptions, progress func(Progress)) error {
+	warn := func(text string) {
+		h.log.Warn("restore", "instance", id, "passed over", text)
+		if progress != nil {
+			progress(Progress{Warning: text})
+		}
+	}
 	i, done, err := h.claim("restore", id, "", Dead)
 	if err == nil {
-		if err = i.restoreFrom(ctx, r, opt); err != nil {
+		if err = i.restoreFrom(ctx, r, opt, warn); err != nil {
 			err = fmt.Errorf("restore %s: %w", id, err)
 		}
 		done()
@@ -30,7 +36,7 @@ func (h *Host) Restore(ctx context.Context, id string, r io.Reader, opt RestoreO
 	return h.audit(ctx, "restore", id, err)
 }
 
-func (i *instance) restoreFrom(ctx context.Context, r io.Reader, opt RestoreOptions) error {
+func (i *instance) restoreFrom(ctx context.Context, r io.Reader, opt RestoreOptions, warn func(string)) error {
 	s, closeFile, err := i.host.openSnapshot(r)
 	if err != nil {
 		return err
@@ -43,9 +49,15 @@ func (i *instance) restoreFrom(ctx context.Context, r io.Reader, opt RestoreOpti
 	if err := s.Header().CheckHost(here); err != nil {
 		return err
 	}
-	set, err := object.LoadSet(s)
+	set, err := recordset.Load(s)
 	if err != nil {
 		return err
+	}
+	if err := i.checkAge(s.Header(), set.Instance); err != nil {
+		if !opt.Force {
+			return err
+		}
+		warn(err.Error())
 	}
 	plan, err := restore.Prepare(s, set)
 	if err != nil {
@@ -56,7 +68,7 @@ func (i *instance) restoreFrom(ctx context.Context, r io.Reader, opt RestoreOpti
 	if err != nil {
 		return err
 	}
-	return i.restore(ctx, cfg, plan, set.Instance, opt)
+	return i.restore(ctx, cfg, plan, set.Instance, opt, warn)
 }
 
 // openSnapshot opens the snapshot that a reader gives.
@@ -94,8 +106,12 @@ func (h *Host) restoredConfig(i *instance, info *dump.Instance, given *config.Co
 }
 
 // restore builds the cell and what is in it. The caller's operation has the instance.
-func (i *instance) restore(ctx context.Context, cfg *config.Config, plan *restore.Plan, info *dump.Instance, opt RestoreOptions) error {
-	b := birth{state: Restoring, what: "restore", adjust: func(spec *cell.Spec) error {
+func (i *instance) restore(ctx context.Context, cfg *config.Config, plan *restore.Plan, info *dump.Instance, opt RestoreOptions, warn func(string)) error {
+	bootID, err := uuidFrom(info.GetBootId())
+	if err != nil {
+		return err
+	}
+	b := birth{state: Restoring, what: "restore", bootID: bootID, adjust: func(spec *cell.Spec) error {
 		spec.Slots, spec.SlotSize = cell.DefaultSlots+plan.Slots, cell.DefaultSlotSize
 		var err error
 		spec.ArenaBase, err = plan.ArenaBase(uint64(spec.Slots*spec.SlotSize) + 4096)
@@ -106,7 +122,7 @@ func (i *instance) restore(ctx context.Context, cfg *config.Config, plan *restor
 	if err := i.create(ctx, cfg, b); err != nil {
 		return err
 	}
-	err := i.into(ctx, plan, opt)
+	err = i.into(ctx, plan, opt, warn)
 	if err == nil && opt.Resume {
 		err = i.group.Thaw(ctx)
 	}
@@ -117,6 +133,11 @@ func (i *instance) restore(ctx context.Context, cfg *config.Config, plan *restor
 	defer i.mu.Unlock()
 	i.rec.Started = time.Now()
 	i.rec.Restores++
+	i.rec.Saved = nil
+	if id, err := uuidFrom(info.GetUuid()); err == nil && id != (uuid{}) {
+		i.rec.UUID = id
+	}
+	i.rec.Age.adopt(info)
 	if !opt.Resume {
 		i.rec.Suspended = time.Now()
 		return i.setLocked(Suspended, "restore")
@@ -124,7 +145,7 @@ func (i *instance) restore(ctx context.Context, cfg *config.Config, plan *restor
 	return i.setLocked(Running, "restore")
 }
 
-func (i *instance) into(ctx context.Context, plan *restore.Plan, opt RestoreOptions) error {
+func (i *instance) into(ctx context.Context, plan *restore.Plan, opt RestoreOptions, warn func(string)) error {
 	r, err := rights(i.cfg)
 	if err != nil {
 		return err
@@ -135,6 +156,6 @@ func (i *instance) into(ctx context.Context, plan *restore.Plan, opt RestoreOpti
 		Arena: c.Arena, Page: c.Init.Page, PID: c.Init.PID, PidFD: c.Init.PidFD, FirstSlot: first,
 		Socket: c.Socket, SocketFD: c.SocketFD, Group: i.group, Console: c.Console,
 		Filter: r.Filter, Bound: r.Capabilities, Force: opt.Force,
-		Warn: func(text string) { i.host.log.Warn("restore", "instance", i.id, "skipped", text) },
+		Warn: warn,
 	})
 }

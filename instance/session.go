@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -74,8 +75,9 @@ func (h *Host) exec(ctx context.Context, id string, spec ExecSpec) (*Session, er
 		var failed *cell.ExecError
 		if errors.As(err, &failed) {
 			cause := failed.Err
-			if errno := unix.Errno(0); errors.As(cause, &errno) && failed.Status == 127 {
-				cause = errno
+			errno, known := errors.AsType[unix.Errno](cause)
+			if known && (failed.Status == 127 || strings.HasPrefix(cause.Error(), spec.Args[0]+": ")) {
+				cause = errno // the command is named anyway
 			}
 			return nil, &ExecError{Command: spec.Args[0], Status: failed.Status, Err: cause}
 		}

@@ -50,7 +50,10 @@ func (i *instance) info() Info {
 		ID: i.id, State: i.rec.State, Operation: i.verb,
 		FSRoot: i.cfg.Root, Hostname: i.cfg.UTSName(), Init: strings.Join(i.cfg.Init, " "), FirstUID: i.rec.FirstUID,
 		Created: i.rec.Created, Started: i.rec.Started,
-		Runs: i.rec.Runs, Restores: i.rec.Restores, Restarts: i.rec.Restarts, ExitStatus: i.rec.Exit,
+		Runs: i.rec.Starts, Restores: i.rec.Restores, Restarts: i.rec.Restarts, ExitStatus: i.rec.Exit,
+	}
+	if i.rec.Saved != nil {
+		info.Saved = i.rec.Saved.File
 	}
 	group := i.group
 	if i.cell != nil {
@@ -148,7 +151,7 @@ func (a *Arguments) resources(cfg *config.Config, group *account.Group) error {
 		}
 	}
 	for _, l := range cfg.Limits.All() {
-		r := Resource{Name: l.Resource, Soft: l.Soft, Hard: l.Hard, Flag: "_"}
+		r := Resource{Name: l.Resource, Soft: l.Soft, Hard: l.Hard, Flag: "-"}
 		if at := slices.IndexFunc(usage, func(u account.Usage) bool { return u.Resource == l.Resource }); at >= 0 {
 			u := usage[at]
 			r.Flag, r.Current, r.SoftHits, r.HardHits = string(u.Flag()), u.Current, u.SoftHits, u.HardHits

@@ -35,8 +35,8 @@ var (
 func (i *instance) spec() (cell.Spec, error) {
 	cfg := i.cfg
 	s := cell.Spec{
-		ID: i.id, Root: cfg.Root, Hostname: cfg.UTSName(), Run: i.host.runDir(i.id), Console: cfg.Console,
-		Group: i.group, Host: func(pid int) error { return i.host.tree.Keepers(i.host.key, pid) },
+		ID: i.id, Root: cfg.Root, Hostname: cfg.UTSName(), BootID: i.rec.BootID.String(), Run: i.host.runDir(i.id), Console: cfg.Console,
+		Group: i.group,
 		Masks: masks, ReadOnly: readOnly,
 	}
 	if cfg.UserNS.Host {
@@ -124,24 +124,56 @@ func environment(lists ...[]string) []string {
 	return all
 }
 
-// limit sets the limits of the configuration that can be set yet.
-func (i *instance) limit() error {
-	var all []account.Limit
-	for _, l := range i.cfg.Limits.All() {
+// limits returns the limits of a configuration that can be set, and the resources of those that cannot be yet.
+func limits(cfg *config.Config) (all []account.Limit, unenforced []string, err error) {
+	for _, l := range cfg.Limits.All() {
 		if l.Soft == 0 && l.Hard == 0 {
 			continue
 		}
 		one := account.Limit{Resource: l.Resource, Soft: l.Soft, Hard: l.Hard}
 		switch err := one.Validate(); {
 		case errors.Is(err, account.ErrUnsupported):
-			i.host.log.Warn("limit is not enforced", "instance", i.id, "error", err)
+			unenforced = append(unenforced, l.Resource)
 		case err != nil:
-			return err
+			return nil, nil, err
 		default:
 			all = append(all, one)
 		}
 	}
+	return all, unenforced, nil
+}
+
+// Unenforced returns the resources that a configuration limits to no effect: this version cannot do that yet.
+func Unenforced(cfg *config.Config) ([]string, error) {
+	_, unenforced, err := limits(cfg)
+	return unenforced, err
+}
+
+// limit sets the limits of the configuration.
+func (i *instance) limit() error {
+	all, unenforced, err := limits(i.cfg)
+	if err != nil {
+		return err
+	}
+	if len(unenforced) > 0 {
+		i.host.log.Warn("limits are not enforced", "instance", i.id, "resources", unenforced)
+	}
 	return i.group.SetLimits(all)
+}
+
+// guardDevices has the kernel refuse all devices but those of the ruleset, whatever node leads to them: one in a volume, for
+// one. A host without such filters can do without where nobody inside can make nodes and none is to be read only.
+func (i *instance) guardDevices(nodes []devfs.Node) error {
+	err := i.group.SetDevices(devfs.DeviceRules(nodes))
+	if err == nil {
+		return nil
+	}
+	needed := slices.ContainsFunc(nodes, func(n devfs.Node) bool { return n.ReadOnly })
+	if needed || i.cfg.UserNS.Host {
+		return fmt.Errorf("devices: %w", err)
+	}
+	i.host.log.Warn("devices are not filtered", "instance", i.id, "error", err)
+	return nil
 }
 
 // command runs one of the configuration's commands on the host, by the shell.

@@ -10,10 +10,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"vps/account"
 	"vps/cell"
 	"vps/config"
-	"vps/object"
+	"vps/object/mount"
 )
 
 // Create makes an instance up to its init, which waits before its execve. cfg is as for [Host.Start].
@@ -80,6 +79,7 @@ func (h *Host) configure(i *instance, cfg *config.Config) (*config.Config, error
 type birth struct {
 	state  State // meanwhile
 	what   string
+	bootID uuid                   // zero: a new one
 	adjust func(*cell.Spec) error // nil: nothing
 }
 
@@ -88,6 +88,11 @@ var starting = birth{state: Creating, what: "create"}
 // create builds the instance's cell. On an error everything is as before: not there, or dead with its last record.
 // The caller's operation has the instance.
 func (i *instance) create(ctx context.Context, cfg *config.Config, b birth) (err error) {
+	if b.state == Creating {
+		if err := i.startFresh(); err != nil {
+			return err
+		}
+	}
 	before, oldCfg := i.rec, i.cfg
 	i.mu.Lock()
 	i.cfg = cfg
@@ -98,6 +103,11 @@ func (i *instance) create(ctx context.Context, cfg *config.Config, b birth) (err
 			err = errors.Join(err, i.undo(context.WithoutCancel(ctx), before, oldCfg))
 		}
 	}()
+	if b.bootID == (uuid{}) {
+		if b.bootID, err = newUUID(); err != nil {
+			return err
+		}
+	}
 	if err := i.register(b); err != nil {
 		return err
 	}
@@ -122,10 +132,18 @@ func (i *instance) undo(ctx context.Context, before record, cfg *config.Config) 
 
 // register writes the record of an instance that is being created, with its id range.
 func (i *instance) register(b birth) error {
+	id := i.rec.UUID
+	if id == (uuid{}) {
+		var err error
+		if id, err = newUUID(); err != nil {
+			return err
+		}
+	}
 	save := func(first int, own bool) error {
 		i.mu.Lock()
 		defer i.mu.Unlock()
 		i.rec.FirstUID, i.rec.OwnRange = first, own
+		i.rec.UUID, i.rec.BootID = id, b.bootID
 		i.rec.Created, i.rec.Exit, i.rec.Cell = time.Now(), nil, nil
 		return i.setLocked(b.state, b.what)
 	}
@@ -183,6 +201,9 @@ func (i *instance) build(ctx context.Context, b birth) error {
 	if err != nil {
 		return err
 	}
+	if err := i.guardDevices(spec.Devices); err != nil {
+		return err
+	}
 	if b.adjust != nil {
 		if err := b.adjust(&spec); err != nil {
 			return err
@@ -192,7 +213,7 @@ func (i *instance) build(ctx context.Context, b birth) error {
 	if err != nil {
 		return err
 	}
-	if i.rec.Mounts, err = object.MountPoints(c.Init.PID); err != nil {
+	if i.rec.Mounts, err = mount.Points(c.Init.PID); err != nil {
 		return errors.Join(err, c.Destroy(context.WithoutCancel(ctx)))
 	}
 	if b.state == Creating {
@@ -227,14 +248,14 @@ func (i *instance) run(ctx context.Context, what string) error {
 		return nil // its init has ended already
 	}
 	i.rec.Started = time.Now()
-	i.rec.Runs++
+	i.rec.Starts++
 	return i.setLocked(Running, what)
 }
 
 // abandon ends an instance whose init could not be run.
 func (i *instance) abandon(ctx context.Context) error {
 	i.mu.Lock()
-	runs, over := i.rec.Runs+i.rec.Restores, i.over
+	runs, over := i.rec.Starts+i.rec.Restores, i.over
 	i.ending = reasonFailed
 	i.idle.Broadcast()
 	err := i.cell.Process().Signal(unix.SIGKILL)
@@ -264,7 +285,7 @@ func (i *instance) clean(ctx context.Context) error {
 		errs = append(errs, c.Destroy(ctx))
 	}
 	if group != nil {
-		errs = append(errs, endGroup(ctx, group))
+		errs = append(errs, group.KillAll(), group.Remove(ctx))
 	}
 	if i.rec.Mounted {
 		errs = append(errs, i.command(ctx, "ROOT_UNMOUNT", i.cfg.RootUnmount))
@@ -277,15 +298,3 @@ func (i *instance) clean(ctx context.Context) error {
 
 // cleanTimeout is how long killed processes may take to end.
 const cleanTimeout = 30 * time.Second
-
-func endGroup(ctx context.Context, g *account.Group) error {
-	if empty, err := g.Empty(); err == nil && !empty {
-		if err := g.Kill(); err != nil {
-			return err
-		}
-		if err := g.WaitEmpty(ctx); err != nil {
-			return err
-		}
-	}
-	return g.Remove(ctx)
-}

@@ -22,6 +22,7 @@ const (
 	reasonPoweroff = "poweroff"
 	reasonStop     = "stop"
 	reasonAbort    = "abort"
+	reasonSaved    = "saved"  // its memory is in a file, since the host went down
 	reasonFailed   = "failed" // its init could not be run
 	reasonLost     = "lost"   // nobody saw how it ended
 )

@@ -91,7 +91,7 @@ func (i *instance) afterwards(status ExitStatus) {
 // policy tells whether and when the configuration wants the instance started again. The caller holds i.mu.
 func (i *instance) policy(status ExitStatus) (delay time.Duration, again bool) {
 	switch status.Reason {
-	case reasonStop, reasonAbort, reasonFailed, reasonLost:
+	case reasonStop, reasonAbort, reasonSaved, reasonFailed, reasonLost:
 		return 0, false
 	}
 	switch i.cfg.Restart.Policy {

@@ -5,12 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"vps/cell"
 	"vps/suspend"
@@ -29,7 +23,7 @@ func (h *Host) takeOver(ctx context.Context) error {
 			return fmt.Errorf("take over %s: %w", i.id, err)
 		}
 	}
-	return h.killKeepers()
+	return h.endStrangers(ctx)
 }
 
 func (i *instance) takeOver(ctx context.Context) error {
@@ -67,6 +61,7 @@ func (i *instance) attach(ctx context.Context) error {
 	if err := i.putBack(ctx); err != nil {
 		return err
 	}
+	i.outlived()
 	i.host.log.Info("taken over", "instance", i.id, "state", i.rec.State)
 	return i.adopt(c, i.rec.State, "takeover")
 }
@@ -82,6 +77,9 @@ func (i *instance) lost(ctx context.Context, why error) error {
 	if i.rec.State == Dying && i.rec.Exit != nil {
 		status = *i.rec.Exit
 	}
+	if i.wasSaved() {
+		status.Reason = reasonSaved
+	}
 	if err := i.clean(ctx); err != nil {
 		return err
 	}
@@ -93,14 +91,11 @@ func (i *instance) lost(ctx context.Context, why error) error {
 
 // undoHalf removes what is half made. An instance that had run before is dead again.
 func (i *instance) undoHalf(ctx context.Context) error {
-	if err := i.host.killKeepersOf(i.id); err != nil {
-		return err
-	}
 	if err := i.clean(ctx); err != nil {
 		return err
 	}
 	i.host.log.Warn("undone", "instance", i.id, "state", i.rec.State)
-	if i.rec.Runs+i.rec.Restores == 0 {
+	if i.rec.Starts+i.rec.Restores == 0 {
 		return i.forget()
 	}
 	return i.set(Dead, "undo")
@@ -111,6 +106,7 @@ func (i *instance) takeBack(ctx context.Context) error {
 	if i.rec.Before == "" {
 		i.rec.Before = Running
 	}
+	i.rec.Age.enter(i.rec.State, i.rec.Before)
 	i.rec.State = i.rec.Before
 	return i.attach(ctx)
 }
@@ -129,46 +125,25 @@ func (i *instance) putBack(ctx context.Context) error {
 	return nil
 }
 
-// killKeepers kills the keepers in this home's run directory that are no instance's.
-func (h *Host) killKeepers() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	known := make(map[int]bool)
-	for _, i := range h.instances {
-		i.mu.Lock()
-		if i.cell != nil {
-			known[i.cell.Keeper.PID] = true
-		}
-		i.mu.Unlock()
-	}
-	return h.killStubs(h.dirs.run, known)
-}
-
-// killKeepersOf kills the keepers in an instance's run directory.
-func (h *Host) killKeepersOf(id string) error { return h.killStubs(h.runDir(id), nil) }
-
-// killStubs kills stubs whose working directory is in dir, but for those known.
-func (h *Host) killStubs(dir string, known map[int]bool) error {
-	entries, err := os.ReadDir("/proc")
+// endStrangers ends what runs in control groups of this home that are no instance's: a daemon was killed between making and
+// registering it.
+func (h *Host) endStrangers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, cleanTimeout)
+	defer cancel()
+	ids, err := h.tree.List(h.key)
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil || known[pid] {
+	for _, id := range ids {
+		if _, err := h.get(id); err == nil {
 			continue
 		}
-		proc := filepath.Join("/proc", e.Name())
-		exe, err := os.Readlink(filepath.Join(proc, "exe"))
-		if err != nil || !strings.HasPrefix(exe, "/memfd:vps-stub") {
-			continue
+		group, err := h.tree.Find(h.key, id)
+		if err == nil {
+			err = errors.Join(group.KillAll(), group.Remove(ctx))
 		}
-		cwd, err := os.Readlink(filepath.Join(proc, "cwd"))
-		if err != nil || cwd != dir && filepath.Dir(cwd) != dir {
-			continue
-		}
-		if err := unix.Kill(pid, unix.SIGKILL); err != nil && !gone(err) {
-			return fmt.Errorf("kill keeper %d: %w", pid, err)
+		if err != nil {
+			return fmt.Errorf("end what an earlier daemon left of %s: %w", id, err)
 		}
 	}
 	return nil

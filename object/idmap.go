@@ -21,15 +21,15 @@ func ReadIDMaps(pid int) (IDMaps, error) {
 }
 
 func readIDMap(pid int, name string) ([]remote.IDMap, error) {
-	text, err := readProc(pid, name)
+	text, err := ReadProc(pid, name)
 	if err != nil {
 		return nil, err
 	}
 	var list []remote.IDMap
 	for line := range strings.Lines(string(text)) {
-		p := fieldParser{}
+		p := FieldParser{}
 		f := p.ints(line)
-		if p.err != nil || len(f) != 3 {
+		if p.Err != nil || len(f) != 3 {
 			return nil, fmt.Errorf("/proc/%d/%s: line %q", pid, name, line)
 		}
 		list = append(list, remote.IDMap{Inside: f[0], Host: f[1], Size: f[2]})

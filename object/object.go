@@ -1,4 +1,5 @@
-// Package object has one file per kind of kernel object: its record, how it is dumped, how it is restored.
+// Package object has what all kinds of kernel objects have in common. The kinds are in the packages below it, one noun
+// each: its record, how it is dumped, how it is restored. None of them is imported here.
 //
 // Dumping reads from outside, on copies taken by pidfd_getfd and in /proc, while every task of the instance is stopped.
 // Restoring makes an object equal to its record: in the instance's [Maker] where the object carries its opener's
@@ -12,6 +13,7 @@ import (
 	"io"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	"vps/dump"
@@ -19,6 +21,12 @@ import (
 
 // ErrUnsupported is the class of everything that cannot be dumped.
 var ErrUnsupported = errors.New("not supported")
+
+// ErrBusy is the class of refusals that are likely to be gone when the instance has run a moment longer.
+var ErrBusy = errors.New("busy")
+
+// ErrChanged is the class of errors about files that are not what they were at the time of the snapshot.
+var ErrChanged = errors.New("changed since the snapshot")
 
 // Refusal names what stands in the way of a snapshot.
 type Refusal struct {
@@ -89,4 +97,16 @@ type Set struct {
 	UnixSockets map[uint64]*dump.UnixSocket
 	Ttys        map[uint64]*dump.Tty
 	Memories    map[uint64]*dump.Memory
+	ShmSegments map[uint64]*dump.ShmSegment
+	SemSets     map[uint64]*dump.SemSet
+	MsgQueues   map[uint64]*dump.MsgQueue
+	Mqueues     map[uint64]*dump.Mqueue
+}
+
+// CheckPath refuses what no path of the kernel's can be.
+func CheckPath(path string) error {
+	if !strings.HasPrefix(path, "/") || len(path) >= unix.PathMax || strings.IndexByte(path, 0) >= 0 {
+		return fmt.Errorf("file path %.100q is not valid", path)
+	}
+	return nil
 }

@@ -10,6 +10,9 @@ import (
 	"vps/remote"
 )
 
+// MaxPID is the highest pid that a kernel can be told to give (PID_MAX_LIMIT, include/linux/threads.h).
+const MaxPID = 1 << 22
+
 // OpenProc finds a process of an instance by its pid here. level is the depth of the instance's pid namespace, see [ReadLevel];
 // a process below it is a [Refusal]. The caller closes what it gets.
 func OpenProc(pid, level int) (Proc, error) {

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inNamespace runs f on an OS thread in a namespace of a process, by its pid here. The thread is thrown away.
-func inNamespace(pid int, name string, kind int, f func() error) error {
+// InNamespace runs f on an OS thread in a namespace of a process, by its pid here. The thread is thrown away.
+func InNamespace(pid int, name string, kind int, f func() error) error {
 	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", pid, name))
 	if err != nil {
 		return err

@@ -24,7 +24,7 @@ func ProbeShared(procs []Proc) []error {
 	for _, kind := range sharedKinds {
 		var sorted []Proc // by kcmp's order
 		for _, p := range procs {
-			place, err := search(len(sorted), func(i int) (int, error) {
+			place, err := Search(len(sorted), func(i int) (int, error) {
 				return linux.Kcmp(sorted[i].Host, p.Host, kind.kind, 0, 0)
 			})
 			switch {

@@ -35,7 +35,7 @@ type Status struct {
 
 // ReadStatus reads the status of a process or thread by its pid or tid here.
 func ReadStatus(pid int) (*Status, error) {
-	text, err := readProc(pid, "status")
+	text, err := ReadProc(pid, "status")
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func last(ids []int) int {
 
 func parseStatus(text []byte) (*Status, error) {
 	s := &Status{}
-	p := fieldParser{}
+	p := FieldParser{}
 	for line := range bytes.Lines(text) {
 		key, value, ok := bytes.Cut(line, []byte(":"))
 		if !ok {
@@ -85,20 +85,20 @@ func parseStatus(text []byte) (*Status, error) {
 			// The one free text: "\n" and "\\" are escaped (fs/proc/array.c, proc_task_name).
 			s.Name = unescapeName(strings.TrimSuffix(strings.TrimPrefix(string(value), "\t"), "\n"))
 		case "Umask":
-			s.Umask = uint32(p.uint(v, 8))
+			s.Umask = uint32(p.Uint(v, 8))
 		case "State":
 			if v == "" {
 				return nil, errors.New("empty State")
 			}
 			s.State = v[0]
 		case "Tgid":
-			s.Tgid = p.int(v)
+			s.Tgid = p.Int(v)
 		case "Pid":
-			s.PID = p.int(v)
+			s.PID = p.Int(v)
 		case "PPid":
-			s.PPID = p.int(v)
+			s.PPID = p.Int(v)
 		case "TracerPid":
-			s.TracerPID = p.int(v)
+			s.TracerPID = p.Int(v)
 		case "Uid":
 			copy(s.UIDs[:], p.uint32s(v))
 		case "Gid":
@@ -112,38 +112,38 @@ func parseStatus(text []byte) (*Status, error) {
 		case "NSsid":
 			s.NSsid = p.ints(v)
 		case "Threads":
-			s.Threads = p.int(v)
+			s.Threads = p.Int(v)
 		case "SigPnd":
-			s.SigPnd = p.uint(v, 16)
+			s.SigPnd = p.Uint(v, 16)
 		case "ShdPnd":
-			s.ShdPnd = p.uint(v, 16)
+			s.ShdPnd = p.Uint(v, 16)
 		case "SigBlk":
-			s.SigBlk = p.uint(v, 16)
+			s.SigBlk = p.Uint(v, 16)
 		case "SigIgn":
-			s.SigIgn = p.uint(v, 16)
+			s.SigIgn = p.Uint(v, 16)
 		case "SigCgt":
-			s.SigCgt = p.uint(v, 16)
+			s.SigCgt = p.Uint(v, 16)
 		case "CapInh":
-			s.CapInh = p.uint(v, 16)
+			s.CapInh = p.Uint(v, 16)
 		case "CapPrm":
-			s.CapPrm = p.uint(v, 16)
+			s.CapPrm = p.Uint(v, 16)
 		case "CapEff":
-			s.CapEff = p.uint(v, 16)
+			s.CapEff = p.Uint(v, 16)
 		case "CapBnd":
-			s.CapBnd = p.uint(v, 16)
+			s.CapBnd = p.Uint(v, 16)
 		case "CapAmb":
-			s.CapAmb = p.uint(v, 16)
+			s.CapAmb = p.Uint(v, 16)
 		case "NoNewPrivs":
 			s.NoNewPrivs = v == "1"
 		case "Seccomp":
-			s.Seccomp = p.int(v)
+			s.Seccomp = p.Int(v)
 		case "Seccomp_filters":
-			s.SeccompFilters = p.int(v)
+			s.SeccompFilters = p.Int(v)
 		case "x86_Thread_features":
 			s.ThreadFeatures = v
 		}
-		if p.err != nil {
-			return nil, fmt.Errorf("%s: %w", key, p.err)
+		if p.Err != nil {
+			return nil, fmt.Errorf("%s: %w", key, p.Err)
 		}
 	}
 	if s.PID == 0 || s.State == 0 {
@@ -181,7 +181,7 @@ type Stat struct {
 
 // ReadStat reads the stat file of a process or thread by its pid or tid here.
 func ReadStat(pid int) (*Stat, error) {
-	text, err := readProc(pid, "stat")
+	text, err := ReadProc(pid, "stat")
 	if err != nil {
 		return nil, err
 	}
@@ -203,18 +203,18 @@ func parseStat(text string) (*Stat, error) {
 	if len(f) <= 52-first {
 		return nil, fmt.Errorf("%d fields after the command name", len(f))
 	}
-	p := fieldParser{}
-	num := func(n int) int { return p.int(f[n-first]) }
-	addr := func(n int) uint64 { return p.uint(f[n-first], 10) }
+	p := FieldParser{}
+	num := func(n int) int { return p.Int(f[n-first]) }
+	addr := func(n int) uint64 { return p.Uint(f[n-first], 10) }
 	s := &Stat{
-		PID: p.int(strings.TrimSpace(text[:open])), Comm: text[open+1 : end], State: f[0][0],
+		PID: p.Int(strings.TrimSpace(text[:open])), Comm: text[open+1 : end], State: f[0][0],
 		PPID: num(4), PGID: num(5), SID: num(6), TTY: num(7), TPGID: num(8), Flags: addr(9),
 		Nice: num(19), Threads: num(20), StartTime: addr(22), StartCode: addr(26), EndCode: addr(27), StartStack: addr(28),
 		ExitSignal: num(38), RTPriority: num(40), Policy: num(41),
 		StartData: addr(45), EndData: addr(46), StartBrk: addr(47),
 		ArgStart: addr(48), ArgEnd: addr(49), EnvStart: addr(50), EnvEnd: addr(51), ExitCode: uint32(num(52)),
 	}
-	return s, p.err
+	return s, p.Err
 }
 
 // Membership is a line of /proc/PID/cgroup (cgroups(7)).
@@ -226,7 +226,7 @@ type Membership struct {
 
 // ReadCgroups tells which cgroups a process is in.
 func ReadCgroups(pid int) ([]Membership, error) {
-	text, err := readProc(pid, "cgroup")
+	text, err := ReadProc(pid, "cgroup")
 	if err != nil {
 		return nil, err
 	}
@@ -249,8 +249,8 @@ func ReadCgroups(pid int) ([]Membership, error) {
 	return list, nil
 }
 
-// readProc reads a file of a task's directory in /proc with as few calls as there can be.
-func readProc(pid int, name string) ([]byte, error) {
+// ReadProc reads a file of a task's directory in /proc with as few calls as there can be.
+func ReadProc(pid int, name string) ([]byte, error) {
 	path := "/proc/" + strconv.Itoa(pid) + "/" + name
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -272,37 +272,58 @@ func readProc(pid int, name string) ([]byte, error) {
 	}
 }
 
-// fieldParser parses numbers and keeps the first mistake.
-type fieldParser struct{ err error }
+// ReadInt reads a file of a task's directory in /proc that holds one number.
+func ReadInt(pid int, name string, base int) (int64, error) {
+	text, err := ReadProc(pid, name)
+	if err != nil {
+		return 0, err
+	}
+	p := FieldParser{}
+	var v int64
+	if base == 16 {
+		v = int64(p.Uint(string(bytes.TrimSpace(text)), 16))
+	} else {
+		v = int64(p.Int(string(bytes.TrimSpace(text))))
+	}
+	if p.Err != nil {
+		return 0, fmt.Errorf("/proc/%d/%s: %w", pid, name, p.Err)
+	}
+	return v, nil
+}
 
-func (p *fieldParser) uint(s string, base int) uint64 {
+// FieldParser parses numbers and keeps the first mistake.
+type FieldParser struct{ Err error }
+
+// Uint parses a number of the given base.
+func (p *FieldParser) Uint(s string, base int) uint64 {
 	v, err := strconv.ParseUint(s, base, 64)
-	if err != nil && p.err == nil {
-		p.err = err
+	if err != nil && p.Err == nil {
+		p.Err = err
 	}
 	return v
 }
 
-func (p *fieldParser) int(s string) int {
+// Int parses a decimal number.
+func (p *FieldParser) Int(s string) int {
 	v, err := strconv.Atoi(s)
-	if err != nil && p.err == nil {
-		p.err = err
+	if err != nil && p.Err == nil {
+		p.Err = err
 	}
 	return v
 }
 
-func (p *fieldParser) ints(s string) []int {
+func (p *FieldParser) ints(s string) []int {
 	var list []int
 	for f := range strings.FieldsSeq(s) {
-		list = append(list, p.int(f))
+		list = append(list, p.Int(f))
 	}
 	return list
 }
 
-func (p *fieldParser) uint32s(s string) []uint32 {
+func (p *FieldParser) uint32s(s string) []uint32 {
 	var list []uint32
 	for f := range strings.FieldsSeq(s) {
-		list = append(list, uint32(p.uint(f, 10)))
+		list = append(list, uint32(p.Uint(f, 10)))
 	}
 	return list
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"vps/dump"
-	"vps/object"
+	"vps/object/recordset"
 	"vps/restore"
 )
 
@@ -24,7 +24,7 @@ func BenchmarkRestore(b *testing.B) {
 			var took time.Duration
 			for b.Loop() {
 				s.end()
-				set, err := object.LoadSet(file.Snapshot)
+				set, err := recordset.Load(file.Snapshot)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -12,6 +12,7 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/birth"
 	"vps/remote"
 )
 
@@ -71,7 +72,7 @@ func (r *restorer) setLastPID(ctx context.Context) error {
 
 // stage lets all processes of a stage take their steps, and waits for those who survive it. Those in waves are given pages
 // first, which their children inherit.
-func (r *restorer) stage(ctx context.Context, stage object.Stage, pages map[int]*remote.Page, waves [][]int) error {
+func (r *restorer) stage(ctx context.Context, stage birth.Stage, pages map[int]*remote.Page, waves [][]int) error {
 	later := make(map[int]bool)
 	for _, pid := range slices.Concat(waves...) {
 		later[pid] = true
@@ -103,12 +104,12 @@ func (r *restorer) stage(ctx context.Context, stage object.Stage, pages map[int]
 }
 
 // steps lets a process take its steps, and has g wait for their end.
-func (r *restorer) steps(ctx context.Context, g *errgroup.Group, pid int, steps []object.Step, pages map[int]*remote.Page) error {
+func (r *restorer) steps(ctx context.Context, g *errgroup.Group, pid int, steps []birth.Step, pages map[int]*remote.Page) error {
 	b := pages[pid].Batch()
 	record := r.set.Processes[uint64(pid)]
 	for _, step := range steps {
 		step.Add(b, record, func(child int) *remote.Page { return pages[child] })
-		if step.Op == object.Setsid {
+		if step.Op == birth.Setsid {
 			if err := r.takeTerminal(b, record); err != nil {
 				return err
 			}
@@ -130,9 +131,9 @@ func (r *restorer) steps(ctx context.Context, g *errgroup.Group, pid int, steps 
 }
 
 // ends tells whether the process does not survive its steps.
-func ends(steps []object.Step) bool {
+func ends(steps []birth.Step) bool {
 	last := steps[len(steps)-1].Op
-	return last == object.Exit || last == object.Die
+	return last == birth.Exit || last == birth.Die
 }
 
 // meet finds out the pids of the newborn processes here.
@@ -175,5 +176,5 @@ func (r *restorer) takeTerminal(b *remote.Batch, p *dump.Process) error {
 	if p.GetTty() == 0 {
 		return nil
 	}
-	return r.files.SetTTY(b, p.GetTty())
+	return r.ttys.SetTTY(b, p.GetTty())
 }

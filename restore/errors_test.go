@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"vps/dump"
-	"vps/object"
+	"vps/object/recordset"
 )
 
 // busyboxSnapshot is a real snapshot of a small instance, in memory. The instance has ended.
@@ -109,7 +109,7 @@ func TestRefusedRecords(t *testing.T) {
 // Pages are written into a process's memory from outside: where none of its own is, there may be ours.
 func TestPagesOutsideOfMemory(t *testing.T) {
 	recs := readRecords(t, open(t, readFile(t, recordsFile)))
-	set, err := object.LoadSet(recs.write(t, nil, nil))
+	set, err := recordset.Load(recs.write(t, nil, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestPagesOutsideOfMemory(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := object.LoadSet(open(t, buf.Bytes())); err == nil || !strings.Contains(err.Error(), "address space 1: pages 0x") {
+			if _, err := recordset.Load(open(t, buf.Bytes())); err == nil || !strings.Contains(err.Error(), "address space 1: pages 0x") {
 				t.Errorf("%s, zero %v: %v", name, zero, err)
 			}
 		}
@@ -197,7 +197,7 @@ func load(t *testing.T, data []byte, at int, inPages bool) {
 	t.Helper()
 	s, err := dump.Open(bytes.NewReader(data), int64(len(data)))
 	if err == nil {
-		_, err = object.LoadSet(s)
+		_, err = recordset.Load(s)
 	}
 	if inPages != (err == nil) {
 		t.Errorf("byte %d: in pages %v, %v", at, inPages, err)

@@ -8,6 +8,11 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/file"
+	"vps/object/ipc"
+	"vps/object/kinds"
+	"vps/object/mount"
+	"vps/object/task"
 	"vps/remote"
 )
 
@@ -19,9 +24,9 @@ type refKey struct {
 
 // makeFiles makes mounts, open file descriptions, and opens what the processes map, in the first stub.
 func (r *restorer) makeFiles(ctx context.Context) error {
-	m := &object.Maker{Page: r.Page, PidFD: r.PidFD, Socket: r.Socket, SocketFD: r.SocketFD}
+	m := &object.Maker{Page: r.Page, PidFD: r.PidFD, Socket: r.Socket, SocketFD: r.SocketFD, Child: r.Arena.Page(r.FirstSlot + r.slots - 1)}
 	err := m.Run(ctx, func(b *remote.Batch) {
-		object.BlockSignals(b)
+		task.BlockSignals(b)
 		b.Call("clear umask", unix.SYS_UMASK, 0)
 		if name := r.set.Instance.GetDomainname(); name != "" && name != "(none)" {
 			b.Call("set domain name", unix.SYS_SETDOMAINNAME, b.String(name), len(name))
@@ -30,16 +35,16 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := object.RestoreMounts(r.Page.Script(ctx, r.PidFD), m, r.set, r.content); err != nil {
+	if err := mount.Restore(r.Page.Script(ctx, r.PidFD), m, r.set, r.content); err != nil {
 		return err
 	}
-	r.files, err = object.RestoreFiles(ctx, m, r.set, r.content, object.RestoreOptions{
-		Console: r.Console, ConsoleTTY: r.ConsoleTTY, Force: r.Force,
+	r.files, r.ttys, err = kinds.Restore(ctx, m, r.set, r.content, kinds.Options{
+		Options: file.Options{Force: r.Force}, Console: r.Console, ConsoleTTY: r.ConsoleTTY,
 	})
 	if err != nil {
 		return err
 	}
-	if err := r.files.RestoreSysctls(ctx, r.set.Instance.GetSysctl()); err != nil {
+	if r.ipc, err = ipc.Restore(ctx, r.files, r.content); err != nil {
 		return err
 	}
 	return r.openRefs(ctx)
@@ -104,6 +109,15 @@ func (r *restorer) ref(ref *dump.FileRef, flags int) (int, error) {
 		return -1, fmt.Errorf("file %s is not open", ref.GetPath())
 	}
 	return fd, nil
+}
+
+// SegmentSize gives the size of a System V segment.
+func (r *restorer) SegmentSize(id uint64) (uint64, error) {
+	seg := r.set.ShmSegments[id]
+	if seg == nil {
+		return 0, fmt.Errorf("there is no shared memory segment %d", id)
+	}
+	return seg.GetSize(), nil
 }
 
 // MemoryFD returns the descriptor of a Memory record's object.

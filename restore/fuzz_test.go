@@ -8,13 +8,14 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"vps/dump"
-	"vps/object"
+	"vps/object/birth"
+	"vps/object/recordset"
 	"vps/restore"
 )
 
 // prepare thinks the restore of a snapshot through, up to where something would be made.
 func prepare(s *dump.Snapshot) error {
-	set, err := object.LoadSet(s)
+	set, err := recordset.Load(s)
 	if err != nil {
 		return err
 	}
@@ -98,7 +99,7 @@ func FuzzProcesses(f *testing.F) {
 			}
 			input = input[4:]
 		}
-		if _, err := object.NewPlan(records); err != nil && !wellNamed(err) {
+		if _, err := birth.NewPlan(records); err != nil && !wellNamed(err) {
 			t.Errorf("the error does not name it: %v", err)
 		}
 	})

@@ -6,6 +6,7 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/birth"
 )
 
 // heritage plans what processes have from who gave birth to them, so that pages which several of them shared are there
@@ -39,14 +40,14 @@ const (
 	maxWaves        = 32
 )
 
-func newHeritage(set *object.Set, snapshot *dump.Snapshot, births object.Stage, work int) *heritage {
+func newHeritage(set *object.Set, snapshot *dump.Snapshot, births birth.Stage, work int) *heritage {
 	h := &heritage{
 		set: set, snapshot: snapshot, areas: newAreas(), work: work, children: make(map[int][]int), maker: make(map[int]int),
 		own: make(map[int][]span), below: make(map[int][]span), wanted: make(map[int][]span), estates: make(map[int]*estate),
 	}
 	for pid, steps := range births {
 		for _, step := range steps {
-			if pid != 0 && (step.Op == object.Birth || step.Op == object.BirthSibling) {
+			if pid != 0 && (step.Op == birth.Birth || step.Op == birth.BirthSibling) {
 				h.children[pid] = append(h.children[pid], step.PID)
 				h.maker[step.PID] = pid
 			}
@@ -114,7 +115,7 @@ func (h *heritage) findShared() {
 		}
 		list := slices.DeleteFunc(extents[mm.GetId()], func(e dump.Extent) bool { return e.Frame == dump.Zero || !foreign[e.Frame] })
 		extents[mm.GetId()] = list
-		for _, s := range h.areas.spans(mm, list) {
+		for _, s := range h.areas.spans(mm.GetMappings(), list) {
 			all = append(all, place{s, int(pid)})
 		}
 	}

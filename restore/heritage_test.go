@@ -11,6 +11,7 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/birth"
 )
 
 // stored is where a page is.
@@ -77,7 +78,7 @@ func testHeritage(t *testing.T, rnd *rand.Rand, work int) (filled, pages int) {
 	}
 	all := map[int]*life{1: {someMappings(rnd, space), make(map[uint64]int)}}
 	set := &object.Set{Processes: make(map[uint64]*dump.Process), Mms: make(map[uint64]*dump.Mm)}
-	births := object.Stage{0: {{Op: object.Birth, PID: 1}}}
+	births := birth.Stage{0: {{Op: birth.Birth, PID: 1}}}
 	last := 0
 	for pid := 1; pid <= processes; {
 		who := 1 + rnd.IntN(len(all))
@@ -85,7 +86,7 @@ func testHeritage(t *testing.T, rnd *rand.Rand, work int) (filled, pages int) {
 		switch rnd.IntN(8) {
 		case 0:
 			if pid++; pid <= processes {
-				births[who] = append(births[who], object.Step{Op: object.Birth, PID: pid})
+				births[who] = append(births[who], birth.Step{Op: birth.Birth, PID: pid})
 				all[pid] = &life{m.mappings, maps.Clone(m.pages)}
 			}
 		case 1:
@@ -164,7 +165,7 @@ func testHeritage(t *testing.T, rnd *rand.Rand, work int) (filled, pages int) {
 	distinct := make(map[stored]bool)
 	for pid := range set.Processes {
 		mm, extents := set.Mms[pid], s.Extents(mmKey(pid))
-		filled += memory[int(pid)].apply(t, h.areas.change(h.estates[int(pid)], mm.Mappings, extents, h.areas.spans(mm, extents)))
+		filled += memory[int(pid)].apply(t, h.areas.change(h.estates[int(pid)], mm.Mappings, extents, h.areas.spans(mm.Mappings, extents)))
 		want := make(model)
 		want.fill(t, extents)
 		for _, page := range want {

@@ -19,6 +19,7 @@ import (
 	"vps/dump"
 	"vps/internal/testimage"
 	"vps/object"
+	"vps/object/recordset"
 	"vps/restore"
 )
 
@@ -110,7 +111,7 @@ func (s *site) attempt(snapshot *dump.Snapshot) error {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
 	defer cancel()
-	set, err := object.LoadSet(snapshot)
+	set, err := recordset.Load(snapshot)
 	if err != nil {
 		return err
 	}

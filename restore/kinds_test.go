@@ -51,9 +51,6 @@ var refusals = map[string]string{
 	"directory":          "deleted directory /tmp/kind/gone",
 	"unlinked":           "/tmp/kind/first",
 	"aio":                "aio ring",
-	"shm":                "System V shared memory is not supported",
-	"semaphores":         "System V semaphore set",
-	"messages":           "System V message queue",
 	"descriptors":        "a thread with descriptors of its own is not supported",
 	"mounted":            "mount /tmp/kind/mount (proc) is not supported",
 	"traced":             "being traced is not supported",
@@ -188,6 +185,26 @@ func TestKindsRefused(t *testing.T) {
 			}
 			s.verdict()
 		})
+	}
+}
+
+// What keeps an instance from being dumped for a moment only is waited for.
+func TestBusy(t *testing.T) {
+	s := kindSite(t)
+	s.begin(t, "refused", "full")
+	if err := s.pass(); !errors.Is(err, object.ErrBusy) || !strings.Contains(err.Error(), "ptmx: its output is full") {
+		t.Errorf("snapshot: %v", err)
+	}
+	done := make(chan error)
+	go func() { done <- s.pass() }()
+	select {
+	case err := <-done:
+		t.Errorf("snapshot of a full terminal: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	s.verdict()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -3,12 +3,14 @@ package restore
 import (
 	"context"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
-	"vps/object"
+	"vps/object/memory"
+	"vps/object/task"
 	"vps/pager"
 	"vps/remote"
 )
@@ -18,16 +20,33 @@ func (r *restorer) furnish(ctx context.Context) error {
 	if err := r.files.SetOwners(ctx); err != nil {
 		return err
 	}
+	if err := r.files.DeliverAll(ctx, r.stub); err != nil {
+		return err
+	}
+	if err := r.ipc.Deliver(ctx, r.stub); err != nil {
+		return err
+	}
 	if err := r.furnishAll(ctx); err != nil {
+		return err
+	}
+	if err := r.ipc.Finish(ctx, r.stub); err != nil {
 		return err
 	}
 	return r.files.Finish()
 }
 
+func (r *restorer) stub(pid int) (*remote.Page, int) {
+	p := r.procs[uint32(pid)]
+	if p == nil {
+		return nil, -1
+	}
+	return p.page, p.pidfd
+}
+
 func (r *restorer) furnishAll(ctx context.Context) error {
 	var memories []*pager.Memory
 	for _, p := range r.procs {
-		if err := object.RestoreOOMScore(p.host, p.record); err != nil {
+		if err := task.RestoreOOMScore(p.host, p.record); err != nil {
 			if !r.Force {
 				return p.nameOf(r.set, err)
 			}
@@ -72,21 +91,42 @@ func (r *restorer) spaceOf(ctx context.Context, p *process) *space {
 	extents := r.snapshot.Extents(mmKey(mm.GetId()))
 	from := r.heritage.estates[int(p.record.GetPid())]
 	var pages []span
+	var mappings []*dump.Mapping
 	if from != nil {
-		pages = r.heritage.areas.spans(mm, extents)
+		mappings = r.besideSegments(mm.GetMappings())
+		pages = r.heritage.areas.spans(mappings, extents)
 	}
-	return r.newSpace(p.name(r.set), p.page.Script(ctx, p.pidfd), mm, r.heritage.areas.change(from, mm.GetMappings(), extents, pages))
+	return r.newSpace(p.name(r.set), p.page.Script(ctx, p.pidfd), mm, r.heritage.areas.change(from, mappings, extents, pages))
+}
+
+// besideSegments returns the mappings that do not lie where System V shared memory is to be attached: as a whole at
+// first (shmat(2)), even if parts of it have given way to others since.
+func (r *restorer) besideSegments(mappings []*dump.Mapping) []*dump.Mapping {
+	var segments []dump.Range
+	for _, m := range mappings {
+		if m.GetKind() == dump.Mapping_SHM {
+			start := m.GetStart() - m.GetOffset()
+			size, err := r.SegmentSize(m.GetShm())
+			if err != nil {
+				return nil // that is said when it is attached
+			}
+			segments = append(segments, dump.Range{Start: start, End: start + size})
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(mappings), func(m *dump.Mapping) bool {
+		return slices.ContainsFunc(segments, func(s dump.Range) bool { return m.GetStart() < s.End && s.Start < m.GetEnd() })
+	})
 }
 
 func (r *restorer) furnishProcess(p *process) error {
 	s, mm := p.space.script, p.space.mm
 	p.space.filled()
-	object.ProtectMemory(s, mm)
+	memory.Protect(s, mm)
 	exe, err := r.ref(mm.GetExe(), unix.O_RDONLY)
 	if err != nil {
 		return err
 	}
-	object.DescribeMemory(s, mm, exe)
+	memory.Describe(s, mm, exe)
 	if err := r.place(s, p.record); err != nil {
 		return err
 	}
@@ -122,7 +162,7 @@ func (r *restorer) place(s *remote.Script, p *dump.Process) error {
 // install gives the stub its own descriptors in place of all.
 func (r *restorer) install(s *remote.Script, p *process) error {
 	if p.record.GetTty() != 0 && p.record.GetSid() == p.record.GetPid() {
-		if err := r.files.SetForeground(s.Room(512), p.record.GetTty()); err != nil {
+		if err := r.ttys.SetForeground(s.Room(512), p.record.GetTty()); err != nil {
 			return err
 		}
 	}

@@ -22,6 +22,13 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/birth"
+	"vps/object/file"
+	"vps/object/ipc"
+	"vps/object/memory"
+	"vps/object/recordset"
+	"vps/object/task"
+	"vps/object/tty"
 	"vps/remote"
 )
 
@@ -51,8 +58,8 @@ type Target struct {
 
 // Plan is a restore that has been thought through: what it needs is known, nothing has been made.
 type Plan struct {
-	Slots    int // slots that its stubs take: one for each process, helper and further thread
-	births   *object.Plan
+	Slots    int // slots that its stubs take: one for each process, helper and further thread, and the last for children that live for a moment
+	births   *birth.Plan
 	heritage *heritage
 	snapshot *dump.Snapshot
 	set      *object.Set
@@ -65,34 +72,37 @@ func Prepare(s *dump.Snapshot, set *object.Set) (*Plan, error) {
 			p.Ppid = 1 // an exec session's, whose other end is gone: init inherits it
 		}
 	}
-	births, err := object.NewPlan(set.Processes)
+	births, err := birth.NewPlan(set.Processes)
 	if err != nil {
 		return nil, err
 	}
 	return &Plan{
-		Slots:  len(set.Threads) + len(set.Processes) + len(births.Helpers),
+		Slots:  len(set.Threads) + len(set.Processes) + len(births.Helpers) + 1,
 		births: births, heritage: newHeritage(set, s, births.Stages[0], maxHeritageWork), snapshot: s, set: set,
 	}, nil
 }
 
 // ArenaBase returns an address for an arena of size bytes that is free in all processes.
-func (p *Plan) ArenaBase(size uint64) (uint64, error) { return object.FindHole(size, p.set.Mms) }
+func (p *Plan) ArenaBase(size uint64) (uint64, error) { return memory.FindHole(size, p.set.Mms) }
 
 // restorer restores one instance.
 type restorer struct {
 	Target
 	snapshot *dump.Snapshot
 	set      *object.Set
-	plan     *object.Plan
+	plan     *birth.Plan
 	heritage *heritage
 	content  object.Content
-	files    *object.Files
+	files    *file.Files
+	ipc      *ipc.Restorer
+	ttys     *tty.Restorer
 	refs     map[refKey]int
 	limits   []uint64 // our own hard limits
 	huge     string   // which memory of the host's gets huge pages
 	procs    map[uint32]*process
 	met      map[int]int // pids inside, by pid here
 	nextSlot int
+	slots    int
 }
 
 // process is a process that is being restored.
@@ -124,12 +134,13 @@ type thread struct {
 func (p *Plan) Into(ctx context.Context, t Target) error {
 	r := &restorer{
 		Target: t, snapshot: p.snapshot, set: p.set, plan: p.births, heritage: p.heritage,
-		content: object.SnapshotContent{Snapshot: p.snapshot, Set: p.set},
-		refs:    make(map[refKey]int), huge: readHuge(), procs: make(map[uint32]*process), met: make(map[int]int), nextSlot: t.FirstSlot,
+		content: recordset.Content{Snapshot: p.snapshot, Set: p.set}, huge: readHuge(),
+		refs: make(map[refKey]int), procs: make(map[uint32]*process), met: make(map[int]int),
+		nextSlot: t.FirstSlot, slots: p.Slots,
 	}
 	defer r.close()
 	var err error
-	if r.limits, err = object.HardLimits(); err != nil {
+	if r.limits, err = task.HardLimits(); err != nil {
 		return err
 	}
 	if err := r.check(); err != nil {
@@ -150,13 +161,11 @@ func (p *Plan) Into(ctx context.Context, t Target) error {
 
 // check refuses what this host cannot restore.
 func (r *restorer) check() error {
-	for _, mm := range r.set.Mms {
-		if err := object.CheckVDSO(mm); err != nil {
-			return fmt.Errorf("address space %d: %w", mm.GetId(), err)
-		}
+	if err := memory.CheckVDSO(r.set.Mms); err != nil {
+		return err
 	}
 	for _, p := range r.set.Processes {
-		if err := object.CheckRlimits(p, r.limits); err != nil {
+		if err := task.CheckRlimits(p, r.limits); err != nil {
 			if !r.Force {
 				return err
 			}
@@ -169,6 +178,9 @@ func (r *restorer) check() error {
 func (r *restorer) close() {
 	if r.files != nil {
 		r.files.Close()
+	}
+	if r.ipc != nil {
+		r.ipc.Close()
 	}
 	for _, p := range r.procs {
 		if p.pidfd > 0 && p.record.GetPid() != 1 {

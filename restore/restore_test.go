@@ -18,7 +18,11 @@ import (
 	"vps/dump"
 	"vps/internal/leak"
 	"vps/internal/testimage"
+	"vps/kmem"
 	"vps/object"
+	"vps/object/mount"
+	"vps/object/recordset"
+	"vps/object/task"
 	"vps/priv"
 	"vps/remote"
 	"vps/restore"
@@ -43,7 +47,8 @@ type site struct {
 	mounts  []string
 	runs    int
 
-	restarts *object.RestartReader
+	restarts *task.RestartReader
+	kernel   *kmem.Reader
 
 	limits []account.Limit // of the instance that the next restore builds
 	force  bool            // restores are forced
@@ -73,12 +78,16 @@ func newSite(t testing.TB, opts ...testimage.Option) *site {
 		t.Fatal(err)
 	}
 	s.rights = cell.Rights{Capabilities: set.Capabilities(), Filter: filter}
-	if s.restarts, err = object.OpenRestartReader(); err != nil {
+	if s.restarts, err = task.OpenRestartReader(); err != nil {
+		t.Fatal(err)
+	}
+	if s.kernel, err = kmem.Open(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		s.end()
 		s.restarts.Close()
+		s.kernel.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if err := s.hosts.RemoveHome(ctx, s.home); err != nil {
@@ -111,11 +120,10 @@ func (s *site) tryBuild(ctx context.Context, spec cell.Spec) error {
 	spec.Hostname = cmp.Or(spec.Hostname, "web")
 	spec.UserNS = []remote.IDMap{{Inside: 0, Host: firstUID, Size: 65536}}
 	spec.Group, spec.Devices = s.group, s.devices
-	spec.Host = func(pid int) error { return s.hosts.Keepers(s.home, pid) }
 	if s.cell, err = cell.Build(ctx, spec); err != nil {
 		return errors.Join(err, s.group.Remove(context.WithoutCancel(ctx)))
 	}
-	s.mounts, err = object.MountPoints(s.cell.Init.PID)
+	s.mounts, err = mount.Points(s.cell.Init.PID)
 	return err
 }
 
@@ -148,7 +156,7 @@ func (s *site) end() {
 func (s *site) source() *snapshot.Source {
 	return &snapshot.Source{
 		Group: s.group, Init: s.cell.Init.PID, Info: &dump.Instance{Name: "web"}, Standard: s.mounts, Filters: 1,
-		Restarts: s.restarts,
+		Restarts: s.restarts, Kernel: s.kernel,
 	}
 }
 
@@ -182,7 +190,7 @@ func (s *site) restore(path string) {
 		s.t.Fatal(err)
 	}
 	defer file.Close()
-	set, err := object.LoadSet(file.Snapshot)
+	set, err := recordset.Load(file.Snapshot)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/memory"
 	"vps/pager"
 	"vps/remote"
 )
@@ -89,9 +90,9 @@ func readHuge() string {
 const worthFault = 1 << 20
 
 // build lets the stub map its memory and drop what it has inherited and does not want.
-func (sp *space) build(a *remote.Arena, files object.Mappable) error {
+func (sp *space) build(a *remote.Arena, files memory.Mappable) error {
 	s := sp.script
-	if err := object.MapMemory(s, a, sp.mm, files, sp.change.kept, func(m *dump.Mapping) bool { return sp.bytes(m) > 0 }); err != nil {
+	if err := memory.Map(s, a, sp.mm, files, sp.change.kept, func(m *dump.Mapping) bool { return sp.bytes(m) > 0 }); err != nil {
 		return err
 	}
 	for _, r := range sp.change.dropped {

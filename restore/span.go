@@ -117,11 +117,10 @@ func (a areas) number(m *dump.Mapping) int {
 	return a.numbers[name]
 }
 
-// spans turns ascending extents of an address space into spans that lie in one mapping each. Zeros are none, and what cannot be
+// spans turns ascending extents into spans that lie in one of the ascending mappings each. Zeros are none, and what cannot be
 // inherited.
-func (a areas) spans(mm *dump.Mm, extents []dump.Extent) []span {
+func (a areas) spans(mappings []*dump.Mapping, extents []dump.Extent) []span {
 	var list []span
-	mappings := mm.GetMappings()
 	for _, e := range extents {
 		for len(mappings) > 0 && mappings[0].GetEnd() <= e.Start {
 			mappings = mappings[1:]

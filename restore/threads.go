@@ -9,6 +9,7 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/task"
 	"vps/remote"
 )
 
@@ -104,7 +105,7 @@ func (r *restorer) shareFilters(ctx context.Context) error {
 	for _, p := range r.procs {
 		common := r.managers()
 		for i, th := range p.threads {
-			chain, err := object.SeccompChain(th.record, r.set.Seccomps)
+			chain, err := task.SeccompChain(th.record, r.set.Seccomps)
 			if err != nil {
 				return p.nameOf(r.set, err)
 			}
@@ -121,7 +122,7 @@ func (r *restorer) shareFilters(ctx context.Context) error {
 			continue
 		}
 		b := p.page.Batch()
-		object.RestoreSeccomp(b, &dump.Thread{}, common, true)
+		task.RestoreSeccomp(b, &dump.Thread{}, common, true)
 		if err := b.Run(ctx, p.pidfd); err != nil {
 			return p.nameOf(r.set, err)
 		}
@@ -164,22 +165,22 @@ func (r *restorer) personalize(ctx context.Context) error {
 func (r *restorer) compose(b *remote.Batch, p *process, th *thread) error {
 	leader := th == p.threads[0]
 	if leader {
-		object.RestoreProcess(b, p.record)
-		object.RestoreSigHand(b, r.set.SigHands[p.record.GetSigHand()])
-		if err := object.RestoreTimers(b, p.record.GetTimers()); err != nil {
+		task.RestoreProcess(b, p.record)
+		task.RestoreSigHand(b, r.set.SigHands[p.record.GetSigHand()])
+		if err := task.RestoreTimers(b, p.record.GetTimers()); err != nil {
 			return err
 		}
-		object.RestorePending(b, int(p.record.GetPid()), p.record.GetPending())
+		task.RestorePending(b, int(p.record.GetPid()), p.record.GetPending())
 	}
-	object.RestoreThreadPending(b, int(p.record.GetPid()), int(th.record.GetTid()), th.record.GetPending())
-	object.RestoreThread(b, th.record)
+	task.RestoreThreadPending(b, int(p.record.GetPid()), int(th.record.GetTid()), th.record.GetPending())
+	task.RestoreThread(b, th.record)
 	if leader {
-		object.RestoreItimers(b, p.record)
-		object.RestoreRlimits(b, p.record, r.limits)
+		task.RestoreItimers(b, p.record)
+		task.RestoreRlimits(b, p.record, r.limits)
 	}
-	object.RestoreSeccomp(b, th.record, th.filters, false)
-	object.RestoreCreds(b, th.record.GetCreds(), th.record.GetNoNewPrivs(), r.Bound)
-	object.RestoreDeathSignal(b, th.record)
+	task.RestoreSeccomp(b, th.record, th.filters, false)
+	task.RestoreCreds(b, th.record.GetCreds(), th.record.GetNoNewPrivs(), r.Bound)
+	task.RestoreDeathSignal(b, th.record)
 	if leader {
 		dumpable := r.set.Mms[p.record.GetMm()].GetDumpable()
 		if dumpable == 1 {
@@ -187,7 +188,7 @@ func (r *restorer) compose(b *remote.Batch, p *process, th *thread) error {
 		}
 	}
 	if th.record.GetRestart() != nil {
-		th.call, th.waits = object.RestoreRestart(b, th.record)
+		th.call, th.waits = task.RestoreRestart(b, th.record)
 	}
 	return nil
 }
@@ -207,7 +208,7 @@ func (r *restorer) stop(p *process) error {
 		pause := 10 * time.Microsecond
 		for deadline := time.Now().Add(5 * time.Second); ; pause = min(2*pause, time.Millisecond) {
 			for th.waits && !th.batch.Reached(th.call) && !th.page.Done() && time.Now().Before(deadline) {
-				time.Sleep(pause)
+				nap(pause)
 			}
 			if err := th.traced.Interrupt(); err != nil {
 				return err
@@ -231,10 +232,16 @@ func (r *restorer) stop(p *process) error {
 			if err := th.traced.Continue(); err != nil {
 				return err
 			}
-			time.Sleep(pause)
+			nap(pause)
 		}
 	}
 	return nil
+}
+
+// nap sleeps for less than the millisecond that the runtime's timers take when nothing else is to be done.
+func nap(d time.Duration) {
+	t := unix.NsecToTimespec(int64(d))
+	unix.Nanosleep(&t, nil)
 }
 
 // registers returns what the thread goes on with.
@@ -246,7 +253,7 @@ func (th *thread) registers() remote.Registers {
 		result, _ := th.batch.Value(th.call) // an errno is a result too
 		regs.Return(result)
 	case block && !th.waits:
-		regs.Repeat(object.RestartNumber(th.record))
+		regs.Repeat(task.RestartNumber(th.record))
 	}
 	return regs
 }

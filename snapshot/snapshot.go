@@ -15,7 +15,15 @@ import (
 	"time"
 
 	"vps/dump"
+	"vps/kmem"
 	"vps/object"
+	"vps/object/file"
+	"vps/object/ipc"
+	"vps/object/kinds"
+	"vps/object/memory"
+	"vps/object/mount"
+	"vps/object/network"
+	"vps/object/task"
 	"vps/remote"
 	"vps/suspend"
 )
@@ -27,8 +35,9 @@ type Source struct {
 	// Info is what only the manager knows; the rest of the record is filled in.
 	Info      *dump.Instance
 	Standard  []string // mount points that the manager makes at every start
-	Externals object.Externals
-	Restarts  *object.RestartReader // nil: the rest of an interrupted sleep is not known
+	Externals file.Externals
+	Restarts  *task.RestartReader // nil: the rest of an interrupted sleep is not known
+	Kernel    *kmem.Reader        // nil: what only the kernel's memory tells is refused
 	// Filters is the number of seccomp filters that the manager has installed in every process.
 	Filters int
 }
@@ -64,23 +73,44 @@ func Take(ctx context.Context, src *Source, w *dump.Writer, suspended bool) (Rep
 	if err := errors.Join(Probe(src)...); err != nil {
 		return Report{}, err
 	}
-	var report Report
+	for end := time.Now().Add(patience); ; {
+		report, busy, err := takeOnce(ctx, src, w, suspended)
+		if !busy || time.Now().After(end) {
+			return report, err
+		}
+		if frozen, ferr := src.Group.Frozen(); ferr != nil || frozen {
+			return report, errors.Join(err, ferr) // it was suspended
+		}
+		select {
+		case <-time.After(busyPause):
+		case <-ctx.Done():
+			return report, errors.Join(err, context.Cause(ctx))
+		}
+	}
+}
+
+// For how long an instance may be found in a state that cannot be dumped but does not last, and how long it runs between looks.
+const (
+	patience  = 2 * time.Second
+	busyPause = 5 * time.Millisecond
+)
+
+// takeOnce stops the instance once. busy says that it found what cannot be dumped at the moment, and has written nothing.
+func takeOnce(ctx context.Context, src *Source, w *dump.Writer, suspended bool) (report Report, busy bool, err error) {
 	begin := time.Now()
 	clock := clock{last: begin}
-	err := suspend.Hold(ctx, src.Group, func() bool { return suspended }, func(in *suspend.Instance) error {
+	err = suspend.Hold(ctx, src.Group, func() bool { return suspended }, func(in *suspend.Instance) error {
 		clock.done("stop")
 		t := &taker{ctx: ctx, src: src, w: w, in: in, clock: &clock}
 		defer t.close()
 		err := t.take()
 		report.Processes, report.Threads = len(t.procs), t.threads
+		busy = errors.Is(err, object.ErrBusy) && !t.writing
 		return err
 	})
 	clock.done("let go")
 	report.Frozen, report.Phases = time.Since(begin), clock.phases
-	if err != nil {
-		return report, err
-	}
-	return report, nil
+	return report, busy, err
 }
 
 // A process that executes a program, or has just been born by vfork(2), looks strange for a moment: what stands in the way
@@ -112,7 +142,7 @@ func probe(src *Source) []error {
 		return []error{err}
 	}
 	var refusals []error
-	mounts, err := object.ReadMounts(src.Init, src.Standard)
+	mounts, err := mount.Read(src.Init, src.Standard)
 	if err != nil {
 		return []error{err}
 	}
@@ -135,9 +165,9 @@ func probe(src *Source) []error {
 		procs = append(procs, p)
 	}
 	refusals = append(refusals, object.ProbeShared(procs)...)
-	refusals = append(refusals, object.ProbeIPC(src.Init)...)
-	refusals = append(refusals, object.ProbeNetwork(src.Init)...)
-	d := object.NewDescriptors(procs, src.Init, src.Externals, nil)
+	refusals = append(refusals, ipc.Probe(src.Init)...)
+	refusals = append(refusals, network.Probe(src.Init)...)
+	d := src.descriptors(procs, nil)
 	for _, p := range procs {
 		refusals = append(refusals, probeProcess(p, src.Init, d)...)
 	}
@@ -147,7 +177,12 @@ func probe(src *Source) []error {
 	return refusals
 }
 
-func probeProcess(p object.Proc, init int, d *object.Descriptors) []error {
+// descriptors prepares a dump of open files of every kind.
+func (src *Source) descriptors(procs []object.Proc, sink object.Sink) *file.Descriptors {
+	return kinds.NewDescriptors(procs, src.Init, src.Externals, sink, src.Kernel)
+}
+
+func probeProcess(p object.Proc, init int, d *file.Descriptors) []error {
 	var refusals []error
 	add := func(err error) {
 		if err != nil && !object.Vanished(err) {
@@ -156,7 +191,7 @@ func probeProcess(p object.Proc, init int, d *object.Descriptors) []error {
 	}
 	add(object.ProbeNamespaces(p, init))
 	add(object.ProbeProcess(p))
-	as, err := object.ReadAddressSpace(p)
+	as, err := memory.ReadAddressSpace(p)
 	add(err)
 	if err == nil {
 		for _, r := range as.Probe() {
@@ -194,7 +229,7 @@ func Estimate(src *Source) (bytes int64, frozen time.Duration, err error) {
 			continue // it has ended, or a probe names it
 		}
 		defer p.Close()
-		as, err := object.ReadAddressSpace(p)
+		as, err := memory.ReadAddressSpace(p)
 		if err != nil {
 			continue
 		}

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +13,11 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/file"
+	"vps/object/ipc"
+	"vps/object/memory"
+	"vps/object/task"
+	"vps/object/tty"
 	"vps/pager"
 	"vps/remote"
 	"vps/suspend"
@@ -29,9 +35,11 @@ type taker struct {
 	ids     object.IDMaps
 	procs   []*process
 	inside  map[int]int // pids and tids from here to inside
-	files   *object.Descriptors
-	filters *object.Seccomps
+	files   *file.Descriptors
+	ipc     *ipc.Objects
+	filters *task.Seccomps
 	threads int
+	writing bool // the writer has been given something
 	clock   *clock
 }
 
@@ -40,7 +48,7 @@ type process struct {
 	object.Proc
 	held   *suspend.Process
 	status *object.Status
-	memory *object.AddressSpace
+	memory *memory.AddressSpace
 	record *dump.Process
 	mm     *dump.Mm
 	hand   *dump.SigHand
@@ -66,7 +74,7 @@ func (t *taker) take() error {
 	if t.ids, err = object.ReadIDMaps(t.src.Init); err != nil {
 		return err
 	}
-	t.filters = object.NewSeccomps(t.src.Filters)
+	t.filters = task.NewSeccomps(t.src.Filters)
 	if err := t.find(); err != nil {
 		return err
 	}
@@ -83,12 +91,19 @@ func (t *taker) take() error {
 	if err := planTree(records); err != nil {
 		return err
 	}
+	if err := t.undos(); err != nil {
+		return err
+	}
+	if err := t.files.Busy(); err != nil {
+		return err
+	}
 	t.clock.done("examine")
 	if t.in.Suspended {
 		if err := t.in.Freeze(t.ctx); err != nil {
 			return err
 		}
 	}
+	t.writing = true
 	if err := t.write(); err != nil {
 		return err
 	}
@@ -114,14 +129,21 @@ func (t *taker) find() error {
 		t.inside[p.Host] = p.PID
 	}
 	slices.SortFunc(t.procs, func(a, b *process) int { return a.PID - b.PID })
+	procs := t.living()
+	t.files = t.src.descriptors(procs, t)
+	t.ipc, err = ipc.Read(t.files)
+	return err
+}
+
+// living returns the processes that are no zombies.
+func (t *taker) living() []object.Proc {
 	var procs []object.Proc
 	for _, p := range t.procs {
 		if !p.held.Zombie {
 			procs = append(procs, p.Proc)
 		}
 	}
-	t.files = object.NewDescriptors(procs, t.src.Init, t.src.Externals, t)
-	return nil
+	return procs
 }
 
 // examine reads a process, and asks it.
@@ -130,7 +152,7 @@ func (t *taker) examine(p *process) error {
 	if p.status, err = object.ReadStatus(p.Host); err != nil {
 		return err
 	}
-	if p.record, err = object.DumpProcess(p.status); err != nil {
+	if p.record, err = task.DumpProcess(p.status); err != nil {
 		return err
 	}
 	p.record.Ppid = uint32(t.inside[p.status.PPID])
@@ -144,7 +166,7 @@ func (t *taker) examine(p *process) error {
 	if err := t.places(p); err != nil {
 		return err
 	}
-	if p.memory, err = object.ReadAddressSpace(p.Proc); err != nil {
+	if p.memory, err = memory.ReadAddressSpace(p.Proc); err != nil {
 		return err
 	}
 	id := uint64(p.PID)
@@ -165,14 +187,33 @@ func (t *taker) examine(p *process) error {
 		return err
 	}
 	var stop bool
-	if p.record.Pending, stop = object.SplitStop(pending); stop {
+	if p.record.Pending, stop = task.SplitStop(pending); stop {
 		p.record.State = dump.Process_STOPPED
 	}
-	p.record.Timers, err = object.DumpTimers(p.Host, t.insideTID)
+	p.record.Timers, err = task.DumpTimers(p.Host, t.insideTID)
 	if err != nil {
 		return err
 	}
 	return t.ask(p)
+}
+
+// askObjects asks a process for what only it can tell of the objects that it uses, see [file.Descriptors.Ask].
+func (t *taker) askObjects(b *remote.Batch, p *process) (answer func() error, more bool, err error) {
+	files, more, err := t.files.Ask(b, p.Proc)
+	if err != nil || p.PID != 1 {
+		return files, more, err
+	}
+	objects, again := t.ipc.Ask(b)
+	return func() error { return errors.Join(files(), objects()) }, more || again, nil
+}
+
+// undos notes what the ends of the processes do to semaphores.
+func (t *taker) undos() error {
+	undos, err := t.ipc.Undos(t.src.Kernel, t.living())
+	for _, p := range t.procs {
+		p.record.SemUndos = undos[p.Host]
+	}
+	return err
 }
 
 // places notes where the process stands: its directories, its controlling terminal.
@@ -188,7 +229,7 @@ func (t *taker) places(p *process) error {
 	if err != nil {
 		return err
 	}
-	p.record.Tty, err = object.ControllingTTY(stat.TTY)
+	p.record.Tty, err = tty.Controlling(stat.TTY)
 	return err
 }
 
@@ -230,7 +271,7 @@ func (t *taker) thread(p *process, th *remote.Thread) (*dump.Thread, error) {
 			return nil, err
 		}
 	}
-	record, err := object.DumpThread(status, t.ids)
+	record, err := task.DumpThread(status, t.ids)
 	if err != nil {
 		return nil, err
 	}
@@ -255,7 +296,7 @@ func (t *taker) thread(p *process, th *remote.Thread) (*dump.Thread, error) {
 		return nil, err
 	}
 	var stop bool
-	if record.Pending, stop = object.SplitStop(pending); stop {
+	if record.Pending, stop = task.SplitStop(pending); stop {
 		p.record.State = dump.Process_STOPPED
 	}
 	rseq, err := th.Rseq()
@@ -269,9 +310,9 @@ func (t *taker) thread(p *process, th *remote.Thread) (*dump.Thread, error) {
 	if err != nil {
 		return nil, err
 	}
-	filters := make([]object.SeccompFilter, len(programs))
+	filters := make([]task.SeccompFilter, len(programs))
 	for i := range programs {
-		filters[i] = object.SeccompFilter{Program: programs[i], Flags: flags[i]}
+		filters[i] = task.SeccompFilter{Program: programs[i], Flags: flags[i]}
 	}
 	return record, t.filters.Add(record, filters)
 }
@@ -289,21 +330,32 @@ func (t *taker) ask(p *process) error {
 	for i, th := range p.held.Threads {
 		b := live.Arena.Page(i).Batch()
 		jobs[i] = remote.Job{Thread: th, Batch: b}
-		answer := object.AskThread(b)
+		answer := task.AskThread(b)
 		answers = append(answers, func() error { return answer(p.tasks[i]) })
 	}
 	b := jobs[0].Batch
 	p.hand = &dump.SigHand{Id: uint64(p.PID)}
-	hand, mm, process := object.AskSigHand(b), object.AskMm(b), object.AskProcess(b)
+	hand, mm, process := task.AskSigHand(b), memory.Ask(b), task.AskProcess(b)
 	answers = append(answers,
 		func() error { return hand(p.hand) },
 		func() error { return mm(p.mm) },
 		func() error { return process(p.record) },
-		object.AskTimers(b, p.record.GetTimers()))
+		task.AskTimers(b, p.record.GetTimers()))
+	open, more, err := t.askObjects(b, p)
+	if err != nil {
+		return errors.Join(err, live.Leave())
+	}
+	answers = append(answers, open)
 	err = live.Run(t.ctx, jobs)
 	for _, answer := range answers {
 		if err == nil {
 			err = answer()
+		}
+	}
+	for err == nil && more {
+		b = live.Arena.Page(0).Batch()
+		if open, more, err = t.askObjects(b, p); err == nil {
+			err = errors.Join(live.Run(t.ctx, []remote.Job{{Thread: leader, Batch: b}}), open())
 		}
 	}
 	if lerr := live.Leave(); err == nil {

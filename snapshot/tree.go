@@ -3,6 +3,7 @@ package snapshot
 import (
 	"vps/dump"
 	"vps/object"
+	"vps/object/birth"
 	"vps/suspend"
 )
 
@@ -73,7 +74,7 @@ func planTree(records map[uint64]*dump.Process) error {
 		}
 		copies[id] = p
 	}
-	_, err := object.NewPlan(copies)
+	_, err := birth.NewPlan(copies)
 	if err == nil {
 		return nil
 	}

@@ -9,6 +9,9 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/ipc"
+	"vps/object/mount"
+	"vps/object/task"
 	"vps/pager"
 	"vps/remote"
 )
@@ -19,12 +22,16 @@ func (t *taker) write() error {
 	if err := object.DumpInstance(info, t.src.Init); err != nil {
 		return err
 	}
+	var err error
+	if info.Sysctl, err = ipc.ReadSysctls(t.src.Init); err != nil {
+		return err
+	}
 	info.Suspended = t.in.Suspended
 	info.SeccompBase = uint32(t.src.Filters)
 	if err := t.w.Put(1, info); err != nil {
 		return err
 	}
-	mounts, err := object.ReadMounts(t.src.Init, t.src.Standard)
+	mounts, err := mount.Read(t.src.Init, t.src.Standard)
 	if err != nil {
 		return err
 	}
@@ -44,7 +51,18 @@ func (t *taker) write() error {
 			return err
 		}
 	}
+	if err := t.writeIPC(); err != nil {
+		return err
+	}
 	return t.files.Finish(t.ctx)
+}
+
+func (t *taker) writeIPC() error {
+	mms := make(map[int]*dump.Mm)
+	for _, p := range t.procs {
+		mms[p.Host] = p.mm
+	}
+	return t.ipc.Dump(t, mms)
 }
 
 func (t *taker) writeProcess(p *process) error {
@@ -96,7 +114,7 @@ func (t *taker) restarts() error {
 			continue
 		}
 		var err error
-		if th.Restart, err = object.FullRestart(tid, th.GetRegs()); err != nil {
+		if th.Restart, err = task.FullRestart(tid, th.GetRegs()); err != nil {
 			return fmt.Errorf("interrupted calls: %w", err)
 		}
 	}

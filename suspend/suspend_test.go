@@ -3,14 +3,18 @@ package suspend
 import (
 	"bufio"
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"vps/account"
+	"vps/internal/testimage"
 )
 
 // group makes a cgroup of our own.
@@ -55,21 +59,30 @@ while True:
 // counting starts a program in the group that counts, waiting in epoll_wait in between.
 func counting(t *testing.T, g *account.Group) (*exec.Cmd, *bufio.Reader) {
 	t.Helper()
-	cmd := exec.Command("python3", "-c", counter)
+	cmd, r := running(t, g, counter)
+	r.ReadString('\n')
+	return cmd, r
+}
+
+// running starts a Python program in the group.
+func running(t *testing.T, g *account.Group, program string) (*exec.Cmd, *bufio.Reader) {
+	t.Helper()
+	cmd := exec.Command("python3", "-c", program)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+	way, err := g.Entry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer way.Close()
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(way.Unified.Fd())}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	if err := g.Add(cmd.Process.Pid); err != nil {
-		t.Fatal(err)
-	}
-	r := bufio.NewReader(out)
-	r.ReadString('\n')
-	return cmd, r
+	return cmd, bufio.NewReader(out)
 }
 
 func TestSuspendResume(t *testing.T) {
@@ -117,6 +130,42 @@ func TestHoldFailureLeavesItRunning(t *testing.T) {
 	}
 	if frozen, err := g.Frozen(); err != nil || frozen {
 		t.Fatalf("frozen: %v, %v", frozen, err)
+	}
+}
+
+func TestStuckTask(t *testing.T) {
+	g := group(t)
+	cmd, lines := running(t, g, testimage.Stuck)
+	var tid int
+	if _, err := fmt.Fscanln(lines, &tid); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(5 * time.Second); statusLine(t, tid, "State:") != "D (disk sleep)"; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the thread does not sleep")
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	err := Suspend(ctx, g)
+	if _, ok := errors.AsType[*StuckError](err); !ok {
+		t.Fatalf("%v", err)
+	}
+	text := err.Error()
+	if !strings.HasPrefix(text, fmt.Sprintf("pid %d (python3) task %d: does not stop within 2", cmd.Process.Pid, tid)) ||
+		!strings.Contains(text, "0ms (uninterruptible sleep in handle_userfault)") {
+		t.Errorf("%s", text)
+	}
+	if frozen, err := g.Frozen(); err != nil || frozen {
+		t.Errorf("frozen: %v, %v", frozen, err)
+	}
+	if tracer := statusLine(t, tid, "TracerPid:"); tracer != "0" {
+		t.Errorf("tracer %s", tracer)
+	}
+	for range 10 {
+		if _, err := lines.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

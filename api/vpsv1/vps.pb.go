@@ -245,6 +245,7 @@ type Instance struct {
 	Restores      int32                  `protobuf:"varint,16,opt,name=restores,proto3" json:"restores,omitempty"`
 	Restarts      int32                  `protobuf:"varint,17,opt,name=restarts,proto3" json:"restarts,omitempty"`
 	ExitStatus    *ExitStatus            `protobuf:"bytes,18,opt,name=exit_status,json=exitStatus,proto3" json:"exit_status,omitempty"`
+	Saved         []byte                 `protobuf:"bytes,19,opt,name=saved,proto3" json:"saved,omitempty"` // path of the file with its memory, since the host went down
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -401,6 +402,13 @@ func (x *Instance) GetRestarts() int32 {
 func (x *Instance) GetExitStatus() *ExitStatus {
 	if x != nil {
 		return x.ExitStatus
+	}
+	return nil
+}
+
+func (x *Instance) GetSaved() []byte {
+	if x != nil {
+		return x.Saved
 	}
 	return nil
 }
@@ -1930,7 +1938,8 @@ type Progress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Phase         string                 `protobuf:"bytes,1,opt,name=phase,proto3" json:"phase,omitempty"`
 	Bytes         int64                  `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	Total         int64                  `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"` // 0: not known
+	Total         int64                  `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`    // 0: not known
+	Warning       string                 `protobuf:"bytes,4,opt,name=warning,proto3" json:"warning,omitempty"` // of something that was passed over; the rest is empty then
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1984,6 +1993,13 @@ func (x *Progress) GetTotal() int64 {
 		return x.Total
 	}
 	return 0
+}
+
+func (x *Progress) GetWarning() string {
+	if x != nil {
+		return x.Warning
+	}
+	return ""
 }
 
 type SnapshotRequest struct {
@@ -2372,7 +2388,7 @@ const file_api_vps_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
 	"\x06signal\x18\x02 \x01(\tR\x06signal\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n" +
-	"\x04time\x18\x04 \x01(\x03R\x04time\"\xec\x03\n" +
+	"\x04time\x18\x04 \x01(\x03R\x04time\"\x82\x04\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x1c\n" +
@@ -2393,7 +2409,8 @@ const file_api_vps_proto_rawDesc = "" +
 	"\brestores\x18\x10 \x01(\x05R\brestores\x12\x1a\n" +
 	"\brestarts\x18\x11 \x01(\x05R\brestarts\x123\n" +
 	"\vexit_status\x18\x12 \x01(\v2\x12.vps.v1.ExitStatusR\n" +
-	"exitStatus\">\n" +
+	"exitStatus\x12\x14\n" +
+	"\x05saved\x18\x13 \x01(\fR\x05saved\">\n" +
 	"\fListResponse\x12.\n" +
 	"\tinstances\x18\x01 \x03(\v2\x10.vps.v1.InstanceR\tinstances\"\xae\x01\n" +
 	"\bResource\x12\x12\n" +
@@ -2498,11 +2515,12 @@ const file_api_vps_proto_rawDesc = "" +
 	"\x06window\x18\x03 \x01(\v2\x0e.vps.v1.WindowH\x00R\x06windowB\x06\n" +
 	"\x04kind\")\n" +
 	"\x0fConsoleResponse\x12\x16\n" +
-	"\x06output\x18\x01 \x01(\fR\x06output\"L\n" +
+	"\x06output\x18\x01 \x01(\fR\x06output\"f\n" +
 	"\bProgress\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x14\n" +
-	"\x05total\x18\x03 \x01(\x03R\x05total\"_\n" +
+	"\x05total\x18\x03 \x01(\x03R\x05total\x12\x18\n" +
+	"\awarning\x18\x04 \x01(\tR\awarning\"_\n" +
 	"\x0fSnapshotRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x0e\n" +
 	"\x02fd\x18\x02 \x01(\x05R\x02fd\x12\x12\n" +

@@ -37,6 +37,7 @@ func (a *app) root() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.PersistentFlags().StringVar(&a.home, "home", os.Getenv("VPS_HOME"), "the host's `directory`, with etc, state and run in it (default $VPS_HOME)")
+	root.PersistentFlags().Lookup("home").DefValue = "" // its usage says it
 	root.CompletionOptions.HiddenDefaultCmd = true
 	groups := []struct {
 		title string
@@ -46,7 +47,7 @@ func (a *app) root() *cobra.Command {
 		{"Looking at them:", []*cobra.Command{a.listCmd(), a.showCmd(), a.argshowCmd(), a.psCmd(), a.eventsCmd(), a.logsCmd()}},
 		{"Working in them:", []*cobra.Command{a.execCmd(), a.execinCmd(), a.execwtCmd(), a.shellCmd(), a.consoleCmd()}},
 		{"Suspending and saving:", []*cobra.Command{
-			a.suspendCmd(), a.resumeCmd(), a.abortCmd(), a.snapshotCmd(), a.snapshotsCmd(), a.restoreCmd(), a.showdumpCmd()}},
+			a.suspendCmd(), a.resumeCmd(), a.abortCmd(), a.snapshotCmd(), a.snapshotsCmd(), a.restoreCmd(), a.showdumpCmd(), a.dumpCmd()}},
 		{"The host:", []*cobra.Command{a.checkCmd(), a.configCmd(), a.versionCmd()}},
 	}
 	for _, g := range groups {
@@ -66,8 +67,17 @@ func (a *app) root() *cobra.Command {
 	return root
 }
 
-// notice has it noted when a verb is about to run: the command line is right then.
+// notice has it noted when a verb is about to run: the command line is right then. When it is not, its usage is told.
 func (a *app) notice(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			err := check(cmd, args)
+			if err != nil && strings.Contains(err.Error(), "arg(s)") { // cobra's own words
+				return fmt.Errorf("usage: %s %s", cmd.Root().Name(), cmd.Use)
+			}
+			return err
+		}
+	}
 	if run := cmd.RunE; run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			a.parsed = true
@@ -139,8 +149,25 @@ func fail(ctx context.Context, verb, id string, err error) error {
 	}
 	if text == instance.ErrNotFound.Error() {
 		text += "; 'vpsctl list' shows those there are"
+	} else if errors.Is(err, instance.ErrState) {
+		text += next(verb, id, text)
 	}
 	return &verbError{text: what + text, err: err}
+}
+
+// next says which verb helps where one did not fit the state of an instance.
+func next(verb, id, text string) string {
+	switch state := instance.State(strings.TrimPrefix(text, "it is ")); {
+	case state == instance.Suspended && verb == "stop":
+		return fmt.Sprintf("; 'vpsctl resume %s' lets it go on, 'vpsctl abort %s' ends it", id, id)
+	case state == instance.Suspended && verb != "suspend":
+		return fmt.Sprintf("; 'vpsctl resume %s' lets it go on", id)
+	case state == instance.Running && (verb == "rm" || verb == "restore" || verb == "abort"):
+		return fmt.Sprintf("; 'vpsctl stop %s' ends it", id)
+	case state == instance.Dead && verb != "resume" && verb != "abort":
+		return fmt.Sprintf("; 'vpsctl start %s' starts it", id)
+	}
+	return ""
 }
 
 // verbError is an error of one verb, about one instance.
@@ -163,6 +190,8 @@ func (a *app) exitStatus(verb string, err error) int {
 			return e.Status
 		}
 		return exitExec
+	case "diff":
+		return diffTrouble
 	}
 	if !a.parsed {
 		return exitUsage

@@ -3,25 +3,28 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"vps/api"
 	"vps/instance"
 )
 
-// autostart starts the instances that are to run whenever the host does.
+// autostart brings up the instances that are to run whenever the host does, once after the host itself has come up.
 func autostart(ctx context.Context, host *instance.Host, log *slog.Logger) {
-	if err := host.Autostart(ctx); err != nil {
+	if err := host.Boot(ctx); err != nil {
 		log.Error("autostart", "error", err)
 	}
 }
 
 // onPowerLoss has the daemon, when it gets SIGPWR, do with each instance what its HOST_SHUTDOWN says, and then end it
 // by end: the host is about to go down. Any other signal ends the daemon alone.
-func onPowerLoss(ctx context.Context, host *instance.Host, home api.Home, log *slog.Logger, end func()) {
+func onPowerLoss(ctx context.Context, host *instance.Host, log *slog.Logger, end func()) {
 	power := make(chan os.Signal, 1)
 	signal.Notify(power, syscall.SIGPWR)
 	go func() {
@@ -32,30 +35,50 @@ func onPowerLoss(ctx context.Context, host *instance.Host, home api.Home, log *s
 		case <-power:
 		}
 		log.Info("the host goes down")
-		err := host.Shutdown(ctx, func(ctx context.Context, id string) error { return saveInstance(ctx, host, home, id) })
-		if err != nil {
+		if err := host.Shutdown(ctx); err != nil {
 			log.Error("shutdown", "error", err)
 		}
 		end()
 	}()
 }
 
-// saveInstance ends an instance with a snapshot of it in the host's store.
-func saveInstance(ctx context.Context, host *instance.Host, home api.Home, id string) (err error) {
-	path, err := storePath(home, id)
+// end has the daemon that runs do what is to be done when the host goes down, and waits for its end. If none runs, this
+// process does it.
+func (d *daemon) end(ctx context.Context) error {
+	home, err := api.HomeAt(d.home)
 	if err != nil {
 		return err
 	}
-	f, err := createFile(path)
+	c := api.Dial(home, version)
+	defer c.Close()
+	c.Passive = true
+	switch _, pid, err := c.Version(ctx); {
+	case err == nil:
+		return powerLoss(pid)
+	case !errors.Is(err, api.ErrUnavailable):
+		return err
+	}
+	host, err := instance.Open(ctx, instance.Options{Home: home.Dir, Log: d.logger(), Daemon: true})
 	if err != nil {
 		return err
 	}
-	defer f.discard()
-	if _, err := host.Snapshot(ctx, id, f, instance.SnapshotOptions{Suspend: true}, nil); err != nil {
-		return err
+	return errors.Join(host.Shutdown(ctx), host.Close())
+}
+
+// powerLoss sends SIGPWR to a daemon and waits for its end.
+func powerLoss(pid int) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return fmt.Errorf("daemon %d: %w", pid, err)
 	}
-	if err := f.commit(); err != nil {
-		return errors.Join(err, host.Resume(ctx, id))
+	defer unix.Close(fd)
+	if err := unix.PidfdSendSignal(fd, unix.SIGPWR, nil, 0); err != nil {
+		return fmt.Errorf("signal daemon %d: %w", pid, err)
 	}
-	return host.Abort(ctx, id)
+	for {
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+		if err != unix.EINTR {
+			return err
+		}
+	}
 }

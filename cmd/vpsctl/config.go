@@ -2,10 +2,12 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"vps/config"
+	"vps/instance"
 )
 
 func (a *app) configCmd() *cobra.Command {
@@ -40,6 +42,12 @@ func (a *app) configCheckCmd() *cobra.Command {
 			c, err := config.Load(args[0])
 			if err == nil {
 				err = c.Validate()
+			}
+			if err == nil {
+				var idle []string
+				if idle, err = instance.Unenforced(c); len(idle) > 0 {
+					fmt.Fprintf(a.stderr, "vpsctl: warning: %s: LIMITS: this version does not enforce %s\n", args[0], strings.Join(idle, ", "))
+				}
 			}
 			if a.json {
 				faults := []fault{}

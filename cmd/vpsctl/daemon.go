@@ -34,7 +34,8 @@ type daemon struct {
 	home     string
 	launched bool // by a client
 	debug    bool
-	boot     bool     // the host has just come up
+	boot     bool     // bring up what runs whenever the host does
+	shutdown bool     // the host goes down: no daemon, but the end of the one that runs
 	ready    *os.File // for the client that waits; nil if none does
 }
 
@@ -53,7 +54,11 @@ func daemonCmd() *cobra.Command {
 			if d.launched {
 				d.ready = os.NewFile(api.ReadyFD, "ready")
 			}
-			err := d.run(cmd.Context())
+			run := d.run
+			if d.shutdown {
+				run = d.end
+			}
+			err := run(cmd.Context())
 			if d.ready != nil && err != nil {
 				fmt.Fprint(d.ready, err)
 			}
@@ -62,21 +67,28 @@ func daemonCmd() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&d.home, "home", os.Getenv("VPS_HOME"), "the host's `directory` (default $VPS_HOME)")
 	cmd.Flags().BoolVar(&d.launched, "launched", false, "started by a client")
-	cmd.Flags().BoolVar(&d.boot, "autostart", false, "start the instances with AUTOSTART")
+	cmd.Flags().BoolVar(&d.boot, "autostart", false, "bring up, once after the host has come up, the instances with AUTOSTART and those that were saved")
+	cmd.Flags().BoolVar(&d.shutdown, "shutdown", false, "do with each instance what HOST_SHUTDOWN says, and end the daemon that runs")
+	cmd.MarkFlagsMutuallyExclusive("autostart", "shutdown")
 	cmd.Flags().BoolVar(&d.debug, "debug", false, "log every call")
 	cmd.Flags().Lookup("launched").Hidden = true
 	return cmd
 }
 
-// run keeps the host until it is told to end.
-func (d *daemon) run(ctx context.Context) (err error) {
-	syscall.Umask(umask)
+func (d *daemon) logger() *slog.Logger {
 	level := slog.LevelInfo
 	if d.debug {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	slog.SetDefault(log)
+	return log
+}
+
+// run keeps the host until it is told to end.
+func (d *daemon) run(ctx context.Context) (err error) {
+	syscall.Umask(umask)
+	log := d.logger()
 	// Caught, a hangup is of no effect here, and of its usual one in what the daemon starts.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
@@ -85,12 +97,12 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	host, err := instance.Open(ctx, instance.Options{Home: home.Dir, Log: log})
+	host, err := instance.Open(ctx, instance.Options{Home: home.Dir, Log: log, Daemon: true})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, host.Close()) }()
-	onPowerLoss(ctx, host, home, log, stop)
+	onPowerLoss(ctx, host, log, stop)
 	if d.boot {
 		go autostart(ctx, host, log)
 	}

@@ -31,7 +31,7 @@ func (a *app) execCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "exec ID [-i] [-t] [-d] [-u USER] [-w DIR] [-e NAME=VALUE] -- COMMAND [ARG...]",
 		Short: "Run a command in an instance",
-		Long: "exec runs a command in a running instance, as root of it unless another user is named. " + execLong + "\n" +
+		Long: "exec runs a command in a running instance, as root of it unless another user is named.\n" + execLong + "\n" +
 			"At a terminal, with -it, Enter # . lets go of the command, which is then hung up.",
 		Example: "  vpsctl exec web -- uptime\n" +
 			"  vpsctl exec -it -u www web -- /bin/sh\n" +
@@ -83,7 +83,14 @@ func (a *app) execAlias(spec *instance.ExecSpec, cmd *cobra.Command, prepare fun
 	cmd.ValidArgsFunction = a.complete(1, instance.Running)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		prepare()
-		return a.exec(cmd, cmd.Name(), args[0], args[1:], *spec)
+		command := args[1:]
+		if command[0] == "--" { // who is used to exec
+			command = command[1:]
+		}
+		if len(command) == 0 {
+			return fmt.Errorf("%s %s: which command?", cmd.Name(), args[0])
+		}
+		return a.exec(cmd, cmd.Name(), args[0], command, *spec)
 	}
 	execFlags(cmd, spec)
 	cmd.Flags().SetInterspersed(false)

@@ -25,9 +25,13 @@ func TestRealSystem(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
-	root := testimage.Build(t)
+	runReal(t, "testdata/real", testimage.Build(t))
+}
+
+// runReal runs the scripts in dir with real daemons, and instances whose root is below root.
+func runReal(t *testing.T, dir, root string) {
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/real",
+		Dir:                 dir,
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			home := filepath.Join(env.WorkDir, realHome)

@@ -87,6 +87,7 @@ func (a *app) showCmd() *cobra.Command {
 				"Restores", number(i.Restores),
 				"Restarts", number(i.Restarts),
 				"Ended", exit(i.ExitStatus),
+				"Saved in", i.Saved,
 			)
 		},
 	})
@@ -105,7 +106,8 @@ func (a *app) argshowCmd() *cobra.Command {
 		Use:   "argshow ID",
 		Short: "Show what an instance may do",
 		Long: "argshow prints the networks, privileges and limits of an instance. The table's flag is C while an instance is\n" +
-			"above a soft limit, X if it was stopped by a hard one, x if it has been above a soft one, _ else.",
+			"above a soft limit, X if it was stopped by a hard one, x if it has been above a soft one, _ else; - stands for what is\n" +
+			"neither measured nor enforced, by this version or while the instance is dead.",
 		Example:           "  vpsctl argshow web",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.complete(1),

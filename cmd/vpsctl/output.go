@@ -25,12 +25,16 @@ func (a *app) jsonFlag(cmd *cobra.Command) *cobra.Command {
 }
 
 // document prints a JSON document: the schema's version, and one thing by its name.
-func (a *app) document(name string, value any) error {
-	return a.encode(map[string]any{"schema": schema, name: value}, "  ")
+func (a *app) document(name string, value any) error { return documentTo(a.stdout, name, value) }
+
+func documentTo(w io.Writer, name string, value any) error {
+	return encode(w, map[string]any{"schema": schema, name: value}, "  ")
 }
 
-func (a *app) encode(value any, indent string) error {
-	e := json.NewEncoder(a.stdout)
+func (a *app) encode(value any, indent string) error { return encode(a.stdout, value, indent) }
+
+func encode(w io.Writer, value any, indent string) error {
+	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", indent)
 	return e.Encode(value)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 // progress is a line on a terminal that tells how far long work is. Elsewhere it is nothing.
 type progress struct {
 	out   *os.File // nil: no terminal
+	warn  io.Writer
 	title string
 	last  time.Time
 	shown bool
@@ -19,7 +21,7 @@ type progress struct {
 const progressInterval = 100 * time.Millisecond
 
 func (a *app) progress(verb, id string) *progress {
-	p := &progress{title: verb + " " + id}
+	p := &progress{title: verb + " " + id, warn: a.stderr}
 	if isTerminal(a.stderr) {
 		p.out = a.stderr
 	}
@@ -29,6 +31,11 @@ func (a *app) progress(verb, id string) *progress {
 const eraseLine = "\r\x1b[K"
 
 func (p *progress) show(now instance.Progress) {
+	if now.Warning != "" {
+		p.end()
+		fmt.Fprintf(p.warn, "vpsctl: %s: passed over: %s\n", p.title, printable(now.Warning))
+		return
+	}
 	if p.out == nil || time.Since(p.last) < progressInterval {
 		return
 	}
@@ -44,5 +51,6 @@ func (p *progress) show(now instance.Progress) {
 func (p *progress) end() {
 	if p.shown {
 		fmt.Fprint(p.out, eraseLine)
+		p.shown = false
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"vps/dump"
+	"vps/dump/show"
 )
 
 func (a *app) showdumpCmd() *cobra.Command {
@@ -18,8 +19,9 @@ func (a *app) showdumpCmd() *cobra.Command {
 		Short: "Show what is in a snapshot file",
 		Long: "showdump prints what a snapshot file holds: processes, descriptors, memory. With --verify it checks every byte\n" +
 			"instead. It needs neither the daemon nor root. - is standard input.",
-		Example: "  vpsctl showdump web.vps\n  vpsctl showdump --verify web.vps\n  vpsctl showdump --json web.vps | jq .",
-		Args:    cobra.ExactArgs(1),
+		Example:           "  vpsctl showdump web.vps\n  vpsctl showdump --verify web.vps\n  vpsctl showdump --json web.vps | jq .",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: each(a.storeFiles),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			err := a.showdump(a.context(cmd), args[0], verify, full)
 			if err != nil {
@@ -48,9 +50,9 @@ func (a *app) showdump(ctx context.Context, path string, verify, full bool) (err
 		_, err := fmt.Fprintf(a.stdout, "%s: ok, format %s, %d records, %s\n", path, s.Version(), len(s.Keys()), size(uint64(s.Size())))
 		return err
 	case a.json:
-		return dump.PrintJSON(a.stdout, s.Snapshot)
+		return show.JSON(a.stdout, s.Snapshot)
 	}
-	return dump.Print(a.stdout, s.Snapshot, dump.PrintOptions{Full: full})
+	return show.Text(a.stdout, s.Snapshot, show.Options{Full: full})
 }
 
 func openSnapshot(path string, stdin *os.File) (*dump.SnapshotFile, error) {

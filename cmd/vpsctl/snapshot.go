@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"vps/api"
+	"vps/dump/atomicfile"
 	"vps/instance"
 )
 
@@ -41,7 +43,7 @@ func (a *app) snapshotCmd() *cobra.Command {
 			if err != nil {
 				return fail(ctx, "snapshot", id, err)
 			}
-			return a.printReport(file.path, report)
+			return a.printReport(file.Path(), report)
 		},
 	})
 	cmd.Flags().BoolVar(&stop, "stop", false, "end the instance when the file is safe")
@@ -51,38 +53,25 @@ func (a *app) snapshotCmd() *cobra.Command {
 }
 
 // snapshotFile opens what a snapshot is to be written to.
-func (a *app) snapshotFile(id string, args []string) (*newFile, error) {
-	switch {
-	case len(args) == 0:
-		home, err := api.HomeAt(a.home)
-		if err != nil {
-			return nil, err
-		}
-		path, err := storePath(home, id)
-		if err != nil {
-			return nil, err
-		}
-		return createFile(path)
-	case args[0] == "-":
-		if isTerminal(a.stdout) {
-			return nil, errors.New("a snapshot is nothing for a terminal: give a FILE, or lead it into a pipe")
-		}
-		return &newFile{File: a.stdout}, nil
-	case isSpecial(args[0]):
-		f, err := os.OpenFile(args[0], os.O_WRONLY, 0)
-		return &newFile{File: f}, err
+func (a *app) snapshotFile(id string, args []string) (*atomicfile.File, error) {
+	if len(args) > 0 {
+		return a.output(args[0], "a snapshot")
 	}
-	return createFile(args[0])
+	home, err := api.HomeAt(a.home)
+	if err != nil {
+		return nil, err
+	}
+	return home.Snapshots().Create(id)
 }
 
 // snapshot writes a snapshot and makes the file appear.
-func (a *app) snapshot(ctx context.Context, c client, id string, file *newFile, suspend bool) (report instance.SnapshotReport, err error) {
-	defer func() { err = errors.Join(err, file.discard()) }()
+func (a *app) snapshot(ctx context.Context, c client, id string, file *atomicfile.File, suspend bool) (report instance.SnapshotReport, err error) {
+	defer func() { err = errors.Join(err, file.Discard()) }()
 	p := a.progress("snapshot", id)
 	report, err = c.Snapshot(ctx, id, file.File, instance.SnapshotOptions{Suspend: suspend}, p.show)
 	p.end()
-	if err == nil && file.path != "" {
-		err = file.commit()
+	if err == nil {
+		err = file.Commit()
 	}
 	return report, err
 }
@@ -114,7 +103,7 @@ func (a *app) restoreCmd() *cobra.Command {
 			"names, else etc/vps_ID.conf of the host, else the copy in the snapshot with no more than default rights.",
 		Example:           "  vpsctl restore web\n  vpsctl restore web --resume web.vps\n  vpsctl restore copy --config copy.conf web.vps",
 		Args:              cobra.RangeArgs(1, 2),
-		ValidArgsFunction: a.complete(1),
+		ValidArgsFunction: each(either(a.complete(1, instance.Dead), a.stored, a.configured), a.storeFiles),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, id := a.context(cmd), args[0]
 			c, err := a.dial()
@@ -151,7 +140,10 @@ func (a *app) restoreFile(id string, args []string) (*os.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		path, err := latest(home, id)
+		path, err := home.Snapshots().Latest(id)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("no snapshot of it in %s; give a FILE", home.Snapshots())
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"path/filepath"
+	"fmt"
+	"io/fs"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -33,7 +33,7 @@ func (a *app) startCmd() *cobra.Command {
 			}
 			return nil
 		},
-		ValidArgsFunction: a.complete(1, instance.Dead, instance.Created),
+		ValidArgsFunction: each(either(a.complete(1, instance.Dead, instance.Created), a.configured)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := a.context(cmd)
 			c, err := a.dial()
@@ -46,7 +46,9 @@ func (a *app) startCmd() *cobra.Command {
 			id := args[0]
 			var cfg *config.Config
 			if len(args) == 2 {
-				if cfg, err = loadConfig(id, args[1]); err != nil {
+				if cfg, err = loadConfig(id, args[1]); errors.Is(err, fs.ErrNotExist) && config.ValidName(args[1]) == nil {
+					return fmt.Errorf("%w; start takes one instance at a time, or --all", err)
+				} else if err != nil {
 					return err
 				}
 			}
@@ -72,16 +74,10 @@ func (a *app) startAll(ctx context.Context, c client) error {
 	for _, i := range list {
 		there[i.ID] = i.State != instance.Dead && i.State != instance.Created
 	}
-	files, err := filepath.Glob(filepath.Join(home.Etc, config.FileName("*")))
-	if err != nil {
-		return err
-	}
-	prefix, suffix, _ := strings.Cut(config.FileName("*"), "*")
 	order := make(map[string]int)
 	var ids []string
 	var errs []error
-	for _, file := range files {
-		id := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), prefix), suffix)
+	for id, file := range configFiles(home) {
 		if there[id] {
 			continue
 		}
@@ -93,7 +89,7 @@ func (a *app) startAll(ctx context.Context, c client) error {
 		order[id] = cfg.StartOrder
 		ids = append(ids, id)
 	}
-	slices.SortStableFunc(ids, func(a, b string) int { return cmp.Compare(order[a], order[b]) })
+	slices.SortFunc(ids, func(a, b string) int { return cmp.Or(cmp.Compare(order[a], order[b]), cmp.Compare(a, b)) })
 	for _, id := range ids {
 		errs = append(errs, fail(ctx, "start", id, c.Start(ctx, id, nil)))
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -82,33 +81,3 @@ func orList(states []instance.State) string {
 	}
 	return text
 }
-
-// complete offers the names of the instances in some states, or of all if none are given, for the first n arguments.
-func (a *app) complete(n int, states ...instance.State) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		if len(args) >= n {
-			return nil, cobra.ShellCompDirectiveDefault
-		}
-		c, err := a.dial()
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
-		c.Passive = true
-		ctx, cancel := context.WithTimeout(cmd.Context(), time.Second)
-		defer cancel()
-		list, err := c.List(ctx)
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		var names []string
-		for _, i := range list {
-			if (len(states) == 0 || slices.Contains(states, i.State)) && !slices.Contains(args, i.ID) {
-				names = append(names, cobra.CompletionWithDesc(i.ID, string(i.State)))
-			}
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
-// many is for complete: any number of arguments.
-const many = 1 << 20

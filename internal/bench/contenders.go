@@ -4,8 +4,12 @@ func startContenders(l *lab) ([]contender, error) { return l.gather(l.ownStart, 
 func runContenders(l *lab) ([]contender, error)   { return l.gather(l.ownRun, oci.runContender) }
 func execContenders(l *lab) ([]contender, error)  { return l.gather(l.ownExec, oci.execContender) }
 func idleContenders(l *lab) ([]contender, error)  { return l.gather(l.ownIdle, nil) }
-func tinyContenders(l *lab) ([]contender, error)  { return l.besideCRIU(l.ownTiny, "tiny") }
-func redisContenders(l *lab) ([]contender, error) { return l.besideCRIU(l.ownRedis, "redis") }
+func tinyContenders(l *lab) ([]contender, error) {
+	return l.besideCRIU(l.ownTiny, oci.tinyContender, "tiny")
+}
+func redisContenders(l *lab) ([]contender, error) {
+	return l.besideCRIU(l.ownRedis, oci.redisContender, "redis")
+}
 
 // gather makes the contenders for a piece of work that OCI runtimes do as well. With an error it returns those
 // made so far, which the caller closes in either case.
@@ -30,8 +34,8 @@ func (l *lab) gather(own func() (contender, error), rival func(oci) (contender, 
 	return list, nil
 }
 
-// besideCRIU makes the contenders for a dump and restore.
-func (l *lab) besideCRIU(own func() (contender, error), work string) ([]contender, error) {
+// besideCRIU makes the contenders for a dump and restore: CRIU with the bare process, and with a container of it.
+func (l *lab) besideCRIU(own func() (contender, error), container func(oci) (contender, error), work string) ([]contender, error) {
 	list, err := l.gather(own, nil)
 	if err != nil || l.criu == "" {
 		return list, err
@@ -40,5 +44,12 @@ func (l *lab) besideCRIU(own func() (contender, error), work string) ([]contende
 	if err != nil {
 		return list, err
 	}
-	return append(list, c), nil
+	list = append(list, c)
+	if o, ok := l.checkpoints(); ok {
+		if c, err = container(o); err != nil {
+			return list, err
+		}
+		list = append(list, c)
+	}
+	return list, nil
 }

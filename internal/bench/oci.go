@@ -42,16 +42,16 @@ type container struct {
 }
 
 // container makes a bundle of the runtime's own default configuration.
-func (o oci) container(work string, argv ...string) (*container, error) {
+func (o oci) container(work string, opts []testimage.Option, argv ...string) (*container, error) {
 	c := &container{oci: o, id: "bench-" + work, bundle: filepath.Join(o.disk, o.name+"-"+work)}
 	c.root = filepath.Join(c.bundle, "rootfs")
 	if err := os.MkdirAll(c.bundle, 0o755); err != nil {
 		return nil, err
 	}
-	if err := makeRoot(o.lab, c.root); err != nil {
+	if err := makeRoot(o.lab, c.root, opts...); err != nil {
 		return nil, err
 	}
-	if _, err := o.run(o.argv[0], "spec", "--bundle", c.bundle); err != nil {
+	if _, err := o.run(o.command("spec", "--bundle", c.bundle)...); err != nil {
 		return nil, err
 	}
 	config := filepath.Join(c.bundle, "config.json")
@@ -80,7 +80,9 @@ func (o oci) container(work string, argv ...string) (*container, error) {
 
 // start runs the container in the background.
 func (c *container) start() (time.Duration, error) {
-	return c.run(c.command("run", "--detach", "--bundle", c.bundle, c.id)...)
+	// What a container has as output, CRIU would have to find again.
+	const quiet = `exec "$@" >/dev/null 2>&1`
+	return c.run(append([]string{"/bin/sh", "-c", quiet, "sh"}, c.command("run", "--detach", "--bundle", c.bundle, c.id)...)...)
 }
 
 func (c *container) remove() error {
@@ -137,7 +139,7 @@ func (l *lab) stamped(root string, start func() (time.Duration, error)) (sample,
 }
 
 func (o oci) startContender() (contender, error) {
-	c, err := o.container("start", "/stamp-init")
+	c, err := o.container("start", nil, "/stamp-init")
 	if err != nil {
 		return contender{}, err
 	}
@@ -148,7 +150,7 @@ func (o oci) startContender() (contender, error) {
 }
 
 func (o oci) runContender() (contender, error) {
-	c, err := o.container("run", "/bin/true")
+	c, err := o.container("run", nil, "/bin/true")
 	if err != nil {
 		return contender{}, err
 	}
@@ -159,7 +161,7 @@ func (o oci) runContender() (contender, error) {
 }
 
 func (o oci) execContender() (contender, error) {
-	c, err := o.container("exec", "/bin/sleep", "1000000")
+	c, err := o.container("exec", nil, "/bin/sleep", "1000000")
 	if err != nil {
 		return contender{}, err
 	}

@@ -170,8 +170,29 @@ def traced():
     return after
 
 
+def full():
+    """A terminal whose output is full until GO: then it waits no longer."""
+    import tty
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    os.set_blocking(slave, False)
+    text = b""
+    while True:
+        try:
+            text += b"x" * os.write(slave, b"x" * 1000)
+        except BlockingIOError:
+            break
+
+    def after():
+        read = b""
+        while len(read) < len(text):
+            read += os.read(master, 10000)
+        same("output", read, text)
+    return after
+
+
 holds = {f.__name__: f for f in (inet, udp, netlink, inotify, pidfd, status, directory, unlinked, aio, shm, semaphores, messages,
-                                 descriptors, mounted, traced)}
+                                 descriptors, mounted, traced, full)}
 holds |= {"uts namespace": namespace(CLONE_NEWUTS), "mount namespace": namespace(CLONE_NEWNS), "net namespace": namespace(CLONE_NEWNET),
           "shared memory": twins(CLONE_VM), "shared descriptors": twins(CLONE_FILES), "shared directories": twins(0x200),
           "shared handlers": twins(CLONE_VM | 0x800)}

@@ -1,0 +1,184 @@
+package file
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"vps/object"
+)
+
+// Handle is a descriptor of a process: a way to reach an open file description.
+type Handle struct {
+	proc  *object.Proc // for messages; nil: a descriptor of ours that came out of a socket's queue
+	host  int
+	pidfd int
+	fd    int
+}
+
+// Copy duplicates the descriptor into our process. Flags of the copy are shared: it is to be read only.
+func (h Handle) Copy() (int, error) {
+	fd, err := unix.PidfdGetfd(h.pidfd, h.fd, 0)
+	if err != nil {
+		return -1, fmt.Errorf("copy descriptor %d of process %d: %w", h.fd, h.host, err)
+	}
+	return fd, nil
+}
+
+func (h Handle) path(dir string) string {
+	return "/proc/" + strconv.Itoa(h.host) + "/" + dir + "/" + strconv.Itoa(h.fd)
+}
+
+// Refusal says what stands in the way, and at which descriptor of which process.
+func (h Handle) Refusal(what, why string) *object.Refusal {
+	r := &object.Refusal{FD: h.fd, Object: what, Why: why}
+	if h.proc != nil {
+		r.PID, r.Comm = h.proc.PID, h.proc.Comm
+	} else {
+		r.FD = -1
+	}
+	return r
+}
+
+// fdinfo is /proc/PID/fdinfo/N, see proc_pid_fdinfo(5).
+type fdinfo struct {
+	flags uint32 // O_CLOEXEC is that of the descriptor
+	pos   uint64
+	mount int
+	ino   uint64
+	lines []infoLine // those of the kind of file
+}
+
+type infoLine struct{ key, value string }
+
+func (h Handle) info() (fdinfo, error) {
+	var info fdinfo
+	path := h.path("fdinfo")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return info, err
+	}
+	for line := range strings.Lines(string(text)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		value = strings.TrimSpace(value)
+		switch key {
+		case "flags":
+			var flags uint64
+			flags, err = strconv.ParseUint(value, 8, 32)
+			info.flags = uint32(flags)
+		case "pos":
+			info.pos, err = strconv.ParseUint(value, 10, 64)
+		case "mnt_id":
+			info.mount, err = strconv.Atoi(value)
+		case "ino":
+			info.ino, err = strconv.ParseUint(value, 10, 64)
+		default:
+			info.lines = append(info.lines, infoLine{key, value})
+		}
+		if err != nil {
+			return info, fmt.Errorf("read %s: line %q: %w", path, line, err)
+		}
+	}
+	return info, nil
+}
+
+// line returns the value of a line, "" if there is none.
+func (i *fdinfo) line(key string) string {
+	for _, l := range i.lines {
+		if l.key == key {
+			return l.value
+		}
+	}
+	return ""
+}
+
+// hex parses a line with a hexadecimal number.
+func (i *fdinfo) hex(key string) (uint64, error) {
+	v, err := strconv.ParseUint(i.line(key), 16, 64)
+	if err != nil {
+		return 0, fmt.Errorf("fdinfo: %s: %w", key, err)
+	}
+	return v, nil
+}
+
+// Look is an open file description seen through one descriptor, with a copy of it in our process.
+type Look struct {
+	At   Handle
+	Link string // text of the link in /proc
+	info fdinfo
+	FD   int // the copy, to be read only
+	Stat unix.Stat_t
+	fs   int64 // statfs(2) f_type
+}
+
+// look opens a look at a descriptor; the caller closes it.
+func (h Handle) look(link string, info fdinfo) (*Look, error) {
+	l := &Look{At: h, Link: link, info: info}
+	fd, err := h.Copy()
+	if err != nil {
+		return nil, err
+	}
+	l.FD = fd
+	var fs unix.Statfs_t
+	if err := unix.Fstat(fd, &l.Stat); err != nil {
+		l.close()
+		return nil, fmt.Errorf("fstat %s: %w", link, err)
+	}
+	if err := unix.Fstatfs(fd, &fs); err == nil { // a socket has none
+		l.fs = fs.Type
+	}
+	return l, nil
+}
+
+// Line returns what fdinfo says of a key, "" if nothing.
+func (l *Look) Line(key string) string { return l.info.line(key) }
+
+// Hex is [Look.Line] for a hexadecimal number.
+func (l *Look) Hex(key string) (uint64, error) { return l.info.hex(key) }
+
+// Flags are the flags of the open file description, as fcntl(2) has them.
+func (l *Look) Flags() uint32 { return l.info.flags }
+
+func (l *Look) close() { unix.Close(l.FD) }
+
+// Reopen opens what a descriptor of ours is open on once more, with flags of our own.
+func Reopen(copied int, name string, flags int) (int, error) {
+	fd, err := unix.Open("/proc/self/fd/"+strconv.Itoa(copied), flags|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open %s again: %w", name, err)
+	}
+	return fd, nil
+}
+
+// descriptors lists the open descriptors of a process, ascending.
+func descriptors(host int) ([]int, error) {
+	dir, err := os.Open("/proc/" + strconv.Itoa(host) + "/fd")
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	fds := make([]int, 0, len(names))
+	for _, name := range names {
+		if n, err := strconv.Atoi(name); err == nil {
+			fds = append(fds, n)
+		}
+	}
+	return fds, nil
+}
+
+// Poll returns the events of a descriptor now.
+func Poll(fd int, events int16) int16 {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: events}}
+	for {
+		if _, err := unix.Poll(fds, 0); err != unix.EINTR {
+			return fds[0].Revents
+		}
+	}
+}

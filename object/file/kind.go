@@ -1,0 +1,151 @@
+package file
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// kind dumps one kind of open file description: it fills in the record's kind.
+type kind func(*Descriptors, *OpenFile, *Look) error
+
+// Dumper dumps open files of a kind that has a package of its own, and what they are open on.
+type Dumper interface {
+	// Claims tells whether an open file is of this kind. An error is why it is, and cannot be dumped.
+	Claims(l *Look) (bool, error)
+	// Dump fills in the kind of the record of an open file that it has claimed.
+	Dump(f *OpenFile, l *Look) error
+	// Finish writes what the open files are open on. It may come upon further open files, see [Descriptors.Received].
+	Finish() error
+}
+
+// DumpKind makes a kind's part of a dump.
+type DumpKind func(*Descriptors) Dumper
+
+// memoryMajor is the number of character devices like /dev/null, Documentation/admin-guide/devices.txt.
+const memoryMajor = 1
+
+const (
+	mqueueMagic    = 0x19800202 // MQUEUE_MAGIC of ipc/mqueue.c
+	hugetlbfsMagic = unix.HUGETLBFS_MAGIC
+)
+
+// kindOf tells how a descriptor is dumped, or refuses it.
+func (d *Descriptors) kindOf(l *Look) (kind, error) {
+	for _, line := range l.info.lines {
+		if line.key == "lock" && strings.Contains(line.value, "LEASE") {
+			return nil, l.At.Refusal("lease on "+l.Link, "")
+		}
+	}
+	for _, k := range d.kinds {
+		mine, err := k.Claims(l)
+		if err != nil {
+			return nil, err
+		}
+		if mine {
+			return func(_ *Descriptors, f *OpenFile, l *Look) error { return k.Dump(f, l) }, nil
+		}
+	}
+	if strings.HasPrefix(l.Link, "socket:[") {
+		return nil, refuseSocket(l)
+	}
+	if l.Link == "anon_inode:[eventpoll]" {
+		return (*Descriptors).dumpEpoll, nil
+	}
+	if name, anon := strings.CutPrefix(l.Link, "anon_inode:"); anon {
+		return nil, l.At.Refusal(strings.Trim(name, "[]"), "")
+	}
+	if !strings.HasPrefix(l.Link, "/") { // mnt:[4026531841], pidfd:[12]
+		name, _, _ := strings.Cut(l.Link, ":")
+		return nil, l.At.Refusal(name+" descriptor", "")
+	}
+	switch l.fs {
+	case mqueueMagic:
+		return nil, l.At.Refusal("message queue "+l.Link, "")
+	case hugetlbfsMagic:
+		return nil, l.At.Refusal("file of huge pages "+l.Link, "")
+	case unix.PROC_SUPER_MAGIC:
+		if dir, pid := procPID(l.Link); pid != 0 {
+			return nil, l.At.Refusal(dir+" file "+l.Link, "")
+		}
+	}
+	switch l.Stat.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		if l.Stat.Nlink == 0 {
+			return (*Descriptors).dumpMemory, nil
+		}
+		return d.pathKind(l)
+	case unix.S_IFDIR:
+		if l.Stat.Nlink == 0 {
+			return nil, l.At.Refusal("deleted directory "+l.Link, "")
+		}
+		return d.pathKind(l)
+	case unix.S_IFLNK, unix.S_IFSOCK, unix.S_IFIFO: // by O_PATH
+		return d.pathKind(l)
+	case unix.S_IFCHR:
+		return d.deviceKind(l)
+	}
+	return nil, l.At.Refusal("block device "+l.Link, "")
+}
+
+// pathKind is the kind of what is found again by its path.
+func (d *Descriptors) pathKind(l *Look) (kind, error) {
+	_, err := d.Reference(l)
+	return (*Descriptors).dumpPath, err
+}
+
+func (d *Descriptors) deviceKind(l *Look) (kind, error) {
+	if l.info.flags&unix.O_PATH != 0 {
+		return d.pathKind(l)
+	}
+	major, minor := unix.Major(l.Stat.Rdev), unix.Minor(l.Stat.Rdev)
+	if major == memoryMajor {
+		switch minor {
+		case 3, 5, 7, 8, 9: // null, zero, full, random, urandom
+			return d.pathKind(l)
+		}
+	}
+	return nil, l.At.Refusal("device "+l.Link, "")
+}
+
+// procPID finds the process whose directory in /proc a path leads through.
+func procPID(path string) (dir string, pid int) {
+	for part := range strings.SplitSeq(path, "/") {
+		if n, err := strconv.Atoi(part); err == nil {
+			return "process " + part, n
+		}
+	}
+	return "", 0
+}
+
+var socketFamilies = map[int]string{
+	unix.AF_INET: "IPv4 socket", unix.AF_INET6: "IPv6 socket", unix.AF_NETLINK: "netlink socket", unix.AF_PACKET: "packet socket",
+	unix.AF_VSOCK: "vsock socket", unix.AF_ALG: "crypto socket", unix.AF_XDP: "XDP socket", unix.AF_BLUETOOTH: "Bluetooth socket",
+}
+
+// refuseSocket names the kind of a socket that nobody claims.
+func refuseSocket(l *Look) error {
+	family, err := unix.GetsockoptInt(l.FD, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return fmt.Errorf("family of %s: %w", l.Link, err)
+	}
+	name, ok := socketFamilies[family]
+	if !ok {
+		name = fmt.Sprintf("socket of family %d", family)
+	}
+	if family == unix.AF_INET || family == unix.AF_INET6 {
+		protocol, err := unix.GetsockoptInt(l.FD, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+		if err != nil {
+			return fmt.Errorf("protocol of %s: %w", l.Link, err)
+		}
+		switch protocol {
+		case unix.IPPROTO_TCP:
+			name = "TCP socket"
+		case unix.IPPROTO_UDP:
+			name = "UDP socket"
+		}
+	}
+	return l.At.Refusal(name, "")
+}

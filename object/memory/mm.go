@@ -1,0 +1,252 @@
+// Package memory has the address space of a process: its mappings and their layout. The pages in them are the pager's; the
+// files that are mapped are those of package file.
+//
+// It is dumped from /proc (smaps, map_files, auxv), and restored by the stub that becomes the process: [Map] lays
+// it out, the pager fills it, [Protect] and [Describe] make it what it was.
+package memory
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"vps/dump"
+	"vps/object"
+	"vps/pager"
+	"vps/remote"
+)
+
+// AddressSpace is the memory of a process that is being dumped.
+type AddressSpace struct {
+	object.Proc
+	vmas []vma
+}
+
+// ReadAddressSpace reads the mappings of a process.
+func ReadAddressSpace(p object.Proc) (*AddressSpace, error) {
+	vmas, err := readSmaps(p.Host)
+	if err != nil {
+		return nil, err
+	}
+	return &AddressSpace{p, vmas}, nil
+}
+
+// VDSO returns where the vDSO is mapped; 0, 0 if it is not.
+func (a *AddressSpace) VDSO() (start, end uint64) {
+	for _, v := range a.vmas {
+		if v.name == "[vdso]" {
+			return v.start, v.end
+		}
+	}
+	return 0, 0
+}
+
+// Probe returns what cannot be dumped.
+func (a *AddressSpace) Probe() []error {
+	var refusals []error
+	for i := range a.vmas {
+		if why := a.vmas[i].refused(); why != "" {
+			refusals = append(refusals, &object.Refusal{PID: a.PID, Comm: a.Comm, FD: -1,
+				Object: fmt.Sprintf("mapping %#x-%#x of %s", a.vmas[i].start, a.vmas[i].end, why)})
+		}
+	}
+	if a.withoutVDSO() {
+		refusals = append(refusals, &object.Refusal{PID: a.PID, Comm: a.Comm, FD: -1, Object: "a process without vDSO"})
+	}
+	return refusals
+}
+
+// withoutVDSO tells whether a process that may run has no vDSO; in execve(2) every process has none for a moment.
+func (a *AddressSpace) withoutVDSO() bool {
+	for range 20 {
+		if start, _ := a.VDSO(); start != 0 {
+			return false
+		}
+		time.Sleep(time.Millisecond)
+		again, err := ReadAddressSpace(a.Proc)
+		if err != nil || len(again.vmas) == 0 {
+			return false // it has ended
+		}
+		a = again
+	}
+	return true
+}
+
+// refused names what a mapping is of, if that cannot be dumped.
+func (v *vma) refused() string {
+	switch {
+	case v.has("ht"):
+		return "huge pages (hugetlbfs)"
+	case strings.HasPrefix(v.name, "/[aio]"):
+		return "an aio ring"
+	case strings.HasPrefix(v.name, "anon_inode:"), strings.HasPrefix(v.name, "socket:"):
+		return v.name
+	case v.has("io"), v.has("pf"):
+		if v.name != "[vvar]" && v.name != "[vvar_vclock]" {
+			return "device memory " + v.name
+		}
+	case v.has("um"), v.has("uw"), v.has("ui"):
+		return "userfaultfd"
+	case v.has("ss"):
+		return "a shadow stack"
+	}
+	return ""
+}
+
+// kind tells how the mapping is restored.
+func (v *vma) kind() dump.Mapping_Kind {
+	switch {
+	case v.name == "[vdso]":
+		return dump.Mapping_VDSO
+	case strings.HasPrefix(v.name, "[vvar"):
+		return dump.Mapping_VVAR
+	case v.name == "[vsyscall]":
+		return dump.Mapping_VSYSCALL
+	case v.segment(): // before the next: the first one's id is 0
+		return dump.Mapping_SHM
+	case v.inode == 0:
+		return dump.Mapping_ANON
+	case v.anonymousFile():
+		return dump.Mapping_MEMORY
+	}
+	return dump.Mapping_FILE
+}
+
+// anonymousFile tells whether the mapped file has no name any more, or never had one.
+func (v *vma) anonymousFile() bool {
+	return strings.HasSuffix(v.name, " (deleted)") || strings.HasPrefix(v.name, "[anon_shmem:")
+}
+
+// FileRefs finds the records of mapped files and of the content of those without a name.
+type FileRefs interface {
+	Refer(f *os.File, path string) (*dump.FileRef, error)
+	Memory(f *os.File, name string) (id uint64, err error)
+}
+
+// keptFlags are the VmFlags that a restore brings back.
+var keptFlags = []string{"gd", "lo", "hg", "nh", "dc", "dd", "wf", "sr", "rr", "nr", "mg", "dp"}
+
+// Dump returns the record of the address space, without what only the process itself can tell (see [Ask]).
+func (a *AddressSpace) Dump(id uint64, files FileRefs) (*dump.Mm, error) {
+	mm := &dump.Mm{Id: id}
+	for i := range a.vmas {
+		v := &a.vmas[i]
+		m := &dump.Mapping{
+			Start: v.start, End: v.end, Prot: v.prot(), Shared: v.shared(), Kind: v.kind(), Offset: v.offset,
+			MaxWrite: v.has("mw"),
+		}
+		m.VmFlags = strings.Join(slices.DeleteFunc(slices.Clone(v.flags), func(f string) bool { return !slices.Contains(keptFlags, f) }), " ")
+		for _, prefix := range []string{"[anon:", "[anon_shmem:"} {
+			if name, ok := strings.CutPrefix(v.name, prefix); ok {
+				m.Name = strings.TrimSuffix(name, "]")
+			}
+		}
+		switch m.Kind {
+		case dump.Mapping_SHM:
+			m.Shm = v.inode + 1
+		case dump.Mapping_FILE, dump.Mapping_MEMORY:
+			if err := a.file(v, m, files); err != nil {
+				return nil, err
+			}
+		}
+		mm.Mappings = append(mm.Mappings, m)
+	}
+	exe, err := os.Open(fmt.Sprintf("/proc/%d/exe", a.Host))
+	if err != nil {
+		return nil, err
+	}
+	defer exe.Close()
+	path, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", a.Host))
+	if err != nil {
+		return nil, err
+	}
+	if mm.Exe, err = a.refer(exe, path, files); err != nil {
+		return nil, fmt.Errorf("pid %d (%s): executable: %w", a.PID, a.Comm, err)
+	}
+	if mm.Auxv, err = os.ReadFile(fmt.Sprintf("/proc/%d/auxv", a.Host)); err != nil {
+		return nil, err
+	}
+	return mm, a.layout(mm)
+}
+
+// file notes what file a mapping is of. It is opened through map_files, which leads to the mapped inode itself.
+func (a *AddressSpace) file(v *vma, m *dump.Mapping, files FileRefs) error {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/map_files/%x-%x", a.Host, v.start, v.end))
+	if err != nil {
+		return fmt.Errorf("pid %d (%s): mapping of %s: %w", a.PID, a.Comm, v.name, err)
+	}
+	defer f.Close()
+	ref, err := a.refer(f, v.name, files)
+	if err != nil {
+		return fmt.Errorf("pid %d (%s): mapping of %s: %w", a.PID, a.Comm, v.name, err)
+	}
+	if ref.GetMemory() != 0 {
+		m.Kind, m.Memory = dump.Mapping_MEMORY, ref.GetMemory()
+	} else {
+		m.Kind, m.File = dump.Mapping_FILE, ref
+	}
+	return nil
+}
+
+func (a *AddressSpace) refer(f *os.File, path string, files FileRefs) (*dump.FileRef, error) {
+	if strings.HasSuffix(path, " (deleted)") || strings.HasPrefix(path, "[anon_shmem:") {
+		id, err := files.Memory(f, path)
+		return &dump.FileRef{Path: path, Memory: id}, err
+	}
+	return files.Refer(f, path)
+}
+
+// layout reads the borders of code, data, stack, arguments and environment.
+func (a *AddressSpace) layout(mm *dump.Mm) error {
+	s, err := object.ReadStat(a.Host)
+	if err != nil {
+		return err
+	}
+	mm.StartCode, mm.EndCode, mm.StartData, mm.EndData = s.StartCode, s.EndCode, s.StartData, s.EndData
+	mm.StartBrk, mm.StartStack = s.StartBrk, s.StartStack
+	mm.ArgStart, mm.ArgEnd, mm.EnvStart, mm.EnvEnd = s.ArgStart, s.ArgEnd, s.EnvStart, s.EnvEnd
+	return nil
+}
+
+// Ask asks a process for what only it can tell of its memory.
+func Ask(b *remote.Batch) func(mm *dump.Mm) error {
+	brk := b.Call("brk", unix.SYS_BRK, 0)
+	dumpable := b.Call("get dumpable", unix.SYS_PRCTL, unix.PR_GET_DUMPABLE)
+	thp := b.Call("get huge page setting", unix.SYS_PRCTL, unix.PR_GET_THP_DISABLE, 0, 0, 0, 0)
+	return func(mm *dump.Mm) error {
+		values := [3]int64{}
+		for i, r := range []remote.Result{brk, dumpable, thp} {
+			v, err := b.Value(r)
+			if err != nil {
+				return err
+			}
+			values[i] = v
+		}
+		mm.Brk, mm.Dumpable, mm.ThpDisable = uint64(values[0]), uint32(values[1]), values[2] != 0
+		return nil
+	}
+}
+
+// Ranges returns where the process has pages of its own, in mappings that are private.
+func (a *AddressSpace) Ranges() ([]dump.Range, error) {
+	s, err := pager.NewScanner(a.Host)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	var list []dump.Range
+	for i := range a.vmas {
+		v := &a.vmas[i]
+		if k := v.kind(); v.shared() || k == dump.Mapping_VDSO || k == dump.Mapping_VVAR || k == dump.Mapping_VSYSCALL {
+			continue
+		}
+		if list, err = s.Private(list, v.start, v.end); err != nil {
+			return nil, fmt.Errorf("pid %d (%s): %w", a.PID, a.Comm, err)
+		}
+	}
+	return list, nil
+}

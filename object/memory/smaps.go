@@ -1,0 +1,106 @@
+package memory
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// vma is a mapping as /proc/PID/smaps shows it (proc_pid_smaps(5)).
+type vma struct {
+	start, end uint64
+	perms      string // rwxp
+	offset     uint64
+	inode      uint64
+	device     string
+	name       string // path, [heap], [anon:...] or nothing
+	flags      []string
+}
+
+func (v *vma) has(flag string) bool {
+	for _, f := range v.flags {
+		if f == flag {
+			return true
+		}
+	}
+	return false
+}
+
+func (v *vma) shared() bool { return v.perms[3] == 's' }
+
+// prot returns PROT_READ, PROT_WRITE and PROT_EXEC.
+func (v *vma) prot() uint32 {
+	var p uint32
+	for i, c := range "rwx" {
+		if rune(v.perms[i]) == c {
+			p |= 1 << i
+		}
+	}
+	return p
+}
+
+// readSmaps returns the mappings of a process, by its pid here.
+func readSmaps(pid int) ([]vma, error) { return readVMAs(pid, "smaps") }
+
+// readMaps is readSmaps without the flags, for which the kernel need not look at every page.
+func readMaps(pid int) ([]vma, error) { return readVMAs(pid, "maps") }
+
+func readVMAs(pid int, file string) ([]vma, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
+	if err != nil {
+		return nil, err
+	}
+	list, err := parseSmaps(text)
+	if err != nil {
+		return nil, fmt.Errorf("process %d: %w", pid, err)
+	}
+	return list, nil
+}
+
+func parseSmaps(text []byte) ([]vma, error) {
+	var list []vma
+	for line := range bytes.Lines(text) {
+		line = bytes.TrimSuffix(line, []byte("\n"))
+		if rest, ok := bytes.CutPrefix(line, []byte("VmFlags: ")); ok {
+			if len(list) > 0 {
+				list[len(list)-1].flags = strings.Fields(string(rest))
+			}
+			continue
+		}
+		if len(line) == 0 || line[0] >= 'A' && line[0] <= 'Z' {
+			continue
+		}
+		v, err := parseVMA(string(line))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, v)
+	}
+	return list, nil
+}
+
+// parseVMA parses "start-end perms offset device inode   name", proc_pid_maps(5).
+func parseVMA(line string) (vma, error) {
+	fields := strings.SplitN(line, " ", 6)
+	if len(fields) < 6 || len(fields[1]) != 4 {
+		return vma{}, fmt.Errorf("mapping %q: not understood", line)
+	}
+	from, to, _ := strings.Cut(fields[0], "-")
+	v := vma{perms: fields[1], device: fields[3], name: unescape(strings.TrimLeft(fields[5], " "))}
+	var err error
+	for _, n := range []struct {
+		to   *uint64
+		text string
+		base int
+	}{{&v.start, from, 16}, {&v.end, to, 16}, {&v.offset, fields[2], 16}, {&v.inode, fields[4], 10}} {
+		if *n.to, err = strconv.ParseUint(n.text, n.base, 64); err != nil {
+			return vma{}, fmt.Errorf("mapping %q: %w", line, err)
+		}
+	}
+	return v, nil
+}
+
+// unescape undoes what the kernel does to a newline in a path.
+func unescape(path string) string { return strings.ReplaceAll(path, `\012`, "\n") }
