@@ -80,7 +80,9 @@ type Info struct {
 	Restores    int         `json:"restores"` // how often it was restored
 	Restarts    int         `json:"restarts"` // by policy, in a row
 	ExitStatus  *ExitStatus `json:"exit_status,omitempty"`
-	Saved       string      `json:"saved,omitempty"` // the file with its memory, since the host went down
+	Missing     uint64      `json:"missing_bytes,omitempty"` // of its memory, after a lazy restore
+	Lost        string      `json:"lost,omitempty"`          // why memory of it cannot be read: who touches it gets SIGBUS
+	Saved       string      `json:"saved,omitempty"`         // the file with its memory, since the host went down
 }
 
 // Resource is a line of [Arguments]' table.
@@ -162,6 +164,8 @@ type Phase struct {
 type RestoreOptions struct {
 	Resume bool           // run it; else it is suspended
 	Force  bool           // skip the checks that are safe to skip
+	Lazy   bool           // do not wait for memory: it comes when it is needed, and in the background
+	Wait   bool           // with Lazy: return when all memory is there
 	Config *config.Config // nil: the instance's own file, else the copy in the snapshot with default rights
 }
 

@@ -39,6 +39,9 @@ type record struct {
 	Exit      *ExitStatus `json:"exit,omitempty"`
 	Suspended time.Time   `json:"suspended,omitzero"`
 	Saved     *saved      `json:"saved,omitempty"`
+
+	Fill *cell.FillState `json:"fill,omitempty"` // memory is missing yet
+	Lost string          `json:"lost,omitempty"` // memory that could not be read, since the last restore
 }
 
 func (h *Host) recordPath(id string) string { return filepath.Join(h.dirs.state, id+".json") }

@@ -33,15 +33,18 @@ func (h *Host) Restore(ctx context.Context, id string, r io.Reader, opt RestoreO
 		}
 		done()
 	}
+	if err == nil && opt.Wait {
+		err = i.awaitFilled(ctx, progress)
+	}
 	return h.audit(ctx, "restore", id, err)
 }
 
 func (i *instance) restoreFrom(ctx context.Context, r io.Reader, opt RestoreOptions, warn func(string)) error {
-	s, closeFile, err := i.host.openSnapshot(r)
+	s, file, err := i.host.openSnapshot(r)
 	if err != nil {
 		return err
 	}
-	defer closeFile()
+	defer file.Close()
 	here, err := snapshot.Header(i.id)
 	if err != nil {
 		return err
@@ -68,22 +71,35 @@ func (i *instance) restoreFrom(ctx context.Context, r io.Reader, opt RestoreOpti
 	if err != nil {
 		return err
 	}
-	return i.restore(ctx, cfg, plan, set.Instance, opt, warn)
+	return i.restore(ctx, cfg, plan, set.Instance, file.File, opt, warn)
+}
+
+// source is the file that a restore reads; Close closes it if it is ours.
+type source struct {
+	*os.File
+	ours bool
+}
+
+func (f source) Close() error {
+	if !f.ours {
+		return nil
+	}
+	return f.File.Close()
 }
 
 // openSnapshot opens the snapshot that a reader gives.
-func (h *Host) openSnapshot(r io.Reader) (*dump.Snapshot, func() error, error) {
+func (h *Host) openSnapshot(r io.Reader) (*dump.Snapshot, source, error) {
 	if f, ok := r.(*os.File); ok {
 		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
 			s, err := dump.Open(f, info.Size())
-			return s, func() error { return nil }, err
+			return s, source{f, false}, err
 		}
 	}
 	s, err := dump.Spool(r, h.dirs.state)
 	if err != nil {
-		return nil, nil, err
+		return nil, source{}, err
 	}
-	return s.Snapshot, s.Close, nil
+	return s.Snapshot, source{s.File(), true}, nil
 }
 
 // restoredConfig chooses the configuration of a restored instance: the one given, else its file, else the one that it had here
@@ -106,7 +122,7 @@ func (h *Host) restoredConfig(i *instance, info *dump.Instance, given *config.Co
 }
 
 // restore builds the cell and what is in it. The caller's operation has the instance.
-func (i *instance) restore(ctx context.Context, cfg *config.Config, plan *restore.Plan, info *dump.Instance, opt RestoreOptions, warn func(string)) error {
+func (i *instance) restore(ctx context.Context, cfg *config.Config, plan *restore.Plan, info *dump.Instance, file *os.File, opt RestoreOptions, warn func(string)) error {
 	bootID, err := uuidFrom(info.GetBootId())
 	if err != nil {
 		return err
@@ -122,7 +138,7 @@ func (i *instance) restore(ctx context.Context, cfg *config.Config, plan *restor
 	if err := i.create(ctx, cfg, b); err != nil {
 		return err
 	}
-	err = i.into(ctx, plan, opt, warn)
+	err = i.into(ctx, plan, file, opt, warn)
 	if err == nil && opt.Resume {
 		err = i.group.Thaw(ctx)
 	}
@@ -145,17 +161,21 @@ func (i *instance) restore(ctx context.Context, cfg *config.Config, plan *restor
 	return i.setLocked(Running, "restore")
 }
 
-func (i *instance) into(ctx context.Context, plan *restore.Plan, opt RestoreOptions, warn func(string)) error {
+func (i *instance) into(ctx context.Context, plan *restore.Plan, file *os.File, opt RestoreOptions, warn func(string)) error {
 	r, err := rights(i.cfg)
 	if err != nil {
 		return err
 	}
 	c := i.cell
 	first, _ := c.FreeSlots()
-	return plan.Into(ctx, restore.Target{
+	t := restore.Target{
 		Arena: c.Arena, Page: c.Init.Page, PID: c.Init.PID, PidFD: c.Init.PidFD, FirstSlot: first,
 		Socket: c.Socket, SocketFD: c.SocketFD, Group: i.group, Console: c.Console,
 		Filter: r.Filter, Bound: r.Capabilities, Force: opt.Force,
 		Warn: warn,
-	})
+	}
+	if opt.Lazy {
+		t.Lazy = i.fillLater(file)
+	}
+	return plan.Into(ctx, t)
 }

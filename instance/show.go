@@ -55,6 +55,10 @@ func (i *instance) info() Info {
 	if i.rec.Saved != nil {
 		info.Saved = i.rec.Saved.File
 	}
+	info.Lost = i.rec.Lost
+	if i.filling != nil {
+		info.Missing, _ = i.filling.Progress()
+	}
 	group := i.group
 	if i.cell != nil {
 		info.PID = i.cell.Init.PID

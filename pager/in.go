@@ -3,6 +3,7 @@ package pager
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -10,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"vps/dump"
 	"vps/linux"
@@ -28,8 +30,10 @@ type Memory struct {
 	Huge    []dump.Range  // what may have huge pages, ascending
 
 	// Fault is a userfaultfd(2) of the process with nothing registered, -1 for none; Anonymous is what it may serve. It
-	// takes half the time that it takes to write into pages that are missing. It stays the caller's, with that registered.
+	// takes half the time that it takes to write into pages that are missing. It stays the caller's, with that registered, and with
+	// the features UFFD_FEATURE_*; if that is among them, UFFD_FEATURE_POISON only where the kernel has it.
 	Fault     int
+	Features  uint64
 	Anonymous []dump.Range // ascending
 }
 
@@ -73,7 +77,11 @@ func (m *Memory) register() error {
 	if m.Fault < 0 {
 		return nil
 	}
-	if err := linux.UffdEnable(m.Fault, 0); err != nil {
+	err := linux.UffdEnable(m.Fault, m.Features)
+	if errors.Is(err, unix.EINVAL) && m.Features&linux.UFFD_FEATURE_POISON != 0 {
+		err = linux.UffdEnable(m.Fault, m.Features&^linux.UFFD_FEATURE_POISON)
+	}
+	if err != nil {
 		return fmt.Errorf("%s: userfaultfd: %w", m.Name, err)
 	}
 	for _, r := range m.Anonymous {

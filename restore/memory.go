@@ -12,6 +12,7 @@ import (
 	"vps/object/memory"
 	"vps/object/task"
 	"vps/pager"
+	"vps/pager/lazy"
 	"vps/remote"
 )
 
@@ -67,7 +68,24 @@ func (r *restorer) furnishAll(ctx context.Context) error {
 	if err := pager.Fill(ctx, r.snapshot, memories); err != nil {
 		return err
 	}
+	if err := r.leaveRest(ctx); err != nil {
+		return err
+	}
 	return r.eachProcess(r.furnishProcess)
+}
+
+// leaveRest hands over the memories that are to be filled later. From here on somebody serves their faults.
+func (r *restorer) leaveRest(ctx context.Context) error {
+	var later []lazy.Memory
+	for _, p := range r.procs {
+		if len(p.space.later) > 0 {
+			later = append(later, lazy.Memory{Fault: p.space.memory.Fault, Extents: p.space.later})
+		}
+	}
+	if len(later) == 0 {
+		return nil
+	}
+	return r.Lazy(ctx, later)
 }
 
 // eachProcess calls f for all processes, some at a time.
@@ -96,7 +114,11 @@ func (r *restorer) spaceOf(ctx context.Context, p *process) *space {
 		mappings = r.besideSegments(mm.GetMappings())
 		pages = r.heritage.areas.spans(mappings, extents)
 	}
-	return r.newSpace(p.name(r.set), p.page.Script(ctx, p.pidfd), mm, r.heritage.areas.change(from, mappings, extents, pages))
+	sp := r.newSpace(p.name(r.set), p.page.Script(ctx, p.pidfd), mm, r.heritage.areas.change(from, mappings, extents, pages))
+	if r.Lazy != nil {
+		sp.postpone(r.faults, neededSoon(r.set, p.record))
+	}
+	return sp
 }
 
 // besideSegments returns the mappings that do not lie where System V shared memory is to be attached: as a whole at

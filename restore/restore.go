@@ -29,6 +29,7 @@ import (
 	"vps/object/recordset"
 	"vps/object/task"
 	"vps/object/tty"
+	"vps/pager/lazy"
 	"vps/remote"
 )
 
@@ -54,6 +55,9 @@ type Target struct {
 	Bound      uint64            // capabilities that the instance may have
 	Force      bool              // restore what is safe to skip
 	Warn       func(text string) // is told what was skipped
+	// Lazy takes over memory that need not be there before its process runs; nil: all is filled. Userfaultfds are descriptors
+	// of ours, and stay the caller's: Lazy copies them. Processes may have missed pages since, and ask for them, before Into returns.
+	Lazy func(ctx context.Context, memories []lazy.Memory) error
 }
 
 // Plan is a restore that has been thought through: what it needs is known, nothing has been made.
@@ -101,6 +105,7 @@ type restorer struct {
 	huge     string   // which memory of the host's gets huge pages
 	procs    map[uint32]*process
 	met      map[int]int // pids inside, by pid here
+	faults   int         // descriptor of /dev/userfaultfd in every stub; 0: none
 	nextSlot int
 	slots    int
 }

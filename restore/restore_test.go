@@ -23,6 +23,7 @@ import (
 	"vps/object/mount"
 	"vps/object/recordset"
 	"vps/object/task"
+	"vps/pager/lazy"
 	"vps/priv"
 	"vps/remote"
 	"vps/restore"
@@ -51,8 +52,16 @@ type site struct {
 	kernel   *kmem.Reader
 
 	limits []account.Limit // of the instance that the next restore builds
-	force  bool            // restores are forced
-	warned []string        // what the last one skipped
+	lazy   bool            // restores leave memory for later
+	file   *os.File        // of the snapshot that is restored
+	fill   *cell.Fill      // what was left by the last one, nil if nothing
+	filled chan error
+
+	spoil       func()        // is called before lazy filling begins
+	interrupt   time.Duration // after which it is begun anew; 0: never
+	interrupted int
+	force       bool     // restores are forced
+	warned      []string // what the last one skipped
 }
 
 func newSite(t testing.TB, opts ...testimage.Option) *site {
@@ -190,6 +199,7 @@ func (s *site) restore(path string) {
 		s.t.Fatal(err)
 	}
 	defer file.Close()
+	s.file = file.File()
 	set, err := recordset.Load(file.Snapshot)
 	if err != nil {
 		s.t.Fatal(err)
@@ -209,7 +219,7 @@ func (s *site) restore(path string) {
 // into restores by a plan, in a new cell.
 func (s *site) into(ctx context.Context, plan *restore.Plan, set *object.Set) error {
 	s.t.Helper()
-	spec := cell.Spec{Slots: 8 + plan.Slots, SlotSize: 256 << 10}
+	spec := cell.Spec{Slots: cell.DefaultSlots + plan.Slots, SlotSize: 256 << 10}
 	var err error
 	if spec.ArenaBase, err = plan.ArenaBase(uint64(spec.Slots*spec.SlotSize) + 4096); err != nil {
 		return err
@@ -225,7 +235,13 @@ func (s *site) into(ctx context.Context, plan *restore.Plan, set *object.Set) er
 	}
 	s.warned = nil
 	first, _ := s.cell.FreeSlots()
+	s.fill, s.filled = nil, nil
+	var later func(context.Context, []lazy.Memory) error
+	if s.lazy {
+		later = func(ctx context.Context, memories []lazy.Memory) error { return s.fillLazily(ctx, s.file, memories) }
+	}
 	return plan.Into(ctx, restore.Target{
+		Lazy:  later,
 		Arena: s.cell.Arena, Page: s.cell.Init.Page, PID: s.cell.Init.PID, PidFD: s.cell.Init.PidFD, FirstSlot: first,
 		Socket: s.cell.Socket, SocketFD: s.cell.SocketFD, Group: s.group, Console: s.cell.Console,
 		Filter: s.rights.Filter, Bound: s.rights.Capabilities, Force: s.force, Warn: func(text string) { s.warned = append(s.warned, text) },

@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -11,9 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/linux"
 	"vps/object"
 	"vps/object/memory"
 	"vps/pager"
+	"vps/pager/lazy"
 	"vps/remote"
 )
 
@@ -23,7 +26,9 @@ type space struct {
 	change change
 	script *remote.Script
 	memory *pager.Memory
-	fault  int // the stub's userfaultfd, -1 for none
+	fault  int           // the stub's userfaultfd, -1 for none
+	device int           // the stub's /dev/userfaultfd, if it is to serve the running process; 0: it is not
+	later  []dump.Extent // what the process gets when it runs
 }
 
 func (r *restorer) newSpace(name string, s *remote.Script, mm *dump.Mm, c change) *space {
@@ -114,10 +119,16 @@ func (sp *space) build(a *remote.Arena, files memory.Mappable) error {
 	return s.Run()
 }
 
-// openFault makes a userfaultfd, if the kernel gives one. It is for nothing but to fill: it serves no fault of the kernel's.
+// openFault makes a userfaultfd, if the kernel gives one. If it is for nothing but to fill, it need serve no fault of the kernel's.
 func (sp *space) openFault() error {
 	b := sp.script.Room(512)
-	opened := b.Try("userfaultfd", unix.SYS_USERFAULTFD, unix.O_CLOEXEC|unix.O_NONBLOCK|userModeOnly)
+	const flags = unix.O_CLOEXEC | unix.O_NONBLOCK
+	var opened remote.Result
+	if sp.device > 0 {
+		opened = b.Call("userfaultfd", unix.SYS_IOCTL, sp.device, linux.USERFAULTFD_IOC_NEW, flags)
+	} else {
+		opened = b.Try("userfaultfd", unix.SYS_USERFAULTFD, flags|userModeOnly)
+	}
 	if err := sp.script.Run(); err != nil {
 		return err
 	}
@@ -128,6 +139,62 @@ func (sp *space) openFault() error {
 }
 
 const userModeOnly = 1 // UFFD_USER_MODE_ONLY, include/uapi/linux/userfaultfd.h
+
+// postpone leaves what it can for when the process runs, but for pages that it needs at once, and with a mapping that is locked.
+func (sp *space) postpone(device int, now []dump.Range) {
+	sp.memory.Anonymous = slices.DeleteFunc(sp.memory.Anonymous, func(r dump.Range) bool {
+		return slices.ContainsFunc(sp.mm.GetMappings(), func(m *dump.Mapping) bool { return m.GetStart() == r.Start && hasFlag(m, "lo") })
+	})
+	later, rest := pager.Divide(sp.memory.Extents, sp.memory.Anonymous)
+	soon, later := pager.Divide(later, now)
+	if size(later) < worthFault {
+		return
+	}
+	sp.device, sp.later = device, later
+	sp.memory.Features, sp.memory.Huge = lazy.Features, nil
+	sp.memory.Extents = append(rest, soon...)
+	slices.SortFunc(sp.memory.Extents, func(a, b dump.Extent) int { return cmp.Compare(a.Start, b.Start) })
+}
+
+func size(extents []dump.Extent) uint64 {
+	var sum uint64
+	for _, e := range extents {
+		sum += e.Len()
+	}
+	return sum
+}
+
+// neededSoon lists where a process's threads go on, and what the kernel or others read of it at any time.
+func neededSoon(set *object.Set, p *dump.Process) []dump.Range {
+	var list []dump.Range
+	add := func(start, size uint64) {
+		const most = 1 << 20
+		if start > 0 && start < remote.TaskSize {
+			list = append(list, dump.Range{Start: start &^ (pageSize - 1), End: (start + min(size, most) + pageSize - 1) &^ (pageSize - 1)})
+		}
+	}
+	mm := set.Mms[p.GetMm()]
+	add(mm.GetArgStart(), mm.GetArgEnd()-mm.GetArgStart())
+	add(mm.GetEnvStart(), mm.GetEnvEnd()-mm.GetEnvStart())
+	for _, tid := range p.GetThreads() {
+		t := set.Threads[uint64(tid)]
+		add(t.GetRegs().GetRip(), 1)
+		add(t.GetRegs().GetRsp()-128, pageSize) // with the red zone
+		add(t.GetRegs().GetFsBase(), 1)
+		add(t.GetRseq().GetAddress(), uint64(t.GetRseq().GetSize()))
+		add(t.GetTidAddress(), 4)
+	}
+	slices.SortFunc(list, func(a, b dump.Range) int { return cmp.Compare(a.Start, b.Start) })
+	merged := list[:0]
+	for _, r := range list {
+		if n := len(merged); n > 0 && merged[n-1].End >= r.Start {
+			merged[n-1].End = max(merged[n-1].End, r.End)
+		} else {
+			merged = append(merged, r)
+		}
+	}
+	return merged
+}
 
 // take makes ready to fill the memory of the process, which is found here.
 func (sp *space) take(pid, pidfd int) error {

@@ -80,6 +80,8 @@ func (a *app) showCmd() *cobra.Command {
 				"First uid", number(i.FirstUID),
 				"Processes", fmt.Sprintf("%d, with %d threads", i.Processes, i.Threads),
 				"Memory", size(i.MemoryBytes),
+				"Missing yet", missing(i.Missing),
+				"Lost memory", printable(i.Lost),
 				"CPU time", cpu(i.CPUNanos),
 				"Created", stamp(i.Created),
 				"Started", stamp(i.Started),
@@ -91,6 +93,14 @@ func (a *app) showCmd() *cobra.Command {
 			)
 		},
 	})
+}
+
+// missing is memory that is yet to come.
+func missing(bytes uint64) string {
+	if bytes == 0 {
+		return ""
+	}
+	return size(bytes)
 }
 
 // number is a number that is not worth a line if it is 0.
