@@ -30,13 +30,13 @@ type Fill struct {
 	*lazy.Filler
 	State FillState
 
-	cell *Cell
-	file *os.File
+	cell     *Cell
+	snapshot *dump.SnapshotFile
 }
 
-// Fill begins to fill memories, whose userfaultfds are descriptors of ours. file is that of the snapshot, which the keeper holds open
-// from now on, as it does the userfaultfds: all stay the caller's. warn is told of pages that cannot be read.
-func (c *Cell) Fill(ctx context.Context, file *os.File, memories []lazy.Memory, warn func(error)) (*Fill, error) {
+// Fill begins to fill memories, whose userfaultfds are descriptors of ours that stay the caller's. The snapshot becomes the Fill's, if
+// there is no error. The keeper holds all of them open from now on. warn is told of pages that cannot be read.
+func (c *Cell) Fill(ctx context.Context, s *dump.SnapshotFile, memories []lazy.Memory, warn func(error)) (*Fill, error) {
 	leave, err := c.enter()
 	if err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ func (c *Cell) Fill(ctx context.Context, file *os.File, memories []lazy.Memory, 
 		return nil, err
 	}
 	defer log.Close()
-	fds := []int{int(file.Fd()), int(log.Fd())}
+	fds := []int{int(s.File().Fd()), int(log.Fd())}
 	for _, m := range memories {
 		fds = append(fds, m.Fault)
 	}
@@ -62,7 +62,7 @@ func (c *Cell) Fill(ctx context.Context, file *os.File, memories []lazy.Memory, 
 	if err := lazy.WriteLog(log, memories); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return c.Refill(ctx, FillState{Snapshot: held[0], Log: held[1]}, warn)
+	return c.fill(s, FillState{Snapshot: held[0], Log: held[1]}, warn)
 }
 
 // hold gives descriptors to the keeper.
@@ -81,37 +81,33 @@ func (c *Cell) Refill(ctx context.Context, st FillState, warn func(error)) (*Fil
 	if err != nil {
 		return nil, err
 	}
-	f, err := c.refill(file, st, warn)
+	s, err := dump.OpenFrom(file)
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
+	}
+	f, err := c.fill(s, st, warn)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	return f, nil
 }
 
-func (c *Cell) refill(file *os.File, st FillState, warn func(error)) (*Fill, error) {
-	info, err := file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	s, err := dump.Open(file, info.Size())
-	if err != nil {
-		return nil, err
-	}
+func (c *Cell) fill(s *dump.SnapshotFile, st FillState, warn func(error)) (*Fill, error) {
 	log, err := c.Keeper.Take(st.Log)
 	if err != nil {
 		return nil, err
 	}
 	keeper := lazy.Keeper{Page: c.Arena.Page(slotFault), PidFD: c.Keeper.PidFD, Log: st.Log}
-	filler, err := lazy.Open(s, log, keeper, warn)
+	filler, err := lazy.Open(s.Snapshot, log, keeper, warn)
 	if err != nil {
 		return nil, err
 	}
-	return &Fill{Filler: filler, State: st, cell: c, file: file}, nil
+	return &Fill{Filler: filler, State: st, cell: c, snapshot: s}, nil
 }
 
 // Run fills as [lazy.Filler.Run] does, until the cell is closed: os.ErrClosed. When all is filled, the keeper holds nothing of it any more.
 func (f *Fill) Run(ctx context.Context) error {
-	defer f.file.Close()
+	defer f.snapshot.Close()
 	leave, err := f.cell.enter()
 	if err != nil {
 		return err

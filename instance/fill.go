@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"vps/cell"
+	"vps/dump"
 	"vps/pager/lazy"
 )
 
@@ -16,16 +17,14 @@ type filling struct {
 	over chan struct{} // closed at its end
 }
 
-// fillLater takes over what a restore leaves for later.
-func (i *instance) fillLater(file *os.File) func(context.Context, []lazy.Memory) error {
-	return func(ctx context.Context, memories []lazy.Memory) error {
-		fill, err := i.cell.Fill(ctx, file, memories, i.pagesLost)
-		if err != nil {
-			return err
-		}
-		i.fill(i.cell, fill)
-		return nil
+// fillLater takes over what a restore leaves for later, and, without an error, the snapshot.
+func (i *instance) fillLater(ctx context.Context, s *dump.SnapshotFile, memories []lazy.Memory) error {
+	fill, err := i.cell.Fill(ctx, s, memories, i.pagesLost)
+	if err != nil {
+		return err
 	}
+	i.fill(fill)
+	return nil
 }
 
 // refill goes on with what an earlier daemon had begun. An instance whose pages nobody can give must not run.
@@ -40,11 +39,11 @@ func (i *instance) refill(ctx context.Context, c *cell.Cell) {
 	case fill == nil:
 		i.rec.Fill = nil
 	default:
-		i.fill(c, fill)
+		i.fill(fill)
 	}
 }
 
-func (i *instance) fill(c *cell.Cell, fill *cell.Fill) {
+func (i *instance) fill(fill *cell.Fill) {
 	f := &filling{fill, make(chan struct{})}
 	i.mu.Lock()
 	i.filling, i.rec.Fill = f, &fill.State

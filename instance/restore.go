@@ -9,10 +9,13 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"vps/cell"
 	"vps/config"
 	"vps/dump"
 	"vps/object/recordset"
+	"vps/pager/lazy"
 	"vps/restore"
 	"vps/snapshot"
 )
@@ -40,11 +43,16 @@ func (h *Host) Restore(ctx context.Context, id string, r io.Reader, opt RestoreO
 }
 
 func (i *instance) restoreFrom(ctx context.Context, r io.Reader, opt RestoreOptions, warn func(string)) error {
-	s, file, err := i.host.openSnapshot(r)
+	s, err := i.host.openSnapshot(r)
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	handedOver := false
+	defer func() {
+		if !handedOver {
+			s.Close()
+		}
+	}()
 	here, err := snapshot.Header(i.id)
 	if err != nil {
 		return err
@@ -52,7 +60,7 @@ func (i *instance) restoreFrom(ctx context.Context, r io.Reader, opt RestoreOpti
 	if err := s.Header().CheckHost(here); err != nil {
 		return err
 	}
-	set, err := recordset.Load(s)
+	set, err := recordset.Load(s.Snapshot)
 	if err != nil {
 		return err
 	}
@@ -62,7 +70,7 @@ func (i *instance) restoreFrom(ctx context.Context, r io.Reader, opt RestoreOpti
 		}
 		warn(err.Error())
 	}
-	plan, err := restore.Prepare(s, set)
+	plan, err := restore.Prepare(s.Snapshot, set)
 	if err != nil {
 		return err
 	}
@@ -71,35 +79,34 @@ func (i *instance) restoreFrom(ctx context.Context, r io.Reader, opt RestoreOpti
 	if err != nil {
 		return err
 	}
-	return i.restore(ctx, cfg, plan, set.Instance, file.File, opt, warn)
-}
-
-// source is the file that a restore reads; Close closes it if it is ours.
-type source struct {
-	*os.File
-	ours bool
-}
-
-func (f source) Close() error {
-	if !f.ours {
-		return nil
+	var later func(context.Context, []lazy.Memory) error
+	if opt.Lazy {
+		later = func(ctx context.Context, memories []lazy.Memory) error {
+			err := i.fillLater(ctx, s, memories)
+			handedOver = err == nil
+			return err
+		}
 	}
-	return f.File.Close()
+	return i.restore(ctx, cfg, plan, set.Instance, later, opt, warn)
 }
 
 // openSnapshot opens the snapshot that a reader gives.
-func (h *Host) openSnapshot(r io.Reader) (*dump.Snapshot, source, error) {
+func (h *Host) openSnapshot(r io.Reader) (*dump.SnapshotFile, error) {
 	if f, ok := r.(*os.File); ok {
 		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-			s, err := dump.Open(f, info.Size())
-			return s, source{f, false}, err
+			fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+			if err != nil {
+				return nil, fmt.Errorf("duplicate %s: %w", f.Name(), err)
+			}
+			own := os.NewFile(uintptr(fd), f.Name())
+			s, err := dump.OpenFrom(own)
+			if err != nil {
+				return nil, errors.Join(err, own.Close())
+			}
+			return s, nil
 		}
 	}
-	s, err := dump.Spool(r, h.dirs.state)
-	if err != nil {
-		return nil, source{}, err
-	}
-	return s.Snapshot, source{s.File(), true}, nil
+	return dump.Spool(r, h.dirs.state)
 }
 
 // restoredConfig chooses the configuration of a restored instance: the one given, else its file, else the one that it had here
@@ -122,7 +129,7 @@ func (h *Host) restoredConfig(i *instance, info *dump.Instance, given *config.Co
 }
 
 // restore builds the cell and what is in it. The caller's operation has the instance.
-func (i *instance) restore(ctx context.Context, cfg *config.Config, plan *restore.Plan, info *dump.Instance, file *os.File, opt RestoreOptions, warn func(string)) error {
+func (i *instance) restore(ctx context.Context, cfg *config.Config, plan *restore.Plan, info *dump.Instance, later func(context.Context, []lazy.Memory) error, opt RestoreOptions, warn func(string)) error {
 	bootID, err := uuidFrom(info.GetBootId())
 	if err != nil {
 		return err
@@ -138,7 +145,7 @@ func (i *instance) restore(ctx context.Context, cfg *config.Config, plan *restor
 	if err := i.create(ctx, cfg, b); err != nil {
 		return err
 	}
-	err = i.into(ctx, plan, file, opt, warn)
+	err = i.into(ctx, plan, later, opt, warn)
 	if err == nil && opt.Resume {
 		err = i.group.Thaw(ctx)
 	}
@@ -161,21 +168,17 @@ func (i *instance) restore(ctx context.Context, cfg *config.Config, plan *restor
 	return i.setLocked(Running, "restore")
 }
 
-func (i *instance) into(ctx context.Context, plan *restore.Plan, file *os.File, opt RestoreOptions, warn func(string)) error {
+func (i *instance) into(ctx context.Context, plan *restore.Plan, later func(context.Context, []lazy.Memory) error, opt RestoreOptions, warn func(string)) error {
 	r, err := rights(i.cfg)
 	if err != nil {
 		return err
 	}
 	c := i.cell
 	first, _ := c.FreeSlots()
-	t := restore.Target{
+	return plan.Into(ctx, restore.Target{
 		Arena: c.Arena, Page: c.Init.Page, PID: c.Init.PID, PidFD: c.Init.PidFD, FirstSlot: first,
 		Socket: c.Socket, SocketFD: c.SocketFD, Group: i.group, Console: c.Console,
 		Filter: r.Filter, Bound: r.Capabilities, Force: opt.Force,
-		Warn: warn,
-	}
-	if opt.Lazy {
-		t.Lazy = i.fillLater(file)
-	}
-	return plan.Into(ctx, t)
+		Warn: warn, Lazy: later,
+	})
 }

@@ -17,9 +17,17 @@ import (
 )
 
 // fillLazily lets the restores of a site leave memory for later.
-func (s *site) fillLazily(ctx context.Context, file *os.File, memories []lazy.Memory) error {
+func (s *site) fillLazily(ctx context.Context, memories []lazy.Memory) error {
 	warn := func(err error) { s.warned = append(s.warned, err.Error()) }
-	fill, err := s.cell.Fill(ctx, file, memories, warn)
+	file, err := os.Open(s.file.Name())
+	if err != nil {
+		return err
+	}
+	snapshot, err := dump.OpenFrom(file)
+	if err != nil {
+		return err
+	}
+	fill, err := s.cell.Fill(ctx, snapshot, memories, warn)
 	if err != nil {
 		return err
 	}

@@ -238,7 +238,7 @@ func (s *site) into(ctx context.Context, plan *restore.Plan, set *object.Set) er
 	s.fill, s.filled = nil, nil
 	var later func(context.Context, []lazy.Memory) error
 	if s.lazy {
-		later = func(ctx context.Context, memories []lazy.Memory) error { return s.fillLazily(ctx, s.file, memories) }
+		later = s.fillLazily
 	}
 	return plan.Into(ctx, restore.Target{
 		Lazy:  later,

@@ -64,8 +64,8 @@ def test():
     holds("dropped later", parts[14] + part // 2, None, pages // 4)
 
     # Moved, and what was there.
-    moved = libc.mremap(parts[13], part, part, MREMAP_MAYMOVE | MREMAP_FIXED, parts[13] + (1 << 36))
-    same("moved to", moved, parts[13] + (1 << 36))
+    moved = libc.mremap(parts[13], part, part, MREMAP_MAYMOVE | MREMAP_FIXED, parts[13] - (1 << 36))
+    same("moved to", moved, parts[13] - (1 << 36))
     holds("moved", moved, first[13], pages)
     again = area(part, parts[13], 0x100000)  # MAP_FIXED_NOREPLACE
     holds("in its place", again, None, pages)
