@@ -3,6 +3,7 @@ package restore
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -45,7 +46,24 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if r.Lazy != nil {
+		if err := r.openFaults(ctx); err != nil {
+			return err
+		}
+	}
 	return r.openRefs(ctx)
+}
+
+// openFaults gives the stubs a way to make userfaultfds that serve the kernel's faults too: who opens the device needs the right to that,
+// not who uses it (userfaultfd(2)).
+func (r *restorer) openFaults(ctx context.Context) error {
+	device, err := os.OpenFile("/dev/userfaultfd", os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("a lazy restore needs Linux 6.1 with userfaultfd: %w", err)
+	}
+	defer device.Close()
+	r.faults = r.files.Stage()
+	return r.files.Maker().Give(ctx, device, r.faults)
 }
 
 // openRefs opens every file that is mapped, executed or stood in, once.
