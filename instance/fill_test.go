@@ -186,7 +186,7 @@ func TestLazyKilled(t *testing.T) {
 func (h *testHost) killedLazily(path string, after time.Duration) {
 	h.t.Helper()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), "VPS_TEST_DAEMON="+h.home, "VPS_TEST_LAZY="+path+".")
+	cmd.Env = append(os.Environ(), "VPS_TEST_DAEMON="+h.dir, "VPS_TEST_LAZY="+path+".")
 	cmd.Stderr = h.t.Output()
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -96,7 +96,7 @@ func testDumpAndFill(t *testing.T, way string) {
 	if m.Fault >= 0 {
 		unix.Close(m.Fault) // what is missing is zero from now on
 	}
-	if resident, huge := smaps(t, "Rss:", from), smaps(t, "AnonHugePages:", from); resident > 8*mib-10*pageSize {
+	if resident, huge := resident(t, source), smaps(t, "AnonHugePages:", from); resident > 8*mib-10*pageSize {
 		t.Errorf("%d bytes are resident", resident)
 	} else if (huge > 0) != (way == "huge") {
 		t.Errorf("%d bytes of huge pages", huge)
@@ -145,6 +145,16 @@ func userfault(t *testing.T) int {
 		t.Fatalf("userfaultfd: %v", errno)
 	}
 	return int(fd)
+}
+
+// resident tells how many bytes of memory are there, mincore(2).
+func resident(t *testing.T, mem []byte) int {
+	t.Helper()
+	there := make([]byte, len(mem)/pageSize)
+	if _, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&mem[0])), uintptr(len(mem)), uintptr(unsafe.Pointer(&there[0]))); errno != 0 {
+		t.Fatalf("mincore: %v", errno)
+	}
+	return bytes.Count(there, []byte{1}) * pageSize
 }
 
 // smaps sums up a field of /proc/self/smaps, in bytes, for the mappings from an address on, up to a gap.
