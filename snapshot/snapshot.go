@@ -70,11 +70,13 @@ func (c *clock) done(name string) {
 // Take writes a snapshot of an instance to w, which the caller closes. suspended says in which state it is left; one that was
 // found suspended stays suspended, and so does whatever state it was found in if the snapshot fails.
 func Take(ctx context.Context, src *Source, w *dump.Writer, suspended bool) (Report, error) {
+	settings := later(func() (map[string]string, error) { return network.ReadSysctls(src.Init) })
+	defer settings()
 	if err := errors.Join(Probe(src)...); err != nil {
 		return Report{}, err
 	}
 	for end := time.Now().Add(patience); ; {
-		report, busy, err := takeOnce(ctx, src, w, suspended)
+		report, busy, err := takeOnce(ctx, src, w, suspended, settings)
 		if !busy || time.Now().After(end) {
 			return report, err
 		}
@@ -95,13 +97,28 @@ const (
 	busyPause = 5 * time.Millisecond
 )
 
+// later begins to work, and returns what waits for the end of it.
+func later[T any](work func() (T, error)) func() (T, error) {
+	var v T
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		v, err = work()
+	}()
+	return func() (T, error) {
+		<-done
+		return v, err
+	}
+}
+
 // takeOnce stops the instance once. busy says that it found what cannot be dumped at the moment, and has written nothing.
-func takeOnce(ctx context.Context, src *Source, w *dump.Writer, suspended bool) (report Report, busy bool, err error) {
+func takeOnce(ctx context.Context, src *Source, w *dump.Writer, suspended bool, settings func() (map[string]string, error)) (report Report, busy bool, err error) {
 	begin := time.Now()
 	clock := clock{last: begin}
 	err = suspend.Hold(ctx, src.Group, func() bool { return suspended }, func(in *suspend.Instance) error {
 		clock.done("stop")
-		t := &taker{ctx: ctx, src: src, w: w, in: in, clock: &clock}
+		t := &taker{ctx: ctx, src: src, w: w, in: in, clock: &clock, settings: settings}
 		defer t.close()
 		err := t.take()
 		report.Processes, report.Threads = len(t.procs), t.threads

@@ -41,7 +41,9 @@ type taker struct {
 	filters *task.Seccomps
 	threads int
 	writing bool // the writer has been given something
-	clock   *clock
+	// settings returns those of the network, which take long to read: that began before the instance was stopped.
+	settings func() (map[string]string, error)
+	clock    *clock
 }
 
 // process is a process with what was asked of it.
