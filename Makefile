@@ -8,7 +8,7 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 BENCHFLAGS ?=
 
-.PHONY: build setup test check demo bench install clean
+.PHONY: build setup test check demo bench coverage install clean
 
 build:
 	@scripts/setup-go
@@ -18,7 +18,8 @@ setup:
 	@scripts/setup
 
 # Everything, and then a look at what the tests left behind on the machine.
-test: setup
+test:
+	@scripts/setup gdb
 	go run ./internal/leak/leakcheck go test -timeout 20m ./...
 
 # What needs no privilege and runs nothing: form, vet, staticcheck, and that the binary is static.
@@ -36,14 +37,17 @@ bench: build
 	@scripts/setup runc
 	go run ./internal/bench $(BENCHFLAGS)
 
+# ZDTM=DIR names the folder with the built programs of CRIU's test suite.
+coverage: build
+	go run ./internal/coverage -o docs/coverage.md
+
 PREFIX ?= /usr/local
 install: build
 	install -D -m 755 bin/vpsctl $(DESTDIR)$(PREFIX)/sbin/vpsctl
 	ln -sf vpsctl $(DESTDIR)$(PREFIX)/sbin/vpsd
 	for page in man/*.[1-9]; do install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
 	install -d $(DESTDIR)/etc/systemd/system
-	sed 's#/usr/local#$(PREFIX)#' contrib/systemd/vpsd.service >$(DESTDIR)/etc/systemd/system/vpsd.service
-	install -m 0644 contrib/systemd/vps-shutdown.service $(DESTDIR)/etc/systemd/system/
+	for unit in contrib/systemd/*.service; do sed 's#/usr/local#$(PREFIX)#' $$unit >$(DESTDIR)/etc/systemd/system/$${unit##*/}; done
 
 clean:
 	rm -rf bin .cache

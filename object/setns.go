@@ -28,6 +28,20 @@ func InNamespace(pid int, name string, kind int, f func() error) error {
 	})
 }
 
+// InDirectory runs f on an OS thread whose current directory is the one that a descriptor is open on, with O_PATH even. The thread is
+// thrown away.
+func InDirectory(dir int, f func() error) error {
+	return OnSpareThread(func() error {
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			return fmt.Errorf("have a current directory of its own: %w", err)
+		}
+		if err := unix.Fchdir(dir); err != nil {
+			return err
+		}
+		return f()
+	})
+}
+
 // OnSpareThread runs f on an OS thread that ends with it. The main thread, which /proc/self stands for, cannot be ended:
 // it waits while another one does the work.
 func OnSpareThread(f func() error) error {

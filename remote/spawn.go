@@ -3,6 +3,7 @@ package remote
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -31,23 +32,22 @@ func Spawn(a *Arena, slot int, opt SpawnOptions) (pid, pidfd int, err error) {
 	if _, err := image.Write(loader(a.base, uint64(a.Size()), a.Page(slot).address)); err != nil {
 		return 0, -1, fmt.Errorf("write stub image: %w", err)
 	}
-	// A file that is open for writing cannot be executed.
-	ro, err := os.Open("/proc/self/fd/" + strconv.Itoa(int(image.Fd())))
-	if err != nil {
-		return 0, -1, err
-	}
-	defer ro.Close()
-	image.Close()
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return 0, -1, err
 	}
 	defer null.Close()
-
 	files := []uintptr{null.Fd(), null.Fd(), null.Fd(), a.file.Fd()}
 	for _, f := range opt.Files {
 		files = append(files, f.Fd())
 	}
+	program, err := executable(image, int(slices.Max(files))+2*len(files))
+	if err != nil {
+		return 0, -1, err
+	}
+	defer unix.Close(program)
+	image.Close()
+
 	attr := &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd}
 	if opt.UserNS != nil {
 		attr.Cloneflags = unix.CLONE_NEWUSER
@@ -61,11 +61,26 @@ func Spawn(a *Arena, slot int, opt SpawnOptions) (pid, pidfd int, err error) {
 	if opt.Group != nil {
 		attr.UseCgroupFD, attr.CgroupFD = true, int(opt.Group.Fd())
 	}
-	pid, err = syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(int(ro.Fd())), []string{"vps-stub"}, &syscall.ProcAttr{
+	pid, err = syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(program), []string{"vps-stub"}, &syscall.ProcAttr{
 		Dir: "/", Env: []string{}, Files: files, Sys: attr,
 	})
 	if err != nil {
 		return 0, -1, fmt.Errorf("spawn stub: %w", err)
 	}
 	return pid, pidfd, nil
+}
+
+// executable opens a memfd anew, since a file that is open for writing cannot be executed. The descriptor is above least: between
+// fork and execve, ForkExec puts others at those below.
+func executable(image *os.File, least int) (int, error) {
+	ro, err := os.Open("/proc/self/fd/" + strconv.Itoa(int(image.Fd())))
+	if err != nil {
+		return -1, err
+	}
+	defer ro.Close()
+	fd, err := unix.FcntlInt(ro.Fd(), unix.F_DUPFD_CLOEXEC, least+1)
+	if err != nil {
+		return -1, fmt.Errorf("duplicate stub image: %w", err)
+	}
+	return fd, nil
 }

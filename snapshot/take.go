@@ -15,7 +15,6 @@ import (
 	"vps/object"
 	"vps/object/file"
 	"vps/object/ipc"
-	"vps/object/kinds"
 	"vps/object/memory"
 	"vps/object/task"
 	"vps/object/tty"
@@ -29,20 +28,20 @@ const slotSize = 64 << 10
 
 // taker takes one stopped instance apart.
 type taker struct {
-	ctx     context.Context
-	src     *Source
-	w       *dump.Writer
-	in      *suspend.Instance
-	ids     object.IDMaps
-	procs   []*process
-	inside  map[int]int // pids and tids from here to inside
-	files   *file.Descriptors
-	ipc     *ipc.Objects
-	filters *task.Seccomps
-	threads int
-	writing bool // the writer has been given something
-	// settings returns those of the network, which take long to read: that began before the instance was stopped.
-	settings func() (map[string]string, error)
+	ctx      context.Context
+	src      *Source
+	w        *dump.Writer
+	memory   *pager.Copy
+	in       *suspend.Instance
+	ids      object.IDMaps
+	procs    []*process
+	inside   map[int]int // pids and tids from here to inside
+	files    *file.Descriptors
+	ipc      *ipc.Objects
+	filters  *task.Seccomps
+	threads  int
+	writing  bool // the writer has been given something
+	settings settings
 	clock    *clock
 }
 
@@ -63,7 +62,7 @@ func (t *taker) Put(id uint64, m proto.Message) error { return t.w.Put(id, m) }
 
 // Memory writes the content of a Memory record.
 func (t *taker) Memory(id uint64, r io.ReaderAt, size int64) error {
-	return pager.DumpFile(t.ctx, t.w, id, r, size)
+	return t.memory.File(t.ctx, id, r, size)
 }
 
 func (t *taker) close() {
@@ -133,7 +132,7 @@ func (t *taker) find() error {
 	}
 	slices.SortFunc(t.procs, func(a, b *process) int { return a.PID - b.PID })
 	procs := t.living()
-	t.files = kinds.NewDescriptors(procs, t.src.Init, t.src.Externals, t, t.src.Kernel)
+	t.files = t.src.descriptors(procs, t)
 	t.ipc, err = ipc.Read(t.files)
 	return err
 }
@@ -230,6 +229,9 @@ func (t *taker) places(p *process) error {
 	}
 	if p.record.Root, err = t.link(p, "root"); err != nil {
 		return err
+	}
+	if p.record.Root.GetProcess() != 0 {
+		return &object.Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "root directory " + p.record.Root.GetPath()}
 	}
 	stat, err := object.ReadStat(p.Host)
 	if err != nil {

@@ -30,6 +30,9 @@ func (d *Descriptors) Refer(f *os.File, path string) (*dump.FileRef, error) {
 	if err != nil {
 		return nil, err
 	}
+	if why == "" && ref.GetProcess() != 0 && ref.GetDeleted() && d.hasTask(int(ref.GetProcess())) {
+		why = "of a process that is gone, while another task has its pid"
+	}
 	if why != "" {
 		return nil, &object.Refusal{FD: -1, Object: path, Why: why}
 	}
@@ -40,6 +43,11 @@ func (d *Descriptors) Refer(f *os.File, path string) (*dump.FileRef, error) {
 func (d *Descriptors) Locate(name string, st *unix.Stat_t, fs int64) (ref *dump.FileRef, why string, err error) {
 	if !strings.HasPrefix(name, "/") {
 		return nil, "lies outside of the instance", nil
+	}
+	if fs == unix.PROC_SUPER_MAGIC {
+		if ref, why := d.locateProc(name, st); ref != nil || why != "" {
+			return ref, why, nil
+		}
 	}
 	// The path is the kernel's and leads through no links, but for its own end.
 	var found unix.Stat_t
@@ -137,6 +145,9 @@ func (r *Files) OpenNamed(s *remote.Script, path string, flags uint32, fd int) {
 
 // restorePath opens a file by its path.
 func (r *Files) restorePath(s *remote.Script, file *dump.File, ref *dump.FileRef) error {
+	if ref.GetProcess() != 0 {
+		return r.restoreProc(s, file, ref)
+	}
 	fd := r.fds[file.GetId()]
 	if err := object.CheckPath(ref.GetPath()); err != nil {
 		return err

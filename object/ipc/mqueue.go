@@ -33,7 +33,7 @@ func NewDumper(kernel *kmem.Reader) file.DumpKind {
 // Claims claims queues that have been opened by mq_open(3): their paths begin at the root of the namespace's own file system.
 // Others are found by their paths in the instance.
 func (d *mqueues) Claims(l *file.Look) (bool, error) {
-	if l.FSType() != linux.MQUEUE_MAGIC || l.Stat.Mode&unix.S_IFMT != unix.S_IFREG {
+	if l.FS() != linux.MQUEUE_MAGIC || l.Stat.Mode&unix.S_IFMT != unix.S_IFREG {
 		return false, nil
 	}
 	byName := strings.Count(l.Link, "/") == 1

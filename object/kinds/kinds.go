@@ -7,19 +7,31 @@ import (
 
 	"vps/kmem"
 	"vps/object"
+	"vps/object/datagram"
 	"vps/object/event"
 	"vps/object/file"
+	"vps/object/inotify"
 	"vps/object/ipc"
+	"vps/object/namespace"
+	"vps/object/pidfd"
 	"vps/object/pipe"
 	"vps/object/tty"
 	"vps/object/unixsock"
 )
 
-// NewDescriptors prepares a dump of open files of every kind, see [file.NewDescriptors]. kernel may be nil.
+// NewDescriptors prepares a dump of open files of every kind, see [file.NewDescriptors]. Without kernel, what only the kernel's memory
+// tells is refused.
 func NewDescriptors(procs []object.Proc, init int, ext file.Externals, sink object.Sink, kernel *kmem.Reader) *file.Descriptors {
 	return file.NewDescriptors(procs, init, ext, sink,
 		unixsock.NewDumper(kernel), // first: what lies in queues can be of every kind
-		pipe.NewDumper, event.NewDumper, ipc.NewDumper(kernel), tty.NewDumper)
+		datagram.NewDumper,
+		pipe.NewDumper,
+		event.NewDumper,
+		namespace.NewDumper,
+		inotify.NewDumper,
+		ipc.NewDumper(kernel),
+		pidfd.NewDumper,
+		tty.NewDumper)
 }
 
 // Options say how open files are restored.
@@ -45,7 +57,13 @@ func Restore(ctx context.Context, m *object.Maker, set *object.Set, content obje
 			r.IPC = ipc.NewRestorer(f, content)
 			return r.IPC
 		},
-		pipe.NewRestorer, event.NewRestorer, unixsock.NewRestorer,
+		pipe.NewRestorer,
+		event.NewRestorer,
+		namespace.NewRestorer,
+		inotify.NewRestorer,
+		pidfd.NewRestorer,
+		unixsock.NewRestorer,
+		datagram.NewRestorer,
 		func(f *file.Files) file.Restorer {
 			r.TTYs = tty.NewRestorer(f, opt.Console, opt.ConsoleTTY)
 			return r.TTYs

@@ -45,6 +45,7 @@ def test():
     fill(only, 16, 3)
     ok(libc.mprotect(only, 16 * PAGE, PROT_READ))
     empty = area(1024, PROT_NONE, MAP_NORESERVE)
+    reserved = area(1 << 28, PROT_NONE)  # 1 TiB: more than there is memory, so that it could not be writable
     sparse = area(1024)
     for i in range(0, 1024, 97):
         ctypes.memmove(sparse + i * PAGE, b"sparse%d" % i, 8)
@@ -66,7 +67,7 @@ def test():
     dropped = area(16)
     fill(dropped, 16, 5)
     ok(libc.madvise(dropped + 4 * PAGE, 4 * PAGE, 4))  # MADV_DONTNEED
-    addresses = [big, none, only, empty, sparse, zeros, code, writeonly, dropped] + [a for a, _ in flagged]
+    addresses = [big, none, only, empty, reserved, sparse, zeros, code, writeonly, dropped] + [a for a, _ in flagged]
     before = [maps(a) for a in addresses]
 
     wait()
