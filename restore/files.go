@@ -12,6 +12,7 @@ import (
 	"vps/object/file"
 	"vps/object/kinds"
 	"vps/object/mount"
+	"vps/object/network"
 	"vps/object/task"
 	"vps/remote"
 )
@@ -39,6 +40,12 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 	}
 	if err := mount.Restore(r.Page.Script(ctx, r.PidFD), m, r.set, r.content); err != nil {
 		return err
+	}
+	if err := network.RestoreSysctls(r.PID, r.set.Instance.GetSysctl()); err != nil {
+		if !r.Force {
+			return err
+		}
+		r.Warn(err.Error())
 	}
 	r.files, err = kinds.Restore(ctx, m, r.set, r.content, kinds.Options{
 		Options: file.Options{Force: r.Force, Bound: r.Bound}, Console: r.Console, ConsoleTTY: r.ConsoleTTY,

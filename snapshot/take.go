@@ -28,20 +28,21 @@ const slotSize = 64 << 10
 
 // taker takes one stopped instance apart.
 type taker struct {
-	ctx     context.Context
-	src     *Source
-	w       *dump.Writer
-	memory  *pager.Copy
-	in      *suspend.Instance
-	ids     object.IDMaps
-	procs   []*process
-	inside  map[int]int // pids and tids from here to inside
-	files   *file.Descriptors
-	ipc     *ipc.Objects
-	filters *task.Seccomps
-	threads int
-	writing bool // the writer has been given something
-	clock   *clock
+	ctx      context.Context
+	src      *Source
+	w        *dump.Writer
+	memory   *pager.Copy
+	in       *suspend.Instance
+	ids      object.IDMaps
+	procs    []*process
+	inside   map[int]int // pids and tids from here to inside
+	files    *file.Descriptors
+	ipc      *ipc.Objects
+	filters  *task.Seccomps
+	threads  int
+	writing  bool // the writer has been given something
+	settings settings
+	clock    *clock
 }
 
 // process is a process with what was asked of it.
