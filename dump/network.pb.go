@@ -797,6 +797,8 @@ type Packet struct {
 	Interface     uint32                 `protobuf:"varint,2,opt,name=interface,proto3" json:"interface,omitempty"` // index
 	Memberships   []*PacketMembership    `protobuf:"bytes,3,rep,name=memberships,proto3" json:"memberships,omitempty"`
 	Fanout        uint32                 `protobuf:"varint,4,opt,name=fanout,proto3" json:"fanout,omitempty"` // as PACKET_FANOUT takes it; 0: none
+	ReceiveRing   *PacketRing            `protobuf:"bytes,5,opt,name=receive_ring,json=receiveRing,proto3" json:"receive_ring,omitempty"`
+	SendRing      *PacketRing            `protobuf:"bytes,6,opt,name=send_ring,json=sendRing,proto3" json:"send_ring,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -859,6 +861,113 @@ func (x *Packet) GetFanout() uint32 {
 	return 0
 }
 
+func (x *Packet) GetReceiveRing() *PacketRing {
+	if x != nil {
+		return x.ReceiveRing
+	}
+	return nil
+}
+
+func (x *Packet) GetSendRing() *PacketRing {
+	if x != nil {
+		return x.SendRing
+	}
+	return nil
+}
+
+// PacketRing is a ring of buffers for packets; what is in it is lost.
+type PacketRing struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BlockSize     uint32                 `protobuf:"varint,1,opt,name=block_size,json=blockSize,proto3" json:"block_size,omitempty"`
+	Blocks        uint32                 `protobuf:"varint,2,opt,name=blocks,proto3" json:"blocks,omitempty"`
+	FrameSize     uint32                 `protobuf:"varint,3,opt,name=frame_size,json=frameSize,proto3" json:"frame_size,omitempty"`
+	Frames        uint32                 `protobuf:"varint,4,opt,name=frames,proto3" json:"frames,omitempty"`
+	Timeout       uint32                 `protobuf:"varint,5,opt,name=timeout,proto3" json:"timeout,omitempty"` // of a block, in milliseconds: TPACKET_V3
+	PrivateSize   uint32                 `protobuf:"varint,6,opt,name=private_size,json=privateSize,proto3" json:"private_size,omitempty"`
+	Features      uint32                 `protobuf:"varint,7,opt,name=features,proto3" json:"features,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PacketRing) Reset() {
+	*x = PacketRing{}
+	mi := &file_dump_network_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PacketRing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PacketRing) ProtoMessage() {}
+
+func (x *PacketRing) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_network_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PacketRing.ProtoReflect.Descriptor instead.
+func (*PacketRing) Descriptor() ([]byte, []int) {
+	return file_dump_network_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PacketRing) GetBlockSize() uint32 {
+	if x != nil {
+		return x.BlockSize
+	}
+	return 0
+}
+
+func (x *PacketRing) GetBlocks() uint32 {
+	if x != nil {
+		return x.Blocks
+	}
+	return 0
+}
+
+func (x *PacketRing) GetFrameSize() uint32 {
+	if x != nil {
+		return x.FrameSize
+	}
+	return 0
+}
+
+func (x *PacketRing) GetFrames() uint32 {
+	if x != nil {
+		return x.Frames
+	}
+	return 0
+}
+
+func (x *PacketRing) GetTimeout() uint32 {
+	if x != nil {
+		return x.Timeout
+	}
+	return 0
+}
+
+func (x *PacketRing) GetPrivateSize() uint32 {
+	if x != nil {
+		return x.PrivateSize
+	}
+	return 0
+}
+
+func (x *PacketRing) GetFeatures() uint32 {
+	if x != nil {
+		return x.Features
+	}
+	return 0
+}
+
 type PacketMembership struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Interface     uint32                 `protobuf:"varint,1,opt,name=interface,proto3" json:"interface,omitempty"`
@@ -871,7 +980,7 @@ type PacketMembership struct {
 
 func (x *PacketMembership) Reset() {
 	*x = PacketMembership{}
-	mi := &file_dump_network_proto_msgTypes[8]
+	mi := &file_dump_network_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -883,7 +992,7 @@ func (x *PacketMembership) String() string {
 func (*PacketMembership) ProtoMessage() {}
 
 func (x *PacketMembership) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[8]
+	mi := &file_dump_network_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -896,7 +1005,7 @@ func (x *PacketMembership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PacketMembership.ProtoReflect.Descriptor instead.
 func (*PacketMembership) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{8}
+	return file_dump_network_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PacketMembership) GetInterface() uint32 {
@@ -1018,12 +1127,25 @@ const file_dump_network_proto_rawDesc = "" +
 	"\x06groups\x18\x02 \x03(\rR\x06groups\x12\x12\n" +
 	"\x04peer\x18\x03 \x01(\rR\x04peer\x12\x1f\n" +
 	"\vpeer_groups\x18\x04 \x01(\rR\n" +
-	"peerGroups\"\x98\x01\n" +
+	"peerGroups\"\x84\x02\n" +
 	"\x06Packet\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x1c\n" +
 	"\tinterface\x18\x02 \x01(\rR\tinterface\x12<\n" +
 	"\vmemberships\x18\x03 \x03(\v2\x1a.vps.dump.PacketMembershipR\vmemberships\x12\x16\n" +
-	"\x06fanout\x18\x04 \x01(\rR\x06fanout\"t\n" +
+	"\x06fanout\x18\x04 \x01(\rR\x06fanout\x127\n" +
+	"\freceive_ring\x18\x05 \x01(\v2\x14.vps.dump.PacketRingR\vreceiveRing\x121\n" +
+	"\tsend_ring\x18\x06 \x01(\v2\x14.vps.dump.PacketRingR\bsendRing\"\xd3\x01\n" +
+	"\n" +
+	"PacketRing\x12\x1d\n" +
+	"\n" +
+	"block_size\x18\x01 \x01(\rR\tblockSize\x12\x16\n" +
+	"\x06blocks\x18\x02 \x01(\rR\x06blocks\x12\x1d\n" +
+	"\n" +
+	"frame_size\x18\x03 \x01(\rR\tframeSize\x12\x16\n" +
+	"\x06frames\x18\x04 \x01(\rR\x06frames\x12\x18\n" +
+	"\atimeout\x18\x05 \x01(\rR\atimeout\x12!\n" +
+	"\fprivate_size\x18\x06 \x01(\rR\vprivateSize\x12\x1a\n" +
+	"\bfeatures\x18\a \x01(\rR\bfeatures\"t\n" +
 	"\x10PacketMembership\x12\x1c\n" +
 	"\tinterface\x18\x01 \x01(\rR\tinterface\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\rR\x04type\x12\x18\n" +
@@ -1044,7 +1166,7 @@ func file_dump_network_proto_rawDescGZIP() []byte {
 }
 
 var file_dump_network_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_dump_network_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_dump_network_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_dump_network_proto_goTypes = []any{
 	(Tcp_State)(0),           // 0: vps.dump.Tcp.State
 	(*Socket)(nil),           // 1: vps.dump.Socket
@@ -1055,11 +1177,12 @@ var file_dump_network_proto_goTypes = []any{
 	(*TcpWindow)(nil),        // 6: vps.dump.TcpWindow
 	(*Netlink)(nil),          // 7: vps.dump.Netlink
 	(*Packet)(nil),           // 8: vps.dump.Packet
-	(*PacketMembership)(nil), // 9: vps.dump.PacketMembership
-	(*SockOpt)(nil),          // 10: vps.dump.SockOpt
+	(*PacketRing)(nil),       // 9: vps.dump.PacketRing
+	(*PacketMembership)(nil), // 10: vps.dump.PacketMembership
+	(*SockOpt)(nil),          // 11: vps.dump.SockOpt
 }
 var file_dump_network_proto_depIdxs = []int32{
-	10, // 0: vps.dump.Socket.options:type_name -> vps.dump.SockOpt
+	11, // 0: vps.dump.Socket.options:type_name -> vps.dump.SockOpt
 	2,  // 1: vps.dump.Socket.local:type_name -> vps.dump.SocketAddress
 	2,  // 2: vps.dump.Socket.peer:type_name -> vps.dump.SocketAddress
 	3,  // 3: vps.dump.Socket.queue:type_name -> vps.dump.Datagram
@@ -1070,12 +1193,14 @@ var file_dump_network_proto_depIdxs = []int32{
 	2,  // 8: vps.dump.Datagram.from:type_name -> vps.dump.SocketAddress
 	0,  // 9: vps.dump.Tcp.state:type_name -> vps.dump.Tcp.State
 	6,  // 10: vps.dump.Tcp.window:type_name -> vps.dump.TcpWindow
-	9,  // 11: vps.dump.Packet.memberships:type_name -> vps.dump.PacketMembership
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	10, // 11: vps.dump.Packet.memberships:type_name -> vps.dump.PacketMembership
+	9,  // 12: vps.dump.Packet.receive_ring:type_name -> vps.dump.PacketRing
+	9,  // 13: vps.dump.Packet.send_ring:type_name -> vps.dump.PacketRing
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_dump_network_proto_init() }
@@ -1090,7 +1215,7 @@ func file_dump_network_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dump_network_proto_rawDesc), len(file_dump_network_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

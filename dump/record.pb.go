@@ -1013,7 +1013,9 @@ type Process struct {
 	ChildSubreaper bool                   `protobuf:"varint,21,opt,name=child_subreaper,json=childSubreaper,proto3" json:"child_subreaper,omitempty"`
 	ExternalParent bool                   `protobuf:"varint,22,opt,name=external_parent,json=externalParent,proto3" json:"external_parent,omitempty"` // ppid 0: made by an exec session, whose outer ends are gone
 	StopSignal     uint32                 `protobuf:"varint,23,opt,name=stop_signal,json=stopSignal,proto3" json:"stop_signal,omitempty"`
-	SemUndos       []*SemUndo             `protobuf:"bytes,40,rep,name=sem_undos,json=semUndos,proto3" json:"sem_undos,omitempty"` // what its end does to System V semaphores
+	SemUndos       []*SemUndo             `protobuf:"bytes,40,rep,name=sem_undos,json=semUndos,proto3" json:"sem_undos,omitempty"`                          // what its end does to System V semaphores
+	LoginUid       *uint32                `protobuf:"varint,41,opt,name=login_uid,json=loginUid,proto3,oneof" json:"login_uid,omitempty"`                   // who has logged in (pam_loginuid(8)); not set: nobody, or somebody of the host
+	CoredumpFilter *uint32                `protobuf:"varint,42,opt,name=coredump_filter,json=coredumpFilter,proto3,oneof" json:"coredump_filter,omitempty"` // core(5)
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1214,6 +1216,20 @@ func (x *Process) GetSemUndos() []*SemUndo {
 		return x.SemUndos
 	}
 	return nil
+}
+
+func (x *Process) GetLoginUid() uint32 {
+	if x != nil && x.LoginUid != nil {
+		return *x.LoginUid
+	}
+	return 0
+}
+
+func (x *Process) GetCoredumpFilter() uint32 {
+	if x != nil && x.CoredumpFilter != nil {
+		return *x.CoredumpFilter
+	}
+	return 0
 }
 
 type Rlimit struct {
@@ -1451,7 +1467,8 @@ type Thread struct {
 	Restart       *Restart               `protobuf:"bytes,18,opt,name=restart,proto3" json:"restart,omitempty"`
 	Sched         *Sched                 `protobuf:"bytes,19,opt,name=sched,proto3" json:"sched,omitempty"`
 	TimerSlack    uint64                 `protobuf:"varint,20,opt,name=timer_slack,json=timerSlack,proto3" json:"timer_slack,omitempty"`
-	Syscall       bool                   `protobuf:"varint,21,opt,name=syscall,proto3" json:"syscall,omitempty"` // regs are those of a system call that is to be made again
+	IoPriority    uint32                 `protobuf:"varint,40,opt,name=io_priority,json=ioPriority,proto3" json:"io_priority,omitempty"` // ioprio_set(2)
+	Syscall       bool                   `protobuf:"varint,21,opt,name=syscall,proto3" json:"syscall,omitempty"`                         // regs are those of a system call that is to be made again
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1622,6 +1639,13 @@ func (x *Thread) GetSched() *Sched {
 func (x *Thread) GetTimerSlack() uint64 {
 	if x != nil {
 		return x.TimerSlack
+	}
+	return 0
+}
+
+func (x *Thread) GetIoPriority() uint32 {
+	if x != nil {
+		return x.IoPriority
 	}
 	return 0
 }
@@ -5890,7 +5914,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"mountPoint\x1a9\n" +
 	"\vXattrsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xb1\x06\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xa3\a\n" +
 	"\aProcess\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x12\n" +
 	"\x04ppid\x18\x02 \x01(\rR\x04ppid\x12\x12\n" +
@@ -5918,12 +5942,17 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x0fexternal_parent\x18\x16 \x01(\bR\x0eexternalParent\x12\x1f\n" +
 	"\vstop_signal\x18\x17 \x01(\rR\n" +
 	"stopSignal\x12.\n" +
-	"\tsem_undos\x18( \x03(\v2\x11.vps.dump.SemUndoR\bsemUndos\"-\n" +
+	"\tsem_undos\x18( \x03(\v2\x11.vps.dump.SemUndoR\bsemUndos\x12 \n" +
+	"\tlogin_uid\x18) \x01(\rH\x00R\bloginUid\x88\x01\x01\x12,\n" +
+	"\x0fcoredump_filter\x18* \x01(\rH\x01R\x0ecoredumpFilter\x88\x01\x01\"-\n" +
 	"\x05State\x12\v\n" +
 	"\aRUNNING\x10\x00\x12\v\n" +
 	"\aSTOPPED\x10\x01\x12\n" +
 	"\n" +
-	"\x06ZOMBIE\x10\x02\"0\n" +
+	"\x06ZOMBIE\x10\x02B\f\n" +
+	"\n" +
+	"_login_uidB\x12\n" +
+	"\x10_coredump_filter\"0\n" +
 	"\x06Rlimit\x12\x12\n" +
 	"\x04soft\x18\x01 \x01(\x04R\x04soft\x12\x12\n" +
 	"\x04hard\x18\x02 \x01(\x04R\x04hard\":\n" +
@@ -5940,7 +5969,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x03tid\x18\x06 \x01(\rR\x03tid\x12\x1a\n" +
 	"\binterval\x18\a \x01(\x03R\binterval\x12\x14\n" +
 	"\x05value\x18\b \x01(\x03R\x05value\x12\x18\n" +
-	"\aoverrun\x18\t \x01(\x05R\aoverrun\"\xad\x05\n" +
+	"\aoverrun\x18\t \x01(\x05R\aoverrun\"\xce\x05\n" +
 	"\x06Thread\x12\x10\n" +
 	"\x03tid\x18\x01 \x01(\rR\x03tid\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x12'\n" +
@@ -5966,7 +5995,9 @@ const file_dump_record_proto_rawDesc = "" +
 	"\arestart\x18\x12 \x01(\v2\x11.vps.dump.RestartR\arestart\x12%\n" +
 	"\x05sched\x18\x13 \x01(\v2\x0f.vps.dump.SchedR\x05sched\x12\x1f\n" +
 	"\vtimer_slack\x18\x14 \x01(\x04R\n" +
-	"timerSlack\x12\x18\n" +
+	"timerSlack\x12\x1f\n" +
+	"\vio_priority\x18( \x01(\rR\n" +
+	"ioPriority\x12\x18\n" +
 	"\asyscall\x18\x15 \x01(\bR\asyscall\"\xc9\x01\n" +
 	"\aRestart\x12*\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x16.vps.dump.Restart.KindR\x04kind\x12\x14\n" +
@@ -6555,6 +6586,7 @@ func file_dump_record_proto_init() {
 	if File_dump_record_proto != nil {
 		return
 	}
+	file_dump_record_proto_msgTypes[4].OneofWrappers = []any{}
 	file_dump_record_proto_msgTypes[24].OneofWrappers = []any{
 		(*File_Path)(nil),
 		(*File_Pipe)(nil),

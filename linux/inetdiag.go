@@ -64,7 +64,7 @@ type PacketDiagMsg struct {
 	_      structs.HostLayout
 	Family uint8
 	Type   uint8
-	Num    uint16
+	Num    uint16 // ETH_P_
 	Ino    uint32
 	Cookie [2]uint32
 }
@@ -79,12 +79,27 @@ type PacketDiagMembership struct {
 	Address [32]byte
 }
 
+// PacketDiagRing is PACKET_DIAG_RX_RING or PACKET_DIAG_TX_RING: struct packet_diag_ring of include/uapi/linux/packet_diag.h. It is
+// also struct tpacket_req3 of include/uapi/linux/if_packet.h, whose first four members are struct tpacket_req.
+type PacketDiagRing struct {
+	_           structs.HostLayout
+	BlockSize   uint32
+	Blocks      uint32
+	FrameSize   uint32
+	Frames      uint32
+	Timeout     uint32
+	PrivateSize uint32
+	Features    uint32
+}
+
 // What a PacketDiagReq wants to see, and the attributes of a PacketDiagMsg.
 const (
+	PACKET_SHOW_INFO     = 0x01
 	PACKET_SHOW_MCLIST   = 0x02
 	PACKET_SHOW_RING_CFG = 0x04
 	PACKET_SHOW_FANOUT   = 0x08
 
+	PACKET_DIAG_INFO    = 0 // u32: interface, and more
 	PACKET_DIAG_MCLIST  = 1
 	PACKET_DIAG_RX_RING = 2
 	PACKET_DIAG_TX_RING = 3

@@ -15,6 +15,7 @@ func TestInetDiagLayout(t *testing.T) {
 		"PacketDiagReq":        {unsafe.Sizeof(PacketDiagReq{}), 20},
 		"PacketDiagMsg":        {unsafe.Sizeof(PacketDiagMsg{}), 16},
 		"PacketDiagMembership": {unsafe.Sizeof(PacketDiagMembership{}), 44},
+		"PacketDiagRing":       {unsafe.Sizeof(PacketDiagRing{}), 28},
 		"TCPRepairWindow":      {unsafe.Sizeof(TCPRepairWindow{}), 20},
 		"TCPRepairOpt":         {unsafe.Sizeof(TCPRepairOpt{}), 8},
 	} {

@@ -16,6 +16,11 @@ func InNamespace(pid int, name string, kind int, f func() error) error {
 	}
 	defer ns.Close()
 	return onSpareThread(func() error {
+		if kind == unix.CLONE_NEWNS {
+			if err := unix.Unshare(unix.CLONE_FS); err != nil { // a thread with a root of its own
+				return fmt.Errorf("unshare: %w", err)
+			}
+		}
 		if err := unix.Setns(int(ns.Fd()), kind); err != nil {
 			return fmt.Errorf("enter %s namespace of process %d: %w", name, pid, err)
 		}

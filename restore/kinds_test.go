@@ -44,7 +44,6 @@ func kinds(t testing.TB) []string {
 var refusals = map[string]string{
 	"inet":               "fd 4: TCP socket is not supported",
 	"corked":             "fd 3: UDP socket: a corked datagram",
-	"ring":               "fd 3: packet socket with a ring is not supported",
 	"unread":             "fd 3: netlink socket: messages of the kernel that nobody has read yet",
 	"watch":              "fd 3: inotify: watches /tmp/kind/watched (deleted)",
 	"descriptor":         "fd 3: file /proc/2/fdinfo/0: of a descriptor",

@@ -17,10 +17,7 @@ import (
 
 // furnish gives each stub its memory, directories, threads and descriptors. Processes are independent of each other here.
 func (r *restorer) furnish(ctx context.Context) error {
-	if err := r.files.DeliverAll(ctx, r.stub); err != nil {
-		return err
-	}
-	if err := r.ipc.Deliver(ctx, r.stub); err != nil {
+	if err := r.files.Deliver(ctx, r.stub); err != nil {
 		return err
 	}
 	for _, p := range r.procs {
@@ -58,7 +55,7 @@ func (r *restorer) furnish(ctx context.Context) error {
 			return p.nameOf(r.set, err)
 		}
 	}
-	if err := r.ipc.Finish(ctx, r.stub); err != nil {
+	if err := r.files.IPC.Complete(ctx, r.stub); err != nil {
 		return err
 	}
 	return r.files.Finish()
@@ -105,6 +102,13 @@ func (r *restorer) furnishProcess(ctx context.Context, p *process) error {
 		return err
 	}
 	memory.Describe(s, mm, exe)
+	if err := s.Run(); err != nil {
+		return err
+	}
+	if err := r.attributes(ctx, p); err != nil {
+		return err
+	}
+	s = p.page.Script(ctx, p.pidfd)
 	if err := r.place(s, p.record); err != nil {
 		return err
 	}
@@ -112,6 +116,26 @@ func (r *restorer) furnishProcess(ctx context.Context, p *process) error {
 		return err
 	}
 	p.vdso, err = findSyscall(p.host, mm)
+	return err
+}
+
+// attributes gives the stub what has files of its own in /proc.
+func (r *restorer) attributes(ctx context.Context, p *process) error {
+	if err := task.RestoreCoredumpFilter(p.host, p.record); err != nil {
+		return err
+	}
+	if p.record.LoginUid == nil {
+		return nil
+	}
+	ids, err := object.ReadIDMaps(p.host)
+	if err != nil {
+		return err
+	}
+	err = task.RestoreLoginUID(p.page.Script(ctx, p.pidfd), p.host, p.record, ids, r.files.Bench()[0])
+	if err != nil && r.Force {
+		r.Warn(p.nameOf(r.set, err).Error())
+		return nil
+	}
 	return err
 }
 
@@ -159,7 +183,7 @@ func (r *restorer) enter(s *remote.Script, p *dump.Process, root, cwd int) {
 func (r *restorer) install(ctx context.Context, p *process) error {
 	s := p.page.Script(ctx, p.pidfd)
 	if p.record.GetTty() != 0 && p.record.GetSid() == p.record.GetPid() {
-		if err := r.ttys.SetForeground(s.Room(512), p.record.GetTty()); err != nil {
+		if err := r.files.TTYs.SetForeground(s.Room(512), p.record.GetTty()); err != nil {
 			return err
 		}
 	}

@@ -24,12 +24,10 @@ import (
 	"vps/dump"
 	"vps/object"
 	"vps/object/birth"
-	"vps/object/file"
-	"vps/object/ipc"
+	"vps/object/kinds"
 	"vps/object/memory"
 	"vps/object/recordset"
 	"vps/object/task"
-	"vps/object/tty"
 	"vps/remote"
 )
 
@@ -92,9 +90,7 @@ type restorer struct {
 	set      *object.Set
 	plan     *birth.Plan
 	content  object.Content
-	files    *file.Files
-	ipc      *ipc.Restorer
-	ttys     *tty.Restorer
+	files    kinds.Restored
 	refs     map[refKey]int
 	limits   []uint64 // our own hard limits
 	procs    map[uint32]*process
@@ -172,11 +168,8 @@ func (r *restorer) check() error {
 }
 
 func (r *restorer) close() {
-	if r.files != nil {
+	if r.files.Files != nil {
 		r.files.Close()
-	}
-	if r.ipc != nil {
-		r.ipc.Close()
 	}
 	for _, p := range r.procs {
 		if p.pidfd > 0 && p.record.GetPid() != 1 {

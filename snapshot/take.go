@@ -161,6 +161,9 @@ func (t *taker) examine(p *process) error {
 	if p.held.Zombie {
 		return nil
 	}
+	if err := task.DumpAttributes(p.record, p.Host, t.ids); err != nil {
+		return err
+	}
 	if signal := p.held.Threads[0].Stopped; signal != 0 {
 		p.record.State, p.record.StopSignal = dump.Process_STOPPED, uint32(signal)
 	}

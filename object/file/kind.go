@@ -26,11 +26,6 @@ type DumpKind func(*Descriptors) Dumper
 // memoryMajor is the number of character devices like /dev/null, Documentation/admin-guide/devices.txt.
 const memoryMajor = 1
 
-const (
-	mqueueMagic    = 0x19800202 // MQUEUE_MAGIC of ipc/mqueue.c
-	hugetlbfsMagic = unix.HUGETLBFS_MAGIC
-)
-
 // kindOf tells how a descriptor is dumped, or refuses it.
 func (d *Descriptors) kindOf(l *Look) (kind, error) {
 	for _, k := range d.kinds {
@@ -56,9 +51,7 @@ func (d *Descriptors) kindOf(l *Look) (kind, error) {
 		return nil, l.At.Refusal(name+" descriptor", "")
 	}
 	switch l.fs {
-	case mqueueMagic:
-		return nil, l.At.Refusal("message queue "+l.Link, "")
-	case hugetlbfsMagic:
+	case unix.HUGETLBFS_MAGIC:
 		return nil, l.At.Refusal("file of huge pages "+l.Link, "")
 	case unix.PROC_SUPER_MAGIC:
 		return d.pathKind(l)

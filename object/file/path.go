@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/linux"
 	"vps/object"
 	"vps/remote"
 )
@@ -93,7 +94,7 @@ func (d *Descriptors) referDeleted(name string, st *unix.Stat_t) (ref *dump.File
 func generated(fs int64) bool {
 	switch fs {
 	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEVPTS_SUPER_MAGIC,
-		unix.TRACEFS_MAGIC, unix.DEBUGFS_MAGIC, unix.SECURITYFS_MAGIC, unix.BPF_FS_MAGIC:
+		unix.TRACEFS_MAGIC, linux.MQUEUE_MAGIC, unix.DEBUGFS_MAGIC, unix.SECURITYFS_MAGIC, unix.BPF_FS_MAGIC:
 		return true
 	}
 	return false
@@ -245,12 +246,15 @@ func (r *Files) OpenPath(ctx context.Context, ref *dump.FileRef, flags int) (int
 	if err := object.CheckPath(ref.GetPath()); err != nil {
 		return -1, err
 	}
-	if ref.GetDeleted() {
-		return -1, fmt.Errorf("%s was deleted: %w", ref.GetPath(), object.ErrUnsupported)
-	}
 	s := r.m.Page.Script(ctx, r.m.PidFD)
 	fd := r.Stage()
-	r.OpenNamed(s, ref.GetPath(), uint32(flags), fd)
+	if ref.GetDeleted() {
+		if err := r.openUnlinked(s, ref, uint32(flags), fd); err != nil {
+			return -1, err
+		}
+	} else {
+		r.OpenNamed(s, ref.GetPath(), uint32(flags), fd)
+	}
 	if err := s.Run(); err != nil {
 		return -1, err
 	}

@@ -204,7 +204,12 @@ func (a *AddressSpace) file(v *vma, m *dump.Mapping, files FileRefs) error {
 }
 
 func (a *AddressSpace) refer(f *os.File, path string, files FileRefs) (*dump.FileRef, error) {
-	if nameless(path) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, fmt.Errorf("fstat %s: %w", path, err)
+	}
+	// Another name may be left, as sem_open(3) does it.
+	if st.Nlink == 0 && nameless(path) {
 		id, err := files.Memory(f, path)
 		return &dump.FileRef{Path: path, Memory: id}, err
 	}

@@ -22,6 +22,9 @@ func (s checker) check(snapshot *dump.Snapshot) error {
 	if err := s.checkIDs(); err != nil {
 		return err
 	}
+	if last := s.Instance.GetLastPid(); last >= object.MaxPID {
+		return fmt.Errorf("last pid %d is not possible", last)
+	}
 	if s.Processes[1] == nil {
 		return fmt.Errorf("the snapshot has no process 1")
 	}
@@ -241,6 +244,8 @@ func (s checker) checkFile(f *dump.File) error {
 		return missing("socket", f.GetUnixSocket(), s.UnixSockets[f.GetUnixSocket()] != nil)
 	case *dump.File_Socket:
 		return missing("network socket", f.GetSocket(), s.Sockets[f.GetSocket()] != nil)
+	case *dump.File_Mqueue:
+		return missing("POSIX message queue", f.GetMqueue(), s.Mqueues[f.GetMqueue()] != nil)
 	case *dump.File_Tty:
 		return missing("pty", f.GetTty().GetTty(), s.Ttys[f.GetTty().GetTty()] != nil)
 	case *dump.File_Epoll:

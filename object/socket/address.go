@@ -10,7 +10,7 @@ import (
 )
 
 // addressOf returns a record of an address; nil for that of a socket that is not bound.
-func addressOf(sa unix.Sockaddr) *dump.SocketAddress {
+func Address(sa unix.Sockaddr) *dump.SocketAddress {
 	a := &dump.SocketAddress{}
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:
@@ -40,7 +40,7 @@ func Local(fd int) (*dump.SocketAddress, error) {
 	if err != nil {
 		return nil, fmt.Errorf("getsockname: %w", err)
 	}
-	return addressOf(sa), nil
+	return Address(sa), nil
 }
 
 // Peer returns the address that a socket is connected to, nil for none.
@@ -52,11 +52,11 @@ func Peer(fd int) (*dump.SocketAddress, error) {
 	if err != nil {
 		return nil, fmt.Errorf("getpeername: %w", err)
 	}
-	return addressOf(sa), nil
+	return Address(sa), nil
 }
 
 // checkAddress refuses an address of another family.
-func checkAddress(family uint32, a *dump.SocketAddress) error {
+func CheckAddress(family uint32, a *dump.SocketAddress) error {
 	size := 4
 	if family == unix.AF_INET6 {
 		size = 16

@@ -26,13 +26,13 @@ func ReadDiag(family, protocol uint8, info bool) ([]Diag, error) {
 		request.Ext = 1 << (linux.INET_DIAG_INFO - 1)
 	}
 	var list []Diag
-	err := sockDiag(unsafe.Slice((*byte)(unsafe.Pointer(&request)), unsafe.Sizeof(request)), func(body []byte) {
+	err := SockDiag(unsafe.Slice((*byte)(unsafe.Pointer(&request)), unsafe.Sizeof(request)), func(body []byte) {
 		var d Diag
 		if len(body) < int(unsafe.Sizeof(d.InetDiagMsg)) {
 			return
 		}
 		d.InetDiagMsg = *(*linux.InetDiagMsg)(unsafe.Pointer(&body[0]))
-		attributes(body[unsafe.Sizeof(d.InetDiagMsg):], func(kind int, value []byte) {
+		Attributes(body[unsafe.Sizeof(d.InetDiagMsg):], func(kind int, value []byte) {
 			switch {
 			case kind == linux.INET_DIAG_SHUTDOWN && len(value) > 0:
 				d.Shutdown = uint32(value[0])
@@ -47,7 +47,7 @@ func ReadDiag(family, protocol uint8, info bool) ([]Diag, error) {
 
 // sockDiag sends a request of sock_diag(7) for many sockets, in the network namespace of the calling thread, and gives the
 // answers to each.
-func sockDiag(request []byte, each func(body []byte)) error {
+func SockDiag(request []byte, each func(body []byte)) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return fmt.Errorf("netlink socket: %w", err)
@@ -93,7 +93,7 @@ func sockDiag(request []byte, each func(body []byte)) error {
 }
 
 // attributes walks over netlink attributes (netlink(7)).
-func attributes(data []byte, each func(kind int, value []byte)) {
+func Attributes(data []byte, each func(kind int, value []byte)) {
 	for len(data) >= 4 {
 		length, kind := int(binary.NativeEndian.Uint16(data)), binary.NativeEndian.Uint16(data[2:])
 		if length < 4 || length > len(data) {

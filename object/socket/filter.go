@@ -43,7 +43,7 @@ func checkFilter(program []byte) error {
 const bpfMaxInsns = 4096 // BPF_MAXINSNS of include/uapi/linux/bpf_common.h
 
 // attachFilter attaches a filter that has been checked.
-func attachFilter(fd int, program []byte) error {
+func AttachFilter(fd int, program []byte) error {
 	if len(program) == 0 {
 		return nil
 	}

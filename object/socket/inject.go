@@ -58,7 +58,7 @@ type Packet struct {
 	Class      uint8
 	Protocol   uint8
 	Payload    []byte
-	checksumAt int // where in the payload its checksum belongs; 0: nowhere
+	ChecksumAt int // where in the payload its checksum belongs; 0: nowhere
 }
 
 // Send sends a packet, whose checksum it fills in.
@@ -110,10 +110,10 @@ func (p *Packet) header6() []byte {
 
 // fillChecksum computes the checksum of RFC 1071, over the pseudo header of RFC 768 or RFC 8200 too; that of ICMP has none.
 func (p *Packet) fillChecksum() {
-	if p.checksumAt == 0 {
+	if p.ChecksumAt == 0 {
 		return
 	}
-	p.Payload[p.checksumAt], p.Payload[p.checksumAt+1] = 0, 0
+	p.Payload[p.ChecksumAt], p.Payload[p.ChecksumAt+1] = 0, 0
 	sum := uint32(0)
 	if p.Protocol != unix.IPPROTO_ICMP {
 		sum = addWords(addWords(0, p.From.AsSlice()), p.To.AsSlice()) + uint32(p.Protocol) + uint32(len(p.Payload))
@@ -126,7 +126,7 @@ func (p *Packet) fillChecksum() {
 	if check == 0 && p.Protocol != unix.IPPROTO_ICMP {
 		check = 0xffff // 0 is no checksum
 	}
-	binary.BigEndian.PutUint16(p.Payload[p.checksumAt:], check)
+	binary.BigEndian.PutUint16(p.Payload[p.ChecksumAt:], check)
 }
 
 func addWords(sum uint32, data []byte) uint32 {

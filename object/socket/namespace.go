@@ -56,6 +56,9 @@ func cookie(fd int) (uint64, error) {
 
 // usual returns the options that a new socket has, as far as that has them.
 func (n *Namespace) usual(k kind) ([]setting, error) {
+	if k.kind == unix.SOCK_DGRAM && (k.protocol == unix.IPPROTO_ICMP || k.protocol == unix.IPPROTO_ICMPV6) {
+		k.protocol = unix.IPPROTO_UDP // not everybody may make the other (icmp(7), ping_group_range)
+	}
 	if list, ok := n.usuals[k]; ok {
 		return list, nil
 	}

@@ -106,7 +106,7 @@ func Apply(fd int, s *dump.Socket, stage Stage) error {
 		case known.flags&halved != 0:
 			buffers = true
 			size := binary.NativeEndian.Uint32(value)
-			if err := SetBuffer(fd, known.get, int(min(size/2, maxBuffer))); err != nil {
+			if err := SetBuffer(fd, known.get, int(min(size/2, MaxBuffer))); err != nil {
 				return err
 			}
 			continue
@@ -123,8 +123,8 @@ func Apply(fd int, s *dump.Socket, stage Stage) error {
 	return nil
 }
 
-// maxBuffer bounds the size of buffers, half of what SO_RCVBUF shows: what a snapshot may ask for beyond the host's limits.
-const maxBuffer = 16 << 20
+// MaxBuffer bounds the size of buffers, half of what SO_RCVBUF shows: what a snapshot may ask for beyond the host's limits.
+const MaxBuffer = 16 << 20
 
 // SetBuffer sets SO_RCVBUF or SO_SNDBUF to twice the size, beyond the host's limit for users.
 func SetBuffer(fd, which, size int) error {

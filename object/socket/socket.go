@@ -1,5 +1,5 @@
-// Package socket has the sockets that are not Unix sockets: what all their families have in common, and all of those
-// but TCP's.
+// Package socket has what sockets that are not Unix sockets have in common: records, options, filters, addresses, and how
+// they are made. Their kinds are in packages of their own.
 //
 // They are read from outside, on copies of their descriptors and by sock_diag(7). They are made by the maker, as what shows who
 // made them; then we set them up on copies.
@@ -99,13 +99,19 @@ func Describe(d *file.Descriptors, n *Namespace, f *file.OpenFile, l *file.Look)
 	return s, nil
 }
 
-// Check looks at what every record of a socket has.
-func Check(s *dump.Socket) error {
+// Check looks at what every record of a socket has. allowed are the capabilities that the instance may have.
+func Check(s *dump.Socket, allowed uint64) error {
+	if s.GetFamily() != unix.AF_NETLINK && (s.GetType() == unix.SOCK_RAW || s.GetFamily() == unix.AF_PACKET) && allowed&(1<<unix.CAP_NET_RAW) == 0 {
+		return fmt.Errorf("a %s takes CAP_NET_RAW, which the instance may not have", Name(s))
+	}
+	if err := checkOptions(s, allowed); err != nil {
+		return err
+	}
 	if err := checkFilter(s.GetFilter()); err != nil {
 		return err
 	}
 	for _, a := range []*dump.SocketAddress{s.GetLocal(), s.GetPeer()} {
-		if err := checkAddress(s.GetFamily(), a); err != nil {
+		if err := CheckAddress(s.GetFamily(), a); err != nil {
 			return err
 		}
 	}
@@ -131,7 +137,8 @@ func (b *Births) as(s *remote.Script, uid, gid uint32) {
 		return
 	}
 	b.uid, b.gid = uid, gid
-	s.Call("take the group of a socket", unix.SYS_SETFSGID, gid)
+	const same = ^uint32(0)
+	s.Call("take the group of a socket", unix.SYS_SETRESGID, same, gid, same) // net.ipv4.ping_group_range asks for it
 	s.Call("take the user of a socket", unix.SYS_SETFSUID, uid)
 }
 

@@ -197,6 +197,11 @@ def test():
     attach(sniffer, (0x30, 0, 0, 9), (0x15, 0, 1, 254), (6, 0, 0, 0xffff), (6, 0, 0, 0))  # protocol 254
     sniffer.bind(("lo", 0x0800))
     sniffer.setsockopt(263, 1, struct.pack("iHH8s", lo, 1, 0, bytes(8)))  # PACKET_ADD_MEMBERSHIP, promiscuous
+    ring = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    ring.setsockopt(263, 10, 1)  # PACKET_VERSION
+    ring.setsockopt(263, 5, struct.pack("4I", 4096, 2, 2048, 4))  # PACKET_RX_RING
+    old = socket.socket(socket.AF_PACKET, 10, 0x0608)  # SOCK_PACKET
+    ok(libc.bind(old.fileno(), struct.pack("H14s", 17, b"lo"), 16), "bind")
     quiet = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
 
     route = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
@@ -277,6 +282,7 @@ def test():
     raw_254.sendto(b"sniff me", ("127.0.0.1", 0))
     data, control, _, name = sniffer.recvmsg(100, 100)
     same("sniffed", (data[20:], name[0], len(control)), (b"sniff me", "lo", 1))
+    refused("another ring", lambda: ring.setsockopt(263, 5, struct.pack("4I", 4096, 2, 2048, 4)))
     same("quiet", quiet.getsockname()[1], 0)
 
     same("netlink names", [s.getsockname() for s in (route, monitor, idle)], netlink_names)

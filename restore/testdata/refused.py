@@ -33,12 +33,6 @@ def corked():
     return after
 
 
-def ring():
-    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-    s.setsockopt(263, 5, struct.pack("4I", 4096, 1, 2048, 2))  # SOL_PACKET, PACKET_RX_RING
-    return lambda: s.getsockname()
-
-
 def unread():
     s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
     s.sendto(struct.pack("IHHII", 32, 18, 0x301, 1, 0) + bytes(16), (0, 0))  # RTM_GETLINK, all
@@ -206,7 +200,7 @@ def full():
     return after
 
 
-holds = {f.__name__: f for f in (inet, corked, ring, unread, watch, events, descriptor, directory, unlinked, aio, shm, semaphores, messages,
+holds = {f.__name__: f for f in (inet, corked, unread, watch, events, descriptor, directory, unlinked, aio, shm, semaphores, messages,
                                  descriptors, mounted, traced, full)}
 holds |= {"uts namespace": namespace(CLONE_NEWUTS), "mount namespace": namespace(CLONE_NEWNS), "net namespace": namespace(CLONE_NEWNET),
           "shared memory": twins(CLONE_VM), "shared descriptors": twins(CLONE_FILES), "shared directories": twins(0x200),
