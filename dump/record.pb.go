@@ -351,6 +351,7 @@ const (
 	Lock_FLOCK Lock_Kind = 0
 	Lock_POSIX Lock_Kind = 1
 	Lock_OFD   Lock_Kind = 2
+	Lock_LEASE Lock_Kind = 3
 )
 
 // Enum value maps for Lock_Kind.
@@ -359,11 +360,13 @@ var (
 		0: "FLOCK",
 		1: "POSIX",
 		2: "OFD",
+		3: "LEASE",
 	}
 	Lock_Kind_value = map[string]int32{
 		"FLOCK": 0,
 		"POSIX": 1,
 		"OFD":   2,
+		"LEASE": 3,
 	}
 )
 
@@ -392,6 +395,55 @@ func (x Lock_Kind) Number() protoreflect.EnumNumber {
 // Deprecated: Use Lock_Kind.Descriptor instead.
 func (Lock_Kind) EnumDescriptor() ([]byte, []int) {
 	return file_dump_record_proto_rawDescGZIP(), []int{25, 0}
+}
+
+type Lock_Breaking int32
+
+const (
+	Lock_NOT     Lock_Breaking = 0
+	Lock_TO_READ Lock_Breaking = 1
+	Lock_TO_NONE Lock_Breaking = 2
+)
+
+// Enum value maps for Lock_Breaking.
+var (
+	Lock_Breaking_name = map[int32]string{
+		0: "NOT",
+		1: "TO_READ",
+		2: "TO_NONE",
+	}
+	Lock_Breaking_value = map[string]int32{
+		"NOT":     0,
+		"TO_READ": 1,
+		"TO_NONE": 2,
+	}
+)
+
+func (x Lock_Breaking) Enum() *Lock_Breaking {
+	p := new(Lock_Breaking)
+	*p = x
+	return p
+}
+
+func (x Lock_Breaking) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Lock_Breaking) Descriptor() protoreflect.EnumDescriptor {
+	return file_dump_record_proto_enumTypes[6].Descriptor()
+}
+
+func (Lock_Breaking) Type() protoreflect.EnumType {
+	return &file_dump_record_proto_enumTypes[6]
+}
+
+func (x Lock_Breaking) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Lock_Breaking.Descriptor instead.
+func (Lock_Breaking) EnumDescriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{25, 1}
 }
 
 type UnixSocket_State int32
@@ -427,11 +479,11 @@ func (x UnixSocket_State) String() string {
 }
 
 func (UnixSocket_State) Descriptor() protoreflect.EnumDescriptor {
-	return file_dump_record_proto_enumTypes[6].Descriptor()
+	return file_dump_record_proto_enumTypes[7].Descriptor()
 }
 
 func (UnixSocket_State) Type() protoreflect.EnumType {
-	return &file_dump_record_proto_enumTypes[6]
+	return &file_dump_record_proto_enumTypes[7]
 }
 
 func (x UnixSocket_State) Number() protoreflect.EnumNumber {
@@ -3491,8 +3543,9 @@ type Lock struct {
 	Kind          Lock_Kind              `protobuf:"varint,1,opt,name=kind,proto3,enum=vps.dump.Lock_Kind" json:"kind,omitempty"`
 	Write         bool                   `protobuf:"varint,2,opt,name=write,proto3" json:"write,omitempty"`
 	Start         int64                  `protobuf:"varint,3,opt,name=start,proto3" json:"start,omitempty"`
-	Len           int64                  `protobuf:"varint,4,opt,name=len,proto3" json:"len,omitempty"` // 0: to the end
-	Pid           uint32                 `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"` // POSIX: its owner; flock: who took it
+	Len           int64                  `protobuf:"varint,4,opt,name=len,proto3" json:"len,omitempty"`                                        // 0: to the end
+	Pid           uint32                 `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"`                                        // POSIX: its owner; flock, lease: who took it
+	Breaking      Lock_Breaking          `protobuf:"varint,50,opt,name=breaking,proto3,enum=vps.dump.Lock_Breaking" json:"breaking,omitempty"` // lease: what somebody waits for it to become
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3560,6 +3613,13 @@ func (x *Lock) GetPid() uint32 {
 		return x.Pid
 	}
 	return 0
+}
+
+func (x *Lock) GetBreaking() Lock_Breaking {
+	if x != nil {
+		return x.Breaking
+	}
+	return Lock_NOT
 }
 
 type Owner struct {
@@ -6136,17 +6196,23 @@ const file_dump_record_proto_rawDesc = "" +
 	"\ainotify\x183 \x01(\v2\x11.vps.dump.InotifyH\x00R\ainotify\x12'\n" +
 	"\x05pidfd\x184 \x01(\v2\x0f.vps.dump.PidFdH\x00R\x05pidfd\x12\x18\n" +
 	"\x06socket\x18< \x01(\x04H\x00R\x06socketB\x06\n" +
-	"\x04kind\"\xa6\x01\n" +
+	"\x04kind\"\x95\x02\n" +
 	"\x04Lock\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.vps.dump.Lock.KindR\x04kind\x12\x14\n" +
 	"\x05write\x18\x02 \x01(\bR\x05write\x12\x14\n" +
 	"\x05start\x18\x03 \x01(\x03R\x05start\x12\x10\n" +
 	"\x03len\x18\x04 \x01(\x03R\x03len\x12\x10\n" +
-	"\x03pid\x18\x05 \x01(\rR\x03pid\"%\n" +
+	"\x03pid\x18\x05 \x01(\rR\x03pid\x123\n" +
+	"\bbreaking\x182 \x01(\x0e2\x17.vps.dump.Lock.BreakingR\bbreaking\"0\n" +
 	"\x04Kind\x12\t\n" +
 	"\x05FLOCK\x10\x00\x12\t\n" +
 	"\x05POSIX\x10\x01\x12\a\n" +
-	"\x03OFD\x10\x02\"k\n" +
+	"\x03OFD\x10\x02\x12\t\n" +
+	"\x05LEASE\x10\x03\"-\n" +
+	"\bBreaking\x12\a\n" +
+	"\x03NOT\x10\x00\x12\v\n" +
+	"\aTO_READ\x10\x01\x12\v\n" +
+	"\aTO_NONE\x10\x02\"k\n" +
 	"\x05Owner\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\x05R\x04type\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x12\x16\n" +
@@ -6381,7 +6447,7 @@ func file_dump_record_proto_rawDescGZIP() []byte {
 	return file_dump_record_proto_rawDescData
 }
 
-var file_dump_record_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_dump_record_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
 var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_dump_record_proto_goTypes = []any{
 	(Type)(0),             // 0: vps.dump.Type
@@ -6390,127 +6456,129 @@ var file_dump_record_proto_goTypes = []any{
 	(Mapping_Kind)(0),     // 3: vps.dump.Mapping.Kind
 	(Memory_Kind)(0),      // 4: vps.dump.Memory.Kind
 	(Lock_Kind)(0),        // 5: vps.dump.Lock.Kind
-	(UnixSocket_State)(0), // 6: vps.dump.UnixSocket.State
-	(*Instance)(nil),      // 7: vps.dump.Instance
-	(*Clocks)(nil),        // 8: vps.dump.Clocks
-	(*Mount)(nil),         // 9: vps.dump.Mount
-	(*Inode)(nil),         // 10: vps.dump.Inode
-	(*Process)(nil),       // 11: vps.dump.Process
-	(*Rlimit)(nil),        // 12: vps.dump.Rlimit
-	(*Itimer)(nil),        // 13: vps.dump.Itimer
-	(*PosixTimer)(nil),    // 14: vps.dump.PosixTimer
-	(*Thread)(nil),        // 15: vps.dump.Thread
-	(*Restart)(nil),       // 16: vps.dump.Restart
-	(*Sched)(nil),         // 17: vps.dump.Sched
-	(*Registers)(nil),     // 18: vps.dump.Registers
-	(*AltStack)(nil),      // 19: vps.dump.AltStack
-	(*Rseq)(nil),          // 20: vps.dump.Rseq
-	(*Creds)(nil),         // 21: vps.dump.Creds
-	(*Seccomp)(nil),       // 22: vps.dump.Seccomp
-	(*SigHand)(nil),       // 23: vps.dump.SigHand
-	(*SigAction)(nil),     // 24: vps.dump.SigAction
-	(*Mm)(nil),            // 25: vps.dump.Mm
-	(*Mapping)(nil),       // 26: vps.dump.Mapping
-	(*FileRef)(nil),       // 27: vps.dump.FileRef
-	(*Memory)(nil),        // 28: vps.dump.Memory
-	(*FdTable)(nil),       // 29: vps.dump.FdTable
-	(*Fd)(nil),            // 30: vps.dump.Fd
-	(*File)(nil),          // 31: vps.dump.File
-	(*Lock)(nil),          // 32: vps.dump.Lock
-	(*Owner)(nil),         // 33: vps.dump.Owner
-	(*PipeEnd)(nil),       // 34: vps.dump.PipeEnd
-	(*EventFd)(nil),       // 35: vps.dump.EventFd
-	(*TimerFd)(nil),       // 36: vps.dump.TimerFd
-	(*SignalFd)(nil),      // 37: vps.dump.SignalFd
-	(*Epoll)(nil),         // 38: vps.dump.Epoll
-	(*EpollItem)(nil),     // 39: vps.dump.EpollItem
-	(*Inotify)(nil),       // 40: vps.dump.Inotify
-	(*InotifyWatch)(nil),  // 41: vps.dump.InotifyWatch
-	(*PidFd)(nil),         // 42: vps.dump.PidFd
-	(*TtyEnd)(nil),        // 43: vps.dump.TtyEnd
-	(*External)(nil),      // 44: vps.dump.External
-	(*Pipe)(nil),          // 45: vps.dump.Pipe
-	(*UnixSocket)(nil),    // 46: vps.dump.UnixSocket
-	(*Connection)(nil),    // 47: vps.dump.Connection
-	(*Message)(nil),       // 48: vps.dump.Message
-	(*SockOpt)(nil),       // 49: vps.dump.SockOpt
-	(*Tty)(nil),           // 50: vps.dump.Tty
-	(*Termios)(nil),       // 51: vps.dump.Termios
-	(*IpcPerm)(nil),       // 52: vps.dump.IpcPerm
-	(*ShmSegment)(nil),    // 53: vps.dump.ShmSegment
-	(*SemSet)(nil),        // 54: vps.dump.SemSet
-	(*Semaphore)(nil),     // 55: vps.dump.Semaphore
-	(*SemUndo)(nil),       // 56: vps.dump.SemUndo
-	(*MsgQueue)(nil),      // 57: vps.dump.MsgQueue
-	(*IpcMessage)(nil),    // 58: vps.dump.IpcMessage
-	(*Mqueue)(nil),        // 59: vps.dump.Mqueue
-	(*MqueueNotify)(nil),  // 60: vps.dump.MqueueNotify
-	nil,                   // 61: vps.dump.Instance.SysctlEntry
-	nil,                   // 62: vps.dump.Inode.XattrsEntry
+	(Lock_Breaking)(0),    // 6: vps.dump.Lock.Breaking
+	(UnixSocket_State)(0), // 7: vps.dump.UnixSocket.State
+	(*Instance)(nil),      // 8: vps.dump.Instance
+	(*Clocks)(nil),        // 9: vps.dump.Clocks
+	(*Mount)(nil),         // 10: vps.dump.Mount
+	(*Inode)(nil),         // 11: vps.dump.Inode
+	(*Process)(nil),       // 12: vps.dump.Process
+	(*Rlimit)(nil),        // 13: vps.dump.Rlimit
+	(*Itimer)(nil),        // 14: vps.dump.Itimer
+	(*PosixTimer)(nil),    // 15: vps.dump.PosixTimer
+	(*Thread)(nil),        // 16: vps.dump.Thread
+	(*Restart)(nil),       // 17: vps.dump.Restart
+	(*Sched)(nil),         // 18: vps.dump.Sched
+	(*Registers)(nil),     // 19: vps.dump.Registers
+	(*AltStack)(nil),      // 20: vps.dump.AltStack
+	(*Rseq)(nil),          // 21: vps.dump.Rseq
+	(*Creds)(nil),         // 22: vps.dump.Creds
+	(*Seccomp)(nil),       // 23: vps.dump.Seccomp
+	(*SigHand)(nil),       // 24: vps.dump.SigHand
+	(*SigAction)(nil),     // 25: vps.dump.SigAction
+	(*Mm)(nil),            // 26: vps.dump.Mm
+	(*Mapping)(nil),       // 27: vps.dump.Mapping
+	(*FileRef)(nil),       // 28: vps.dump.FileRef
+	(*Memory)(nil),        // 29: vps.dump.Memory
+	(*FdTable)(nil),       // 30: vps.dump.FdTable
+	(*Fd)(nil),            // 31: vps.dump.Fd
+	(*File)(nil),          // 32: vps.dump.File
+	(*Lock)(nil),          // 33: vps.dump.Lock
+	(*Owner)(nil),         // 34: vps.dump.Owner
+	(*PipeEnd)(nil),       // 35: vps.dump.PipeEnd
+	(*EventFd)(nil),       // 36: vps.dump.EventFd
+	(*TimerFd)(nil),       // 37: vps.dump.TimerFd
+	(*SignalFd)(nil),      // 38: vps.dump.SignalFd
+	(*Epoll)(nil),         // 39: vps.dump.Epoll
+	(*EpollItem)(nil),     // 40: vps.dump.EpollItem
+	(*Inotify)(nil),       // 41: vps.dump.Inotify
+	(*InotifyWatch)(nil),  // 42: vps.dump.InotifyWatch
+	(*PidFd)(nil),         // 43: vps.dump.PidFd
+	(*TtyEnd)(nil),        // 44: vps.dump.TtyEnd
+	(*External)(nil),      // 45: vps.dump.External
+	(*Pipe)(nil),          // 46: vps.dump.Pipe
+	(*UnixSocket)(nil),    // 47: vps.dump.UnixSocket
+	(*Connection)(nil),    // 48: vps.dump.Connection
+	(*Message)(nil),       // 49: vps.dump.Message
+	(*SockOpt)(nil),       // 50: vps.dump.SockOpt
+	(*Tty)(nil),           // 51: vps.dump.Tty
+	(*Termios)(nil),       // 52: vps.dump.Termios
+	(*IpcPerm)(nil),       // 53: vps.dump.IpcPerm
+	(*ShmSegment)(nil),    // 54: vps.dump.ShmSegment
+	(*SemSet)(nil),        // 55: vps.dump.SemSet
+	(*Semaphore)(nil),     // 56: vps.dump.Semaphore
+	(*SemUndo)(nil),       // 57: vps.dump.SemUndo
+	(*MsgQueue)(nil),      // 58: vps.dump.MsgQueue
+	(*IpcMessage)(nil),    // 59: vps.dump.IpcMessage
+	(*Mqueue)(nil),        // 60: vps.dump.Mqueue
+	(*MqueueNotify)(nil),  // 61: vps.dump.MqueueNotify
+	nil,                   // 62: vps.dump.Instance.SysctlEntry
+	nil,                   // 63: vps.dump.Inode.XattrsEntry
 }
 var file_dump_record_proto_depIdxs = []int32{
-	8,  // 0: vps.dump.Instance.clocks:type_name -> vps.dump.Clocks
-	61, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
-	62, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
+	9,  // 0: vps.dump.Instance.clocks:type_name -> vps.dump.Clocks
+	62, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
+	63, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
 	1,  // 3: vps.dump.Process.state:type_name -> vps.dump.Process.State
-	27, // 4: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
-	27, // 5: vps.dump.Process.root:type_name -> vps.dump.FileRef
-	12, // 6: vps.dump.Process.rlimits:type_name -> vps.dump.Rlimit
-	13, // 7: vps.dump.Process.itimers:type_name -> vps.dump.Itimer
-	14, // 8: vps.dump.Process.timers:type_name -> vps.dump.PosixTimer
-	56, // 9: vps.dump.Process.sem_undos:type_name -> vps.dump.SemUndo
-	18, // 10: vps.dump.Thread.regs:type_name -> vps.dump.Registers
-	19, // 11: vps.dump.Thread.altstack:type_name -> vps.dump.AltStack
-	20, // 12: vps.dump.Thread.rseq:type_name -> vps.dump.Rseq
-	21, // 13: vps.dump.Thread.creds:type_name -> vps.dump.Creds
-	16, // 14: vps.dump.Thread.restart:type_name -> vps.dump.Restart
-	17, // 15: vps.dump.Thread.sched:type_name -> vps.dump.Sched
+	28, // 4: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
+	28, // 5: vps.dump.Process.root:type_name -> vps.dump.FileRef
+	13, // 6: vps.dump.Process.rlimits:type_name -> vps.dump.Rlimit
+	14, // 7: vps.dump.Process.itimers:type_name -> vps.dump.Itimer
+	15, // 8: vps.dump.Process.timers:type_name -> vps.dump.PosixTimer
+	57, // 9: vps.dump.Process.sem_undos:type_name -> vps.dump.SemUndo
+	19, // 10: vps.dump.Thread.regs:type_name -> vps.dump.Registers
+	20, // 11: vps.dump.Thread.altstack:type_name -> vps.dump.AltStack
+	21, // 12: vps.dump.Thread.rseq:type_name -> vps.dump.Rseq
+	22, // 13: vps.dump.Thread.creds:type_name -> vps.dump.Creds
+	17, // 14: vps.dump.Thread.restart:type_name -> vps.dump.Restart
+	18, // 15: vps.dump.Thread.sched:type_name -> vps.dump.Sched
 	2,  // 16: vps.dump.Restart.kind:type_name -> vps.dump.Restart.Kind
-	24, // 17: vps.dump.SigHand.actions:type_name -> vps.dump.SigAction
-	26, // 18: vps.dump.Mm.mappings:type_name -> vps.dump.Mapping
-	27, // 19: vps.dump.Mm.exe:type_name -> vps.dump.FileRef
+	25, // 17: vps.dump.SigHand.actions:type_name -> vps.dump.SigAction
+	27, // 18: vps.dump.Mm.mappings:type_name -> vps.dump.Mapping
+	28, // 19: vps.dump.Mm.exe:type_name -> vps.dump.FileRef
 	3,  // 20: vps.dump.Mapping.kind:type_name -> vps.dump.Mapping.Kind
-	27, // 21: vps.dump.Mapping.file:type_name -> vps.dump.FileRef
+	28, // 21: vps.dump.Mapping.file:type_name -> vps.dump.FileRef
 	4,  // 22: vps.dump.Memory.kind:type_name -> vps.dump.Memory.Kind
-	30, // 23: vps.dump.FdTable.fds:type_name -> vps.dump.Fd
-	33, // 24: vps.dump.File.owner:type_name -> vps.dump.Owner
-	32, // 25: vps.dump.File.locks:type_name -> vps.dump.Lock
-	27, // 26: vps.dump.File.path:type_name -> vps.dump.FileRef
-	34, // 27: vps.dump.File.pipe:type_name -> vps.dump.PipeEnd
-	35, // 28: vps.dump.File.eventfd:type_name -> vps.dump.EventFd
-	36, // 29: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
-	37, // 30: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
-	38, // 31: vps.dump.File.epoll:type_name -> vps.dump.Epoll
-	43, // 32: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
-	44, // 33: vps.dump.File.external:type_name -> vps.dump.External
-	40, // 34: vps.dump.File.inotify:type_name -> vps.dump.Inotify
-	42, // 35: vps.dump.File.pidfd:type_name -> vps.dump.PidFd
+	31, // 23: vps.dump.FdTable.fds:type_name -> vps.dump.Fd
+	34, // 24: vps.dump.File.owner:type_name -> vps.dump.Owner
+	33, // 25: vps.dump.File.locks:type_name -> vps.dump.Lock
+	28, // 26: vps.dump.File.path:type_name -> vps.dump.FileRef
+	35, // 27: vps.dump.File.pipe:type_name -> vps.dump.PipeEnd
+	36, // 28: vps.dump.File.eventfd:type_name -> vps.dump.EventFd
+	37, // 29: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
+	38, // 30: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
+	39, // 31: vps.dump.File.epoll:type_name -> vps.dump.Epoll
+	44, // 32: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
+	45, // 33: vps.dump.File.external:type_name -> vps.dump.External
+	41, // 34: vps.dump.File.inotify:type_name -> vps.dump.Inotify
+	43, // 35: vps.dump.File.pidfd:type_name -> vps.dump.PidFd
 	5,  // 36: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
-	27, // 37: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
-	39, // 38: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
-	41, // 39: vps.dump.Inotify.watches:type_name -> vps.dump.InotifyWatch
-	27, // 40: vps.dump.InotifyWatch.file:type_name -> vps.dump.FileRef
-	27, // 41: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
-	27, // 42: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
-	6,  // 43: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
-	27, // 44: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
-	48, // 45: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
-	49, // 46: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
-	47, // 47: vps.dump.UnixSocket.waiting:type_name -> vps.dump.Connection
-	48, // 48: vps.dump.Connection.queue:type_name -> vps.dump.Message
-	51, // 49: vps.dump.Tty.termios:type_name -> vps.dump.Termios
-	52, // 50: vps.dump.ShmSegment.perm:type_name -> vps.dump.IpcPerm
-	52, // 51: vps.dump.SemSet.perm:type_name -> vps.dump.IpcPerm
-	55, // 52: vps.dump.SemSet.semaphores:type_name -> vps.dump.Semaphore
-	52, // 53: vps.dump.MsgQueue.perm:type_name -> vps.dump.IpcPerm
-	58, // 54: vps.dump.MsgQueue.queue:type_name -> vps.dump.IpcMessage
-	58, // 55: vps.dump.Mqueue.queue:type_name -> vps.dump.IpcMessage
-	60, // 56: vps.dump.Mqueue.notify:type_name -> vps.dump.MqueueNotify
-	57, // [57:57] is the sub-list for method output_type
-	57, // [57:57] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	6,  // 37: vps.dump.Lock.breaking:type_name -> vps.dump.Lock.Breaking
+	28, // 38: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
+	40, // 39: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
+	42, // 40: vps.dump.Inotify.watches:type_name -> vps.dump.InotifyWatch
+	28, // 41: vps.dump.InotifyWatch.file:type_name -> vps.dump.FileRef
+	28, // 42: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
+	28, // 43: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
+	7,  // 44: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
+	28, // 45: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
+	49, // 46: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
+	50, // 47: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
+	48, // 48: vps.dump.UnixSocket.waiting:type_name -> vps.dump.Connection
+	49, // 49: vps.dump.Connection.queue:type_name -> vps.dump.Message
+	52, // 50: vps.dump.Tty.termios:type_name -> vps.dump.Termios
+	53, // 51: vps.dump.ShmSegment.perm:type_name -> vps.dump.IpcPerm
+	53, // 52: vps.dump.SemSet.perm:type_name -> vps.dump.IpcPerm
+	56, // 53: vps.dump.SemSet.semaphores:type_name -> vps.dump.Semaphore
+	53, // 54: vps.dump.MsgQueue.perm:type_name -> vps.dump.IpcPerm
+	59, // 55: vps.dump.MsgQueue.queue:type_name -> vps.dump.IpcMessage
+	59, // 56: vps.dump.Mqueue.queue:type_name -> vps.dump.IpcMessage
+	61, // 57: vps.dump.Mqueue.notify:type_name -> vps.dump.MqueueNotify
+	58, // [58:58] is the sub-list for method output_type
+	58, // [58:58] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_dump_record_proto_init() }
@@ -6541,7 +6609,7 @@ func file_dump_record_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dump_record_proto_rawDesc), len(file_dump_record_proto_rawDesc)),
-			NumEnums:      7,
+			NumEnums:      8,
 			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   0,

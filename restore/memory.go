@@ -53,6 +53,14 @@ func (r *restorer) furnish(ctx context.Context) error {
 	if err := r.together(ctx, r.install); err != nil {
 		return err
 	}
+	for _, p := range r.procs {
+		if !r.files.HasLeases(p.record.GetPid()) {
+			continue
+		}
+		if err := r.files.TakeLeases(p.page.Script(ctx, p.pidfd), p.host, p.record); err != nil {
+			return p.nameOf(r.set, err)
+		}
+	}
 	if err := r.files.IPC.Complete(ctx, r.stub); err != nil {
 		return err
 	}

@@ -313,16 +313,20 @@ func (r *Files) SetOwners(ctx context.Context) error {
 		owner, fd := f.GetOwner(), r.fds[id]
 		s.About("file %d", id)
 		if owner != nil {
-			b := s.Room(512)
-			// Whoever has ended never comes back.
-			b.Try("F_SETOWN_EX", unix.SYS_FCNTL, fd, unix.F_SETOWN_EX, b.Words(uint64(owner.GetPid())<<32|uint64(uint32(owner.GetType()))))
-			b.Call("F_SETSIG", unix.SYS_FCNTL, fd, unix.F_SETSIG, owner.GetSignal())
+			setOwner(s, fd, owner)
+			s.Call("F_SETSIG", unix.SYS_FCNTL, fd, unix.F_SETSIG, owner.GetSignal())
 		}
 		if f.GetFlags()&unix.O_ASYNC != 0 {
 			s.Call("set O_ASYNC", unix.SYS_FCNTL, fd, unix.F_SETFL, f.GetFlags()&(unix.O_ASYNC|unix.O_APPEND|unix.O_NONBLOCK|unix.O_NOATIME|unix.O_DIRECT))
 		}
 	}
 	return s.Run()
+}
+
+// setOwner lets an open file send its signals to an owner; to nobody, if that has ended: who has never comes back.
+func setOwner(s *remote.Script, fd int, owner *dump.Owner) {
+	b := s.Room(512)
+	b.Try("F_SETOWN_EX", unix.SYS_FCNTL, fd, unix.F_SETOWN_EX, b.Words(uint64(owner.GetPid())<<32|uint64(uint32(owner.GetType()))))
 }
 
 // Install gives a process born from the maker, whose script s is, the descriptors of a table and no others. pid is its
