@@ -143,6 +143,11 @@ var keptFlags = []string{"gd", "lo", "hg", "nh", "dc", "dd", "wf", "sr", "rr", "
 // Dump returns the record of the address space, without what only the process itself can tell (see [Ask]).
 func (a *AddressSpace) Dump(id uint64, files FileRefs) (*dump.Mm, error) {
 	mm := &dump.Mm{Id: id}
+	pages, err := pager.NewScanner(a.Host)
+	if err != nil {
+		return nil, err
+	}
+	defer pages.Close()
 	for i := range a.vmas {
 		v := &a.vmas[i]
 		m := &dump.Mapping{
@@ -154,6 +159,9 @@ func (a *AddressSpace) Dump(id uint64, files FileRefs) (*dump.Mm, error) {
 			if name, ok := strings.CutPrefix(v.name, prefix); ok {
 				m.Name = strings.TrimSuffix(name, "]")
 			}
+		}
+		if m.Guards, err = guards(pages, m); err != nil {
+			return nil, err
 		}
 		switch m.Kind {
 		case dump.Mapping_SHM:
@@ -182,6 +190,20 @@ func (a *AddressSpace) Dump(id uint64, files FileRefs) (*dump.Mm, error) {
 		return nil, err
 	}
 	return mm, a.layout(mm)
+}
+
+// guards returns the guard regions of a mapping, start and end of each.
+func guards(pages *pager.Scanner, m *dump.Mapping) ([]uint64, error) {
+	switch m.GetKind() {
+	case dump.Mapping_VDSO, dump.Mapping_VVAR, dump.Mapping_VSYSCALL:
+		return nil, nil
+	}
+	ranges, err := pages.Guards(nil, m.GetStart(), m.GetEnd())
+	var list []uint64
+	for _, r := range ranges {
+		list = append(list, r.Start, r.End)
+	}
+	return list, err
 }
 
 // file notes what file a mapping is of. It is opened through map_files, which leads to the mapped inode itself.

@@ -114,6 +114,9 @@ func Protect(s *remote.Script, mm *dump.Mm) {
 			continue
 		}
 		size := m.GetEnd() - m.GetStart()
+		for guard := range slices.Chunk(m.GetGuards(), 2) {
+			s.Call(fmt.Sprintf("guard %#x", guard[0]), unix.SYS_MADVISE, guard[0], guard[1]-guard[0], unix.MADV_GUARD_INSTALL)
+		}
 		if !m.GetShared() && m.GetProt()&(unix.PROT_READ|unix.PROT_WRITE) != unix.PROT_READ|unix.PROT_WRITE {
 			s.Call(fmt.Sprintf("protect %#x", m.GetStart()), unix.SYS_MPROTECT, m.GetStart(), size, m.GetProt())
 		}
@@ -171,6 +174,25 @@ func Check(mm *dump.Mm) error {
 			return fmt.Errorf("address space %d: mapping %#x-%#x: not possible", mm.GetId(), m.GetStart(), m.GetEnd())
 		}
 		last = m.GetEnd()
+		if err := checkGuards(m); err != nil {
+			return fmt.Errorf("address space %d: mapping %#x-%#x: %w", mm.GetId(), m.GetStart(), m.GetEnd(), err)
+		}
+	}
+	return nil
+}
+
+// checkGuards refuses guard regions that do not lie in their mapping, one after the other.
+func checkGuards(m *dump.Mapping) error {
+	guards := m.GetGuards()
+	if len(guards)%2 != 0 {
+		return fmt.Errorf("a guard region without an end: %w", object.ErrUnsupported)
+	}
+	last := m.GetStart()
+	for guard := range slices.Chunk(guards, 2) {
+		if guard[0] < last || guard[1] <= guard[0] || guard[1] > m.GetEnd() || guard[0]%4096 != 0 || guard[1]%4096 != 0 {
+			return fmt.Errorf("guard region %#x-%#x: not possible", guard[0], guard[1])
+		}
+		last = guard[1]
 	}
 	return nil
 }

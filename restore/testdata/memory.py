@@ -67,11 +67,20 @@ def test():
     dropped = area(16)
     fill(dropped, 16, 5)
     ok(libc.madvise(dropped + 4 * PAGE, 4 * PAGE, 4))  # MADV_DONTNEED
+    guarded = area(16)
+    fill(guarded, 16, 6)
+    guards = libc.madvise(guarded + 3 * PAGE, 2 * PAGE, 102) == 0  # MADV_GUARD_INSTALL, Linux 6.13; one that can be seen, 6.15
     addresses = [big, none, only, empty, reserved, sparse, zeros, code, writeonly, dropped] + [a for a, _ in flagged]
     before = [maps(a) for a in addresses]
 
     wait()
 
+    if guards:
+        r, w = os.pipe()
+        for page in range(16):
+            got = libc.write(w, ctypes.c_void_p(guarded + page * PAGE), 1)
+            same(f"bytes of page {page} beside guards", got, -1 if page in (3, 4) else 1)
+        os.close(r), os.close(w)
     for a, want in zip(addresses, before):
         same(f"mapping of {a:#x}", maps(a), want)
     holds("64 MiB", big, 64 * 256, 1)
