@@ -24,7 +24,7 @@ func (h handler) Snapshot(ctx context.Context, r *vpsv1.SnapshotRequest, out *co
 	tell, end := report(func(p instance.Progress) error {
 		return out.Send(&vpsv1.SnapshotResponse{Kind: &vpsv1.SnapshotResponse_Progress{Progress: progressToWire(p)}})
 	})
-	cost, err := h.Host.Snapshot(ctx, r.Id, f, instance.SnapshotOptions{Stop: r.Stop, Suspend: r.Suspend}, tell)
+	cost, err := h.Host.Snapshot(ctx, r.Id, f, instance.SnapshotOptions{Stop: r.Stop, Suspend: r.Suspend, Copy: r.Copy}, tell)
 	end()
 	if err != nil {
 		return err

@@ -71,7 +71,7 @@ func (i *instance) filled(f *filling, took time.Duration) {
 	i.filling, i.rec.Fill = nil, nil
 	err := i.save()
 	i.host.log.Info("all memory is there", "instance", i.id, "took", took, "error", err)
-	i.host.hub.send(Event{Time: time.Now(), ID: i.id, State: i.rec.State, What: "filled"})
+	i.host.events.Send(Event{Time: time.Now(), ID: i.id, State: i.rec.State, What: "filled"})
 }
 
 // pagesLost notes that pages cannot be read. They are withheld.
@@ -82,7 +82,7 @@ func (i *instance) pagesLost(err error) {
 		i.rec.Lost = err.Error()
 	}
 	i.host.log.Error("memory is lost", "instance", i.id, "error", err, "record", i.save())
-	i.host.hub.send(Event{Time: time.Now(), ID: i.id, State: i.rec.State, What: "memory lost"})
+	i.host.events.Send(Event{Time: time.Now(), ID: i.id, State: i.rec.State, What: "memory lost"})
 }
 
 // notFilled ends an instance whose pages can be neither given nor withheld: they would be zeros.

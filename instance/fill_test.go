@@ -101,7 +101,7 @@ func (h *testHost) complete() {
 		h.t.Fatal(err)
 	}
 	h.until("the end of it", func() bool { i.mu.Lock(); defer i.mu.Unlock(); return i.filling == nil && i.rec.Fill == nil })
-	if log := filepath.Join(h.runDir("web"), "pages"); h.exists(log) {
+	if log := filepath.Join(h.home.Instance("web"), "pages"); h.exists(log) {
 		h.t.Errorf("%s is left", log)
 	}
 	links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", i.cell.Keeper.PID))
@@ -186,7 +186,7 @@ func TestLazyKilled(t *testing.T) {
 func (h *testHost) killedLazily(path string, after time.Duration) {
 	h.t.Helper()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), "VPS_TEST_DAEMON="+h.home, "VPS_TEST_LAZY="+path+".")
+	cmd.Env = append(os.Environ(), "VPS_TEST_DAEMON="+h.dir, "VPS_TEST_LAZY="+path+".")
 	cmd.Stderr = h.t.Output()
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"vps/account"
 	"vps/cell"
 	"vps/config"
+	"vps/instance/registry"
 )
 
 // instance is one instance. One operation at a time changes it; a supervisor waits for its end.
@@ -18,7 +19,7 @@ type instance struct {
 	id   string
 
 	mu      sync.Mutex
-	rec     record
+	rec     registry.Record
 	cfg     *config.Config
 	cell    *cell.Cell     // nil if it has no process
 	group   *account.Group // likewise
@@ -112,14 +113,13 @@ func (i *instance) set(state State, what string) error {
 }
 
 func (i *instance) setLocked(state State, what string) error {
-	i.rec.Age.enter(i.rec.State, state)
-	i.rec.State = state
+	i.rec.Enter(state)
 	err := i.save()
 	e := Event{Time: time.Now(), ID: i.id, State: state, What: what}
 	if state == Dead || state == Dying {
 		e.ExitStatus = i.rec.Exit
 	}
-	i.host.hub.send(e)
+	i.host.events.Send(e)
 	return err
 }
 

@@ -30,22 +30,11 @@ const (
 const (
 	USERFAULTFD_IOC_NEW = 0xaa00 // on /dev/userfaultfd: makes a userfaultfd of the caller's memory (Linux 6.1)
 
-	uffdioRegister = 0xc020aa00 // UFFDIO_REGISTER: _IOWR(0xaa, 0x00, struct uffdio_register)
 	uffdioWake     = 0x8010aa02 // UFFDIO_WAKE: _IOR(0xaa, 0x02, struct uffdio_range)
 	uffdioCopy     = 0xc028aa03 // UFFDIO_COPY: _IOWR(0xaa, 0x03, struct uffdio_copy)
 	uffdioZeropage = 0xc020aa04 // UFFDIO_ZEROPAGE: _IOWR(0xaa, 0x04, struct uffdio_zeropage)
 	uffdioPoison   = 0xc020aa08 // UFFDIO_POISON: _IOWR(0xaa, 0x08, struct uffdio_poison)
-
-	uffdRegisterMissing = 1 << 0 // UFFDIO_REGISTER_MODE_MISSING
 )
-
-// UffdioRegister is struct uffdio_register of include/uapi/linux/userfaultfd.h.
-type UffdioRegister struct {
-	_          structs.HostLayout
-	Start, Len uint64
-	Mode       uint64
-	Ioctls     uint64
-}
 
 // UffdioCopy is struct uffdio_copy of include/uapi/linux/userfaultfd.h.
 type UffdioCopy struct {
@@ -77,16 +66,6 @@ func uffdIoctl(fd int, request uintptr, arg unsafe.Pointer) error {
 		return errno
 	}
 	return nil
-}
-
-// UffdEnable agrees with the kernel upon features, UFFDIO_API.
-func UffdEnable(fd int, features uint64) error {
-	return uffdIoctl(fd, uffdioAPI, unsafe.Pointer(&UffdioAPI{API: uffdAPI, Features: features}))
-}
-
-// UffdRegister makes missing pages of a range wait for the userfaultfd, UFFDIO_REGISTER.
-func UffdRegister(fd int, start, size uint64) error {
-	return uffdIoctl(fd, uffdioRegister, unsafe.Pointer(&UffdioRegister{Start: start, Len: size, Mode: uffdRegisterMissing}))
 }
 
 // UffdCopy puts pages into a range whose pages are missing, UFFDIO_COPY, and wakes who waits for them. It returns how many

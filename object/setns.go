@@ -16,8 +16,27 @@ func InNamespace(pid int, name string, kind int, f func() error) error {
 	}
 	defer ns.Close()
 	return onSpareThread(func() error {
+		if kind == unix.CLONE_NEWNS {
+			if err := unix.Unshare(unix.CLONE_FS); err != nil { // a thread with a root of its own
+				return fmt.Errorf("unshare: %w", err)
+			}
+		}
 		if err := unix.Setns(int(ns.Fd()), kind); err != nil {
 			return fmt.Errorf("enter %s namespace of process %d: %w", name, pid, err)
+		}
+		return f()
+	})
+}
+
+// InDirectory runs f on an OS thread whose current directory is the one that a descriptor is open on, with O_PATH even. The thread is
+// thrown away.
+func InDirectory(dir int, f func() error) error {
+	return onSpareThread(func() error {
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			return fmt.Errorf("have a current directory of its own: %w", err)
+		}
+		if err := unix.Fchdir(dir); err != nil {
+			return err
 		}
 		return f()
 	})

@@ -85,7 +85,7 @@ func (m *Memory) register() error {
 		return fmt.Errorf("%s: userfaultfd: %w", m.Name, err)
 	}
 	for _, r := range m.Anonymous {
-		if err := linux.UffdRegister(m.Fault, r.Start, r.Len()); err != nil {
+		if err := linux.UffdRegister(m.Fault, r.Start, r.End, linux.UFFDIO_REGISTER_MODE_MISSING); err != nil {
 			return fmt.Errorf("%s: userfaultfd: register %v: %w", m.Name, r, err)
 		}
 	}

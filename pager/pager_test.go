@@ -2,7 +2,6 @@ package pager
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,8 +17,8 @@ import (
 
 const mib = 1 << 20
 
-// memory maps size bytes here, and returns them with their address.
-func memory(t *testing.T, size int) ([]byte, uint64) {
+// mapped maps size bytes here, and returns them with their address.
+func mapped(t *testing.T, size int) ([]byte, uint64) {
 	t.Helper()
 	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
@@ -31,7 +30,7 @@ func memory(t *testing.T, size int) ([]byte, uint64) {
 }
 
 func TestScannerFindsTouchedPages(t *testing.T) {
-	mem, at := memory(t, mib)
+	mem, at := mapped(t, mib)
 	_ = mem[5*pageSize] // a read maps the zero page, which is not the process's own
 	for _, page := range []int{0, 1, 7} {
 		mem[page*pageSize] = 1
@@ -65,7 +64,7 @@ func TestDumpAndFill(t *testing.T) {
 
 func testDumpAndFill(t *testing.T, way string) {
 	const file = 20 * pageSize // what lies above is anonymous
-	source, from := memory(t, 8*mib)
+	source, from := mapped(t, 8*mib)
 	for i := range 2 * pageSize {
 		source[3*pageSize+i] = byte(i)
 	}
@@ -117,16 +116,14 @@ func dumped(t *testing.T, source []byte, from uint64) *dump.SnapshotFile {
 	if err := w.Put(1, &dump.Mm{Id: 1}); err != nil {
 		t.Fatal(err)
 	}
-	s, err := NewScanner(os.Getpid())
-	if err != nil {
+	c := NewCopy(w.Writer)
+	defer c.Close()
+	all := dump.Range{Start: from, End: from + uint64(len(source))}
+	space := &Space{ID: 1, PID: os.Getpid(), Mappings: []Mapping{{Range: all, Anonymous: true}}}
+	if err := c.Freeze(t.Context(), []*Space{space}); err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
-	ranges, err := s.Private(nil, from, from+uint64(len(source)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := Dump(context.Background(), w.Writer, 1, os.Getpid(), ranges); err != nil {
+	if err := c.Finish(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Commit(); err != nil {

@@ -48,15 +48,17 @@ func (r *restorer) bear(ctx context.Context) error {
 	return r.meet(pages)
 }
 
-// setLastPID lets new processes have numbers above all that are in use, as the kernel would go on counting
-// (proc_sys_kernel(5), ns_last_pid): a number that a file or a parent still remembers is not given again at once.
+// setLastPID lets the kernel go on counting pids where it was (proc_sys_kernel(5), ns_last_pid), or, where that is not known,
+// above all that are in use: a number that a file or a parent still remembers is not given again at once.
 func (r *restorer) setLastPID(ctx context.Context) error {
 	last := uint64(r.set.Instance.GetLastPid())
-	for pid := range r.set.Processes {
-		last = max(last, pid)
-	}
-	for tid := range r.set.Threads {
-		last = max(last, tid)
+	if last == 0 {
+		for pid := range r.set.Processes {
+			last = max(last, pid)
+		}
+		for tid := range r.set.Threads {
+			last = max(last, tid)
+		}
 	}
 	const path = "/proc/sys/kernel/ns_last_pid"
 	fd, err := r.files.OpenPath(ctx, &dump.FileRef{Path: path, Mode: unix.S_IFREG}, unix.O_WRONLY)
@@ -176,5 +178,5 @@ func (r *restorer) takeTerminal(b *remote.Batch, p *dump.Process) error {
 	if p.GetTty() == 0 {
 		return nil
 	}
-	return r.ttys.SetTTY(b, p.GetTty())
+	return r.files.TTYs.SetTTY(b, p.GetTty())
 }

@@ -10,7 +10,6 @@ import (
 	"vps/dump"
 	"vps/object"
 	"vps/object/file"
-	"vps/object/ipc"
 	"vps/object/kinds"
 	"vps/object/mount"
 	"vps/object/task"
@@ -19,8 +18,8 @@ import (
 
 // refKey is a file that a process maps, executes or stands in.
 type refKey struct {
-	path  string
-	flags int
+	path, other string // other: deleted, but it has another name
+	flags       int
 }
 
 // makeFiles makes mounts, open file descriptions, and opens what the processes map, in the first stub.
@@ -28,6 +27,8 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 	m := &object.Maker{Page: r.Page, PidFD: r.PidFD, Socket: r.Socket, SocketFD: r.SocketFD, Child: r.Arena.Page(r.FirstSlot + r.slots - 1)}
 	err := m.Run(ctx, func(b *remote.Batch) {
 		task.BlockSignals(b)
+		// Its children are so too: or root would not be let read what /proc tells of them.
+		b.Call("set dumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
 		b.Call("clear umask", unix.SYS_UMASK, 0)
 		if name := r.set.Instance.GetDomainname(); name != "" && name != "(none)" {
 			b.Call("set domain name", unix.SYS_SETDOMAINNAME, b.String(name), len(name))
@@ -39,13 +40,10 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 	if err := mount.Restore(r.Page.Script(ctx, r.PidFD), m, r.set, r.content); err != nil {
 		return err
 	}
-	r.files, r.ttys, err = kinds.Restore(ctx, m, r.set, r.content, kinds.Options{
-		Options: file.Options{Force: r.Force}, Console: r.Console, ConsoleTTY: r.ConsoleTTY,
+	r.files, err = kinds.Restore(ctx, m, r.set, r.content, kinds.Options{
+		Options: file.Options{Force: r.Force, Bound: r.Bound}, Console: r.Console, ConsoleTTY: r.ConsoleTTY,
 	})
 	if err != nil {
-		return err
-	}
-	if r.ipc, err = ipc.Restore(ctx, r.files, r.content); err != nil {
 		return err
 	}
 	if r.Lazy != nil {
@@ -70,40 +68,41 @@ func (r *restorer) openFaults(ctx context.Context) error {
 
 // openRefs opens every file that is mapped, executed or stood in, once.
 func (r *restorer) openRefs(ctx context.Context) error {
-	open := func(ref *dump.FileRef, flags int) error {
-		key := refKey{ref.GetPath(), flags}
-		if _, ok := r.refs[key]; ok || ref == nil {
-			return nil
-		}
-		fd, err := r.files.OpenPath(ctx, ref, flags)
-		if err != nil {
-			return err
-		}
-		r.refs[key] = fd
-		return nil
-	}
-	for _, mm := range r.set.Mms {
+	for id, mm := range r.set.Mms {
 		if mm.GetExe().GetMemory() == 0 {
-			if err := open(mm.GetExe(), unix.O_RDONLY); err != nil {
-				return err
+			if err := r.openRef(ctx, mm.GetExe(), unix.O_RDONLY); err != nil {
+				return fmt.Errorf("program of address space %d: %w", id, err)
 			}
 		}
 		for _, m := range mm.GetMappings() {
-			if m.GetKind() == dump.Mapping_FILE {
-				if err := open(m.GetFile(), mapFlags(m.GetShared() && m.GetMaxWrite())); err != nil {
-					return err
-				}
+			if m.GetKind() != dump.Mapping_FILE {
+				continue
+			}
+			if err := r.openRef(ctx, m.GetFile(), mapFlags(m.GetShared() && m.GetMaxWrite())); err != nil {
+				return fmt.Errorf("address space %d: mapping %#x-%#x: %w", id, m.GetStart(), m.GetEnd(), err)
 			}
 		}
 	}
-	for _, p := range r.set.Processes {
-		for _, ref := range []*dump.FileRef{p.GetCwd(), p.GetRoot()} {
-			if err := open(ref, unix.O_PATH|unix.O_DIRECTORY); err != nil {
-				return err
+	for pid, p := range r.set.Processes {
+		for what, ref := range map[string]*dump.FileRef{"current directory": p.GetCwd(), "root": p.GetRoot()} {
+			if err := r.openRef(ctx, ref, unix.O_PATH|unix.O_DIRECTORY); err != nil {
+				return fmt.Errorf("%s of pid %d: %w", what, pid, err)
 			}
 		}
 	}
 	return nil
+}
+
+func (r *restorer) openRef(ctx context.Context, ref *dump.FileRef, flags int) error {
+	key := refKey{ref.GetPath(), ref.GetOther(), flags}
+	if _, ok := r.refs[key]; ok || ref == nil || ref.GetProcess() != 0 {
+		return nil
+	}
+	fd, err := r.files.OpenPath(ctx, ref, flags)
+	if err == nil {
+		r.refs[key] = fd
+	}
+	return err
 }
 
 func mapFlags(write bool) int {
@@ -122,7 +121,7 @@ func (r *restorer) ref(ref *dump.FileRef, flags int) (int, error) {
 	if ref.GetMemory() != 0 {
 		return r.MemoryFD(ref.GetMemory())
 	}
-	fd, ok := r.refs[refKey{ref.GetPath(), flags}]
+	fd, ok := r.refs[refKey{ref.GetPath(), ref.GetOther(), flags}]
 	if !ok {
 		return -1, fmt.Errorf("file %s is not open", ref.GetPath())
 	}

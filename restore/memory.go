@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/object"
 	"vps/object/memory"
 	"vps/object/task"
 	"vps/pager"
@@ -16,21 +17,43 @@ import (
 	"vps/remote"
 )
 
-// furnish gives each stub its memory, directories and descriptors. Processes are independent of each other here.
+// furnish gives each stub its memory, directories, threads and descriptors. Processes are independent of each other here.
 func (r *restorer) furnish(ctx context.Context) error {
+	if err := r.files.Deliver(ctx, r.stub); err != nil {
+		return err
+	}
+	for _, p := range r.procs {
+		if err := task.RestoreOOMScore(p.host, p.record); err != nil {
+			if !r.Force {
+				return p.nameOf(r.set, err)
+			}
+			r.Warn(err.Error())
+		}
+	}
+	defer r.closeSpaces()
+	if err := r.fill(ctx); err != nil {
+		return err
+	}
+	if err := r.together(ctx, r.furnishProcess); err != nil {
+		return err
+	}
+	makers := make(map[uint32]*object.Maker)
+	for pid, p := range r.procs {
+		if err := r.bearThreads(ctx, p); err != nil {
+			return p.nameOf(r.set, err)
+		}
+		makers[pid] = &object.Maker{Page: p.page, PidFD: p.pidfd, Socket: r.Socket, SocketFD: r.SocketFD}
+	}
+	if err := r.files.MakePostponed(ctx, makers); err != nil {
+		return err
+	}
 	if err := r.files.SetOwners(ctx); err != nil {
 		return err
 	}
-	if err := r.files.DeliverAll(ctx, r.stub); err != nil {
+	if err := r.together(ctx, r.install); err != nil {
 		return err
 	}
-	if err := r.ipc.Deliver(ctx, r.stub); err != nil {
-		return err
-	}
-	if err := r.furnishAll(ctx); err != nil {
-		return err
-	}
-	if err := r.ipc.Finish(ctx, r.stub); err != nil {
+	if err := r.files.IPC.Complete(ctx, r.stub); err != nil {
 		return err
 	}
 	return r.files.Finish()
@@ -44,34 +67,49 @@ func (r *restorer) stub(pid int) (*remote.Page, int) {
 	return p.page, p.pidfd
 }
 
-func (r *restorer) furnishAll(ctx context.Context) error {
-	var memories []*pager.Memory
+// together does something for all processes at the same time.
+func (r *restorer) together(ctx context.Context, do func(context.Context, *process) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0) + 1)
 	for _, p := range r.procs {
-		if err := task.RestoreOOMScore(p.host, p.record); err != nil {
-			if !r.Force {
+		g.Go(func() error {
+			if err := do(ctx, p); err != nil {
 				return p.nameOf(r.set, err)
 			}
-			r.Warn(err.Error())
-		}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// fill gives the stubs their memory, as far as it is not to come later.
+func (r *restorer) fill(ctx context.Context) error {
+	var memories []*pager.Memory
+	for _, p := range r.procs {
 		p.space = r.spaceOf(ctx, p)
 		memories = append(memories, p.space.memory)
-		defer p.space.close()
 	}
-	if err := r.eachProcess(func(p *process) error {
+	err := r.together(ctx, func(_ context.Context, p *process) error {
 		if err := p.space.build(r.Arena, r); err != nil {
 			return err
 		}
 		return p.space.take(p.host, p.pidfd)
-	}); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	if err := pager.Fill(ctx, r.snapshot, memories); err != nil {
 		return err
 	}
-	if err := r.leaveRest(ctx); err != nil {
-		return err
+	return r.leaveRest(ctx)
+}
+
+func (r *restorer) closeSpaces() {
+	for _, p := range r.procs {
+		if p.space != nil {
+			p.space.close()
+		}
 	}
-	return r.eachProcess(r.furnishProcess)
 }
 
 // leaveRest hands over the memories that are to be filled later. From here on somebody serves their faults.
@@ -86,21 +124,6 @@ func (r *restorer) leaveRest(ctx context.Context) error {
 		return nil
 	}
 	return r.Lazy(ctx, later)
-}
-
-// eachProcess calls f for all processes, some at a time.
-func (r *restorer) eachProcess(f func(*process) error) error {
-	var g errgroup.Group
-	g.SetLimit(runtime.GOMAXPROCS(0) + 1)
-	for _, p := range r.procs {
-		g.Go(func() error {
-			if err := f(p); err != nil {
-				return p.nameOf(r.set, err)
-			}
-			return nil
-		})
-	}
-	return g.Wait()
 }
 
 // spaceOf plans the memory of a process, which has inherited some.
@@ -140,7 +163,7 @@ func (r *restorer) besideSegments(mappings []*dump.Mapping) []*dump.Mapping {
 	})
 }
 
-func (r *restorer) furnishProcess(p *process) error {
+func (r *restorer) furnishProcess(ctx context.Context, p *process) error {
 	s, mm := p.space.script, p.space.mm
 	p.space.filled()
 	memory.Protect(s, mm)
@@ -149,16 +172,41 @@ func (r *restorer) furnishProcess(p *process) error {
 		return err
 	}
 	memory.Describe(s, mm, exe)
+	if err := s.Run(); err != nil {
+		return err
+	}
+	if err := r.attributes(ctx, p); err != nil {
+		return err
+	}
+	s = p.page.Script(ctx, p.pidfd)
 	if err := r.place(s, p.record); err != nil {
 		return err
 	}
 	if err := s.Run(); err != nil {
 		return err
 	}
-	if p.vdso, err = findSyscall(p.host, mm); err != nil {
+	p.vdso, err = findSyscall(p.host, mm)
+	return err
+}
+
+// attributes gives the stub what has files of its own in /proc.
+func (r *restorer) attributes(ctx context.Context, p *process) error {
+	if err := task.RestoreCoredumpFilter(p.host, p.record); err != nil {
 		return err
 	}
-	return r.install(s, p)
+	if p.record.LoginUid == nil {
+		return nil
+	}
+	ids, err := object.ReadIDMaps(p.host)
+	if err != nil {
+		return err
+	}
+	err = task.RestoreLoginUID(p.page.Script(ctx, p.pidfd), p.host, p.record, ids, r.files.Bench()[0])
+	if err != nil && r.Force {
+		r.Warn(p.nameOf(r.set, err).Error())
+		return nil
+	}
+	return err
 }
 
 // place puts the stub where its process stood: root and current directory.
@@ -168,23 +216,44 @@ func (r *restorer) place(s *remote.Script, p *dump.Process) error {
 	if err != nil {
 		return err
 	}
-	cwd, err := r.ref(p.GetCwd(), flags)
-	if err != nil {
+	ref := p.GetCwd()
+	if ref.GetProcess() == 0 {
+		cwd, err := r.ref(ref, flags)
+		if err == nil {
+			r.enter(s, p, root, cwd)
+		}
 		return err
 	}
+	cwd := r.files.Bench()[1]
+	enter := func() {
+		r.files.OpenNamed(s, ref.GetPath(), flags, cwd)
+		r.enter(s, p, root, cwd)
+		s.Call("close", unix.SYS_CLOSE, cwd)
+	}
+	if ref.GetDeleted() {
+		r.child.Lock()
+		defer r.child.Unlock()
+		return r.files.During(s, int(ref.GetProcess()), enter)
+	}
+	enter()
+	return nil
+}
+
+// enter changes root and current directory to those that the stub's descriptors are open on.
+func (r *restorer) enter(s *remote.Script, p *dump.Process, root, cwd int) {
 	b := s.Room(1024)
 	if p.GetRoot().GetPath() != "/" {
 		b.Call("enter root "+p.GetRoot().GetPath(), unix.SYS_FCHDIR, root)
 		b.Call("chroot", unix.SYS_CHROOT, b.String("."))
 	}
 	b.Call("chdir "+p.GetCwd().GetPath(), unix.SYS_FCHDIR, cwd)
-	return nil
 }
 
 // install gives the stub its own descriptors in place of all.
-func (r *restorer) install(s *remote.Script, p *process) error {
+func (r *restorer) install(ctx context.Context, p *process) error {
+	s := p.page.Script(ctx, p.pidfd)
 	if p.record.GetTty() != 0 && p.record.GetSid() == p.record.GetPid() {
-		if err := r.ttys.SetForeground(s.Room(512), p.record.GetTty()); err != nil {
+		if err := r.files.TTYs.SetForeground(s.Room(512), p.record.GetTty()); err != nil {
 			return err
 		}
 	}

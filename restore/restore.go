@@ -5,8 +5,9 @@
 //	files    every open file description is made in the first stub's descriptor table
 //	births   every process, with its pid, session and group; each is a stub with a copy of that table. One whose
 //	         children share pages with it, or with each other, is given these before it gives birth
-//	memory   each stub maps its memory, which we fill; it takes its descriptors and drops the rest
-//	threads  born with their tids; each takes its credentials, timers, filters
+//	memory   each stub maps its memory, which we fill; its threads are born with their tids; it takes its descriptors and
+//	         drops the rest
+//	threads  each takes its credentials, timers, filters
 //	takeover a tracer gives each thread its registers, and the freezer keeps them until the instance is resumed
 //
 // Nothing of the instance runs before that. What has been made so far is the caller's to destroy after an error.
@@ -17,18 +18,17 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
 	"vps/object"
 	"vps/object/birth"
-	"vps/object/file"
-	"vps/object/ipc"
+	"vps/object/kinds"
 	"vps/object/memory"
 	"vps/object/recordset"
 	"vps/object/task"
-	"vps/object/tty"
 	"vps/pager/lazy"
 	"vps/remote"
 )
@@ -97,9 +97,7 @@ type restorer struct {
 	plan     *birth.Plan
 	heritage *heritage
 	content  object.Content
-	files    *file.Files
-	ipc      *ipc.Restorer
-	ttys     *tty.Restorer
+	files    kinds.Restored
 	refs     map[refKey]int
 	limits   []uint64 // our own hard limits
 	huge     string   // which memory of the host's gets huge pages
@@ -108,6 +106,7 @@ type restorer struct {
 	faults   int         // descriptor of /dev/userfaultfd in every stub; 0: none
 	nextSlot int
 	slots    int
+	child    sync.Mutex // of the last slot, while many stubs work at the same time
 }
 
 // process is a process that is being restored.
@@ -181,11 +180,8 @@ func (r *restorer) check() error {
 }
 
 func (r *restorer) close() {
-	if r.files != nil {
+	if r.files.Files != nil {
 		r.files.Close()
-	}
-	if r.ipc != nil {
-		r.ipc.Close()
 	}
 	for _, p := range r.procs {
 		if p.pidfd > 0 && p.record.GetPid() != 1 {

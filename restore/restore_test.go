@@ -51,6 +51,9 @@ type site struct {
 	restarts *task.RestartReader
 	kernel   *kmem.Reader
 
+	copy     snapshot.Way
+	progress func(int, snapshot.Round)
+
 	limits []account.Limit // of the instance that the next restore builds
 	lazy   bool            // restores leave memory for later
 	file   *os.File        // of the snapshot that is restored
@@ -165,7 +168,7 @@ func (s *site) end() {
 func (s *site) source() *snapshot.Source {
 	return &snapshot.Source{
 		Group: s.group, Init: s.cell.Init.PID, Info: &dump.Instance{Name: "web"}, Standard: s.mounts, Filters: 1,
-		Restarts: s.restarts, Kernel: s.kernel,
+		Restarts: s.restarts, Kernel: s.kernel, Copy: s.copy, Progress: s.progress,
 	}
 }
 

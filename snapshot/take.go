@@ -31,6 +31,7 @@ type taker struct {
 	ctx     context.Context
 	src     *Source
 	w       *dump.Writer
+	memory  *pager.Copy
 	in      *suspend.Instance
 	ids     object.IDMaps
 	procs   []*process
@@ -60,7 +61,7 @@ func (t *taker) Put(id uint64, m proto.Message) error { return t.w.Put(id, m) }
 
 // Memory writes the content of a Memory record.
 func (t *taker) Memory(id uint64, r io.ReaderAt, size int64) error {
-	return pager.DumpFile(t.ctx, t.w, id, r, size)
+	return t.memory.File(t.ctx, id, r, size)
 }
 
 func (t *taker) close() {
@@ -160,6 +161,9 @@ func (t *taker) examine(p *process) error {
 	if p.held.Zombie {
 		return nil
 	}
+	if err := task.DumpAttributes(p.record, p.Host, t.ids); err != nil {
+		return err
+	}
 	if signal := p.held.Threads[0].Stopped; signal != 0 {
 		p.record.State, p.record.StopSignal = dump.Process_STOPPED, uint32(signal)
 	}
@@ -224,6 +228,9 @@ func (t *taker) places(p *process) error {
 	}
 	if p.record.Root, err = t.link(p, "root"); err != nil {
 		return err
+	}
+	if p.record.Root.GetProcess() != 0 {
+		return &object.Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "root directory " + p.record.Root.GetPath()}
 	}
 	stat, err := object.ReadStat(p.Host)
 	if err != nil {

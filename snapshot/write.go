@@ -9,6 +9,7 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/file"
 	"vps/object/ipc"
 	"vps/object/mount"
 	"vps/object/task"
@@ -25,6 +26,11 @@ func (t *taker) write() error {
 	var err error
 	if info.Sysctl, err = ipc.ReadSysctls(t.src.Init); err != nil {
 		return err
+	}
+	if t.src.Kernel != nil {
+		if info.LastPid, err = object.LastPID(t.src.Kernel, t.procs[0].PidFD); err != nil {
+			return err
+		}
 	}
 	info.Suspended = t.in.Suspended
 	info.SeccompBase = uint32(t.src.Filters)
@@ -121,19 +127,21 @@ func (t *taker) restarts() error {
 	return nil
 }
 
-// pages writes the memory of all processes.
+// pages copies the memory of all processes.
 func (t *taker) pages() error {
+	var spaces []*pager.Space
 	for _, p := range t.procs {
 		if p.held.Zombie {
 			continue
 		}
-		ranges, err := p.memory.Ranges()
-		if err != nil {
-			return err
+		s := p.memory.Space(p.mm.GetId())
+		if t.memory.Tracks(s.ID) {
+			var err error
+			if s.Direct, err = file.WritesDirectly(p.Proc); err != nil {
+				return nameOf(p.Proc, err)
+			}
 		}
-		if err := pager.Dump(t.ctx, t.w, p.mm.GetId(), p.Host, ranges); err != nil {
-			return nameOf(p.Proc, err)
-		}
+		spaces = append(spaces, s)
 	}
-	return nil
+	return t.memory.Freeze(t.ctx, spaces)
 }

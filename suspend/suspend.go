@@ -170,7 +170,7 @@ func (in *Instance) hold(ctx context.Context, f func(*Instance) error) error {
 	}
 	for _, p := range in.Processes {
 		for _, th := range p.Threads {
-			if err := putBack(th); err != nil {
+			if err := th.PutBack(); err != nil {
 				return err
 			}
 		}
@@ -254,42 +254,6 @@ func (in *Instance) seize(p *Process) error {
 		}
 	}
 	return nil
-}
-
-// putBack has a call made again that answers EINTR to the freezer, unless a signal is due.
-func putBack(th *remote.Thread) error {
-	regs, err := th.Registers()
-	if err != nil {
-		return err
-	}
-	if !regs.Interrupted() {
-		return nil
-	}
-	due, err := signalDue(th)
-	if err != nil || due {
-		return err
-	}
-	regs.Rewind()
-	return th.SetRegisters(regs)
-}
-
-func signalDue(th *remote.Thread) (bool, error) {
-	mask, err := th.SigMask()
-	if err != nil {
-		return false, err
-	}
-	for _, process := range []bool{false, true} {
-		pending, err := th.Pending(process)
-		if err != nil {
-			return false, err
-		}
-		for _, info := range pending {
-			if mask&(1<<(info[0]-1)) == 0 {
-				return true, nil
-			}
-		}
-	}
-	return false, nil
 }
 
 func (in *Instance) close() {

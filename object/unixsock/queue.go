@@ -23,9 +23,9 @@ type postBox struct {
 	pid int    // of the maker, inside
 }
 
-// Deliver sends what was in the sockets' queues, and then ends what had ended. All processes have been born and have the
+// Born sends what was in the sockets' queues, and then ends what had ended. All processes have been born and have the
 // maker's memory and descriptors still, so that each sends what the kernel is to know it as the sender of.
-func (u *restorer) Deliver(ctx context.Context, stubs file.Stubs) error {
+func (u *restorer) Born(ctx context.Context, stubs file.Stubs) error {
 	u.s, u.stubs = u.Maker().Page.Script(ctx, u.Maker().PidFD), stubs
 	ids := object.SortedIDs(u.Set().UnixSockets)
 	if u.box != nil {
@@ -48,7 +48,7 @@ func (u *restorer) Deliver(ctx context.Context, stubs file.Stubs) error {
 	return u.s.Run()
 }
 
-// Finish makes ready for [restorer.Deliver].
+// Finish makes ready for [restorer.Born].
 func (u *restorer) Finish(ctx context.Context, _ *remote.Script) error { return u.openBox(ctx) }
 
 // openBox makes a post box in which the largest message fits, if there is any.

@@ -65,7 +65,7 @@ func (u *restorer) Close() error {
 	return unix.Munmap(u.box.mem)
 }
 
-// Make makes the sockets. Nothing has been sent yet, nor anything ended: that is for [restorer.Deliver].
+// Make makes the sockets. Nothing has been sent yet, nor anything ended: that is for [restorer.Born].
 func (u *restorer) Make(s *remote.Script) error {
 	u.s = s
 	set := u.Set()
