@@ -280,6 +280,7 @@ func (c *Cell) Destroy(ctx context.Context) error {
 }
 
 func (c *Cell) destroy(ctx context.Context) error {
+	c.stop()
 	var errs []error
 	if c.Init.PidFD >= 0 {
 		// It may not be in its group yet.

@@ -116,7 +116,9 @@ func (f *Fill) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(f.cell.ctx, func() { cancel(os.ErrClosed) })()
-	if err := f.Filler.Run(ctx); err != nil {
+	if err := f.Filler.Run(ctx); f.cell.ctx.Err() != nil {
+		return os.ErrClosed // the keeper may be gone, too
+	} else if err != nil {
 		return err
 	}
 	// Without the log it is complete, whatever becomes of us.
@@ -147,7 +149,7 @@ func (c *Cell) release(ctx context.Context, st FillState) error {
 		}
 		link, err := os.Readlink(filepath.Join(dir, e.Name()))
 		if err == nil && (link == "anon_inode:[userfaultfd]" || fd == st.Snapshot || fd == st.Log) {
-			s.Call("close", unix.SYS_CLOSE, fd)
+			s.Call("close "+link, unix.SYS_CLOSE, fd)
 		}
 	}
 	return s.Run()

@@ -216,3 +216,76 @@ func lazyOnly(ctx context.Context, h *Host, path string) {
 	fmt.Println("restored")
 	time.Sleep(time.Hour)
 }
+
+// TestLazyStopped suspends, resumes, and ends an instance while memory is missing.
+func TestLazyStopped(t *testing.T) {
+	h, path := large(t, 512)
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	h.lazily(path, RestoreOptions{}, nil)
+	for range 5 {
+		if err := h.Suspend(t.Context(), "web"); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Resume(t.Context(), "web"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if info, err := h.Show("web"); err != nil || info.Missing == 0 {
+		t.Errorf("nothing is missing any more, %v", err)
+	}
+	if err := h.Suspend(t.Context(), "web"); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Abort(t.Context(), "web"); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := h.Show("web"); err != nil || info.State != Dead || info.Missing != 0 {
+		t.Errorf("%+v, %v", info, err)
+	}
+	h.lazily(path, RestoreOptions{Force: true}, nil)
+	if err := h.Stop(t.Context(), "web", 10*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	h.lazily(path, RestoreOptions{Force: true}, nil)
+	h.good()
+	h.complete()
+}
+
+// TestLazyLost ends no instance of which memory cannot be read, but says so.
+func TestLazyLost(t *testing.T) {
+	h, path := large(t, 64)
+	events := h.Events(t.Context())
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Restored suspended, so that nobody touches what is lost.
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := h.Restore(t.Context(), "web", f, RestoreOptions{Lazy: true}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for at := info.Size() / 4; at < info.Size(); at += 4 << 20 {
+		if _, err := f.WriteAt([]byte("spoiled"), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for what := ""; what != "memory lost"; what = (<-events).What {
+		if what == "filled" {
+			t.Skip("it was faster")
+		}
+	}
+	if info, err := h.Show("web"); err != nil || info.State != Suspended || !strings.Contains(info.Lost, "checksum mismatch") {
+		t.Errorf("%+v, %v", info, err)
+	}
+	if err := h.Abort(t.Context(), "web"); err != nil {
+		t.Error(err)
+	}
+}

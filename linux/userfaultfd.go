@@ -10,7 +10,6 @@ import (
 // Features of userfaultfd(2), UFFD_FEATURE_* of include/uapi/linux/userfaultfd.h.
 const (
 	UFFD_FEATURE_WP_ASYNC = 1 << 15 // Linux 6.7; UFFD_FEATURE_WP_UNPOPULATED with it
-	UFFD_FEATURE_MOVE     = 1 << 16 // Linux 6.8
 )
 
 // UffdioAPI is struct uffdio_api of include/uapi/linux/userfaultfd.h.

@@ -34,10 +34,7 @@ type space struct {
 func (r *restorer) newSpace(name string, s *remote.Script, mm *dump.Mm, c change) *space {
 	sp := &space{mm: mm, change: c, script: s, fault: -1}
 	sp.memory = &pager.Memory{Name: name, Extents: c.filled, Backed: fileBacked(mm), Fault: -1}
-	for _, m := range mm.GetMappings() {
-		if m.GetKind() != dump.Mapping_ANON || m.GetShared() || sp.bytes(m) == 0 {
-			continue
-		}
+	for _, m := range sp.anonymous() {
 		all := dump.Range{Start: m.GetStart(), End: m.GetEnd()}
 		sp.memory.Anonymous = append(sp.memory.Anonymous, all)
 		if r.mayBeHuge(mm, m) {
@@ -45,6 +42,13 @@ func (r *restorer) newSpace(name string, s *remote.Script, mm *dump.Mm, c change
 		}
 	}
 	return sp
+}
+
+// anonymous lists the anonymous mappings that are to be filled.
+func (sp *space) anonymous() []*dump.Mapping {
+	return slices.DeleteFunc(slices.Clone(sp.mm.GetMappings()), func(m *dump.Mapping) bool {
+		return m.GetKind() != dump.Mapping_ANON || m.GetShared() || sp.bytes(m) == 0
+	})
 }
 
 // bytes tells how much of a mapping is to be filled.
@@ -140,11 +144,15 @@ func (sp *space) openFault() error {
 
 const userModeOnly = 1 // UFFD_USER_MODE_ONLY, include/uapi/linux/userfaultfd.h
 
-// postpone leaves what it can for when the process runs, but for pages that it needs at once, and with a mapping that is locked.
+// postpone leaves what it can for when the process runs, but for pages that it needs at once.
 func (sp *space) postpone(device int, now []dump.Range) {
-	sp.memory.Anonymous = slices.DeleteFunc(sp.memory.Anonymous, func(r dump.Range) bool {
-		return slices.ContainsFunc(sp.mm.GetMappings(), func(m *dump.Mapping) bool { return m.GetStart() == r.Start && hasFlag(m, "lo") })
-	})
+	sp.memory.Anonymous = nil
+	for _, m := range sp.anonymous() {
+		// What is locked has to be there; the others lose pages without a word of the kernel's.
+		if !hasFlag(m, "lo") && !hasFlag(m, "wf") && !hasFlag(m, "dp") {
+			sp.memory.Anonymous = append(sp.memory.Anonymous, dump.Range{Start: m.GetStart(), End: m.GetEnd()})
+		}
+	}
 	later, rest := pager.Divide(sp.memory.Extents, sp.memory.Anonymous)
 	soon, later := pager.Divide(later, now)
 	if size(later) < worthFault {

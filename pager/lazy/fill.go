@@ -138,7 +138,7 @@ func (f *Filler) put(ctx context.Context, m *memory, changes int, e dump.Extent,
 		case errors.Is(err, unix.ENOENT):
 			at += pageSize // nothing, or something else, is mapped there by now
 		case errors.Is(err, unix.ESRCH):
-			return false, f.end(ctx, m)
+			return false, f.end(m)
 		case errors.Is(err, unix.EAGAIN):
 			// The kernel waits until somebody reads of a change; that will be soon.
 			pause(ctx, 50*time.Microsecond)
@@ -164,7 +164,7 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // end forgets a memory whose process is gone.
-func (f *Filler) end(ctx context.Context, m *memory) error {
+func (f *Filler) end(m *memory) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if m.gone {
@@ -177,5 +177,5 @@ func (f *Filler) end(ctx context.Context, m *memory) error {
 	f.checkComplete()
 	b := f.keeper.Page.Batch()
 	b.Try("close userfaultfd", unix.SYS_CLOSE, m.number)
-	return b.Run(ctx, f.keeper.PidFD)
+	return f.keeper.run(b)
 }

@@ -43,6 +43,14 @@ type Keeper struct {
 	Log   int // its descriptor of the log
 }
 
+// run lets the keeper obey a batch, whoever waits no more: else it would obey while somebody else takes the slot.
+func (k Keeper) run(b *remote.Batch) error {
+	if err := b.Run(context.Background(), k.PidFD); err != nil {
+		return fmt.Errorf("keeper: %w", err)
+	}
+	return nil
+}
+
 // Memory is a memory that waits for pages.
 type Memory struct {
 	Fault   int           // its userfaultfd with [Features], with which all of that is registered; a number in the keeper

@@ -14,7 +14,7 @@ import (
 // listen waits for what the kernel has to tell, until ctx ends.
 func (f *Filler) listen(ctx context.Context) error {
 	events := make([]unix.EpollEvent, 128)
-	if err := f.hear(ctx, nil); err != nil { // faults of the log
+	if err := f.hear(nil); err != nil { // faults of the log
 		return err
 	}
 	for ctx.Err() == nil {
@@ -32,7 +32,7 @@ func (f *Filler) listen(ctx context.Context) error {
 				ready = append(ready, int(e.Fd))
 			}
 		}
-		if err := f.hear(ctx, ready); err != nil && ctx.Err() == nil {
+		if err := f.hear(ready); err != nil {
 			return err
 		}
 	}
@@ -40,10 +40,10 @@ func (f *Filler) listen(ctx context.Context) error {
 }
 
 // hear lets the keeper read userfaultfds, and does what follows from it.
-func (f *Filler) hear(ctx context.Context, ready []int) error {
+func (f *Filler) hear(ready []int) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.readAll(ctx, ready); err != nil {
+	if err := f.readAll(ready); err != nil {
 		return err
 	}
 	faults, err := f.readLog()
@@ -73,7 +73,7 @@ const (
 )
 
 // readAll lets the keeper append what userfaultfds have to tell to the log.
-func (f *Filler) readAll(ctx context.Context, numbers []int) error {
+func (f *Filler) readAll(numbers []int) error {
 	for len(numbers) > 0 {
 		part := numbers[:min(len(numbers), readers)]
 		numbers = numbers[len(part):]
@@ -90,8 +90,8 @@ func (f *Filler) readAll(ctx context.Context, numbers []int) error {
 			b.StoreAt(read, iov+24)
 			results = append(results, [2]remote.Result{read, b.Try("write log", unix.SYS_WRITEV, f.keeper.Log, iov, 2)})
 		}
-		if err := b.Run(ctx, f.keeper.PidFD); err != nil {
-			return fmt.Errorf("keeper: %w", err)
+		if err := f.keeper.run(b); err != nil {
+			return err
 		}
 		for _, r := range results {
 			n, err := b.Value(r[0])
@@ -118,7 +118,7 @@ func (f *Filler) serve(w fault) error {
 		f.queue.hurry(request{e.Frame, w})
 		return nil
 	case ok:
-		return f.wake(m, w.address) // it has come to be meanwhile
+		end = w.address + pageSize // it came to be meanwhile; or it was, and the kernel dropped it without a word
 	}
 	return f.zero(w, end)
 }

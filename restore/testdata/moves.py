@@ -3,7 +3,7 @@ from kind import *
 import random
 
 PAGE = 4096
-MADV_DONTNEED, MADV_FREE = 4, 8
+MADV_DONTNEED, MADV_WIPEONFORK = 4, 18
 MREMAP_MAYMOVE, MREMAP_FIXED = 1, 2
 
 libc.mremap.restype = ctypes.c_void_p
@@ -42,6 +42,11 @@ def test():
         for i in range(pages):
             ctypes.memmove(address + i * PAGE, page(n * pages + i), PAGE)
         parts.append(address)
+    wiped = area(part + gap)
+    ok(libc.munmap(wiped + part, gap))
+    for i in range(pages):
+        ctypes.memmove(wiped + i * PAGE, page(i), PAGE)
+    ok(libc.madvise(wiped, part, MADV_WIPEONFORK))
     order = list(range(pages))
     random.Random(1).shuffle(order)
     first = [n * pages for n in range(16)]
@@ -91,6 +96,7 @@ def test():
     # A child has what its parent has, and each its own.
     def child():
         holds("child", parts[9], first[9], pages)
+        holds("wiped", wiped, None, pages)
         ok(libc.madvise(parts[8], part, MADV_DONTNEED))
         holds("child's dropped", parts[8], None, pages)
         for i in order[:50]:
@@ -105,6 +111,7 @@ def test():
         join(fork(grandchild))
 
     children = [fork(child) for _ in range(3)]
+    holds("not wiped", wiped, 0, pages)
     holds("not the parent's", parts[8], first[8], pages)
     holds("nor this", parts[7], first[7], pages)
     for pid in children:
