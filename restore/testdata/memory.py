@@ -32,7 +32,8 @@ def maps(address):
                 low, high = (int(x, 16) for x in head[0].split("-"))
                 found = (low, high, head[1]) if low <= address < high else None
             elif found and head[0] == "VmFlags:":
-                return found + (" ".join(sorted(head[1:])),)
+                # gu: there may be guard regions, which neighbours have from each other when they become one
+                return found + (" ".join(sorted(set(head[1:]) - {"gu"})),)
 
 
 def test():
