@@ -51,6 +51,10 @@ func (u *restorer) Born(ctx context.Context, stubs file.Stubs) error {
 // Finish makes ready for [restorer.Born].
 func (u *restorer) Finish(ctx context.Context, _ *remote.Script) error { return u.openBox(ctx) }
 
+// boxPlace is where the post box is, if nothing else is there: where hardly any process has memory. Stubs that get memory of their
+// processes while the box is in use must not lose it.
+const boxPlace = 0x0e0000000000
+
 // openBox makes a post box in which the largest message fits, if there is any.
 func (u *restorer) openBox(ctx context.Context) error {
 	largest, messages := 0, false
@@ -92,7 +96,7 @@ func (u *restorer) openBox(ctx context.Context) error {
 		return err
 	}
 	b := u.s.Room(512)
-	mapped := b.Call("map messages", unix.SYS_MMAP, 0, size, unix.PROT_READ, unix.MAP_SHARED, theirs, 0)
+	mapped := b.Call("map messages", unix.SYS_MMAP, boxPlace, size, unix.PROT_READ, unix.MAP_SHARED, theirs, 0)
 	b.Call("close", unix.SYS_CLOSE, theirs)
 	if err := u.s.Run(); err != nil {
 		return err
