@@ -168,14 +168,19 @@ func fillFrame(ctx context.Context, r *dump.FrameReader, pieces []piece) error {
 	})
 }
 
-// copy puts pages where they are missing.
+// copy puts pages where they are missing. What is one range here may be several mappings for the kernel, to each of which goes its own.
 func (m *Memory) copy(at uint64, data []byte) error {
-	for len(data) > 0 {
-		n, err := linux.UffdCopy(m.Fault, at, data)
-		if n == 0 && err != nil {
-			return fmt.Errorf("%s: put %d bytes at %#x: %w", m.Name, len(data), at, err)
+	for size := len(data); len(data) > 0; {
+		size = min(size, len(data))
+		n, err := linux.UffdCopy(m.Fault, at, data[:size])
+		switch {
+		case n > 0:
+			at, data, size = at+uint64(n), data[n:], 2*n
+		case errors.Is(err, unix.ENOENT) && size > pageSize:
+			size = size / 2 &^ (pageSize - 1)
+		default:
+			return fmt.Errorf("%s: put %d bytes at %#x: %w", m.Name, size, at, err)
 		}
-		at, data = at+uint64(n), data[n:]
 	}
 	return nil
 }

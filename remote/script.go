@@ -70,5 +70,7 @@ func (s *Script) Unmap(a *Arena, kept []dump.Range) {
 		}
 		at = r.End
 	}
-	s.Call(fmt.Sprintf("unmap from %#x on", at), unix.SYS_MUNMAP, at, TaskSize-at)
+	if at < TaskSize {
+		s.Call(fmt.Sprintf("unmap from %#x on", at), unix.SYS_MUNMAP, at, TaskSize-at)
+	}
 }

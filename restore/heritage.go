@@ -226,26 +226,27 @@ func (h *heritage) bequeath(pid int) *estate {
 // add adds pages behind those that are there, with room for the mapping in which they lie. It returns false if something else
 // is mapped there.
 func (e *estate) add(s span) bool {
-	floor := uint64(0)
-	if n := len(e.mappings); n > 0 {
-		last := e.mappings[n-1]
-		if e.pages[len(e.pages)-1].area == s.area && s.mapping.GetStart() <= last.GetEnd() {
-			last.End = max(last.GetEnd(), s.mapping.GetEnd())
-			e.pages = append(e.pages, s)
-			return true
+	n, floor := len(e.mappings), uint64(0)
+	if n > 0 {
+		floor = e.mappings[n-1].GetEnd()
+		if last := e.mappings[n-1]; e.pages[len(e.pages)-1].area == s.area && s.reach.Start <= floor {
+			s.reach = dump.Range{Start: min(s.reach.Start, last.GetStart()), End: max(s.reach.End, floor)}
+			n, floor = n-1, 0
+			if n > 0 {
+				floor = e.mappings[n-1].GetEnd()
+			}
 		}
-		floor = last.GetEnd()
 	}
 	if s.End <= floor {
 		return false
 	}
-	s.Start = max(s.Start, floor)
-	e.mappings = append(e.mappings, part(s.mapping, dump.Range{Start: max(s.mapping.GetStart(), floor), End: s.mapping.GetEnd()}))
+	s.Start, s.reach.Start = max(s.Start, floor), max(s.reach.Start, floor)
+	e.mappings = append(e.mappings[:n], part(s.mapping, s.reach))
 	e.pages = append(e.pages, s)
 	return true
 }
 
-// part returns a mapping of a part of what another one maps.
+// part returns a mapping of another part of what a mapping is of.
 func part(m *dump.Mapping, r dump.Range) *dump.Mapping {
 	return &dump.Mapping{
 		Start: r.Start, End: r.End, Prot: m.GetProt(), Kind: m.GetKind(), File: m.GetFile(), Memory: m.GetMemory(),

@@ -192,7 +192,7 @@ func neededSoon(set *object.Set, p *dump.Process) []dump.Range {
 		add(t.GetRseq().GetAddress(), uint64(t.GetRseq().GetSize()))
 		add(t.GetTidAddress(), 4)
 	}
-	slices.SortFunc(list, func(a, b dump.Range) int { return cmp.Compare(a.Start, b.Start) })
+	list = sorted(list)
 	merged := list[:0]
 	for _, r := range list {
 		if n := len(merged); n > 0 && merged[n-1].End >= r.Start {
@@ -242,7 +242,10 @@ func (r *restorer) endow(ctx context.Context, wave []int, pages map[int]*remote.
 		for _, s := range e.pages {
 			extents = append(extents, s.extent())
 		}
-		c := r.heritage.areas.change(r.heritage.inherited(pid), e.mappings, extents, e.pages)
+		from := r.heritage.inherited(pid)
+		c := r.heritage.areas.change(from, e.mappings, extents, e.pages)
+		// What else is there stays: the stub, and its children, may need it before they have memory of their own.
+		c.kept = sorted(c.kept, r.beside(from, e))
 		spaces[pid] = r.newSpace(fmt.Sprintf("pid %d", pid), pages[pid].Script(ctx, r.PidFD), &dump.Mm{Mappings: e.mappings}, c)
 	}
 	var memories []*pager.Memory
@@ -273,6 +276,27 @@ func (r *restorer) endow(ctx context.Context, wave []int, pages map[int]*remote.
 		}
 	}
 	return nil
+}
+
+// beside lists what neither the arena nor one of the estates takes of the address space.
+func (r *restorer) beside(estates ...*estate) []dump.Range {
+	taken := []dump.Range{{Start: r.Arena.Base(), End: r.Arena.Base() + uint64(r.Arena.Size())}, {Start: remote.TaskSize, End: remote.TaskSize}}
+	for _, e := range estates {
+		if e != nil {
+			for _, m := range e.mappings {
+				taken = append(taken, dump.Range{Start: m.GetStart(), End: m.GetEnd()})
+			}
+		}
+	}
+	var list []dump.Range
+	at := uint64(0)
+	for _, t := range sorted(taken) {
+		if at < t.Start {
+			list = append(list, dump.Range{Start: at, End: t.Start})
+		}
+		at = max(at, t.End)
+	}
+	return list
 }
 
 // takeAll finds the processes of spaces, by their pids inside.

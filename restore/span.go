@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"slices"
 
 	"vps/dump"
 	"vps/pager"
@@ -16,6 +17,7 @@ type span struct {
 	dump.Range
 	label
 	mapping  *dump.Mapping // in which they lie
+	reach    dump.Range    // of all mappings of the same in which they lie
 	wanted   int           // by so many processes
 	branches int           // of the family, in which they are
 }
@@ -31,17 +33,12 @@ func (l label) compare(other label) int {
 	return cmp.Or(cmp.Compare(l.frame, other.frame), cmp.Compare(l.delta, other.delta), cmp.Compare(l.area, other.area))
 }
 
-// size is that of the mapping.
-func (s span) size() uint64 { return s.mapping.GetEnd() - s.mapping.GetStart() }
-
 // with returns the part of a span in a range, with what another one adds to it, if it has the same pages.
 func (s span) with(r dump.Range, other *span) span {
 	s.Range = r
 	if other != nil && other.label == s.label {
 		s.wanted, s.branches = s.wanted+other.wanted, s.branches+other.branches
-		if other.size() > s.size() {
-			s.mapping = other.mapping
-		}
+		s.reach = dump.Range{Start: min(s.reach.Start, other.reach.Start), End: max(s.reach.End, other.reach.End)}
 	}
 	return s
 }
@@ -130,8 +127,9 @@ func (a areas) spans(mappings []*dump.Mapping, extents []dump.Extent) []span {
 				break
 			}
 			if area := a.of(m); area != 0 {
-				p := pager.Cut(e, dump.Range{Start: m.GetStart(), End: m.GetEnd()})
-				list = append(list, span{Range: p.Range, mapping: m, wanted: 1, label: label{
+				all := dump.Range{Start: m.GetStart(), End: m.GetEnd()}
+				p := pager.Cut(e, all)
+				list = append(list, span{Range: p.Range, mapping: m, reach: all, wanted: 1, label: label{
 					frame: p.Frame, delta: p.Start - uint64(p.Index)*pageSize, area: area,
 				}})
 			}
@@ -183,6 +181,13 @@ func (a areas) common(x, y []*dump.Mapping) []dump.Range {
 		}
 	}
 	return list
+}
+
+// sorted returns all ranges of lists in order.
+func sorted(lists ...[]dump.Range) []dump.Range {
+	all := slices.Concat(lists...)
+	slices.SortFunc(all, func(a, b dump.Range) int { return cmp.Compare(a.Start, b.Start) })
+	return all
 }
 
 // intersect returns what is in both of two ascending lists.
