@@ -50,6 +50,7 @@ const (
 	Type_TYPE_SEM_SET     Type = 41
 	Type_TYPE_MSG_QUEUE   Type = 42
 	Type_TYPE_MQUEUE      Type = 43
+	Type_TYPE_SOCKET      Type = 60 // network.proto
 )
 
 // Enum value maps for Type.
@@ -74,6 +75,7 @@ var (
 		41: "TYPE_SEM_SET",
 		42: "TYPE_MSG_QUEUE",
 		43: "TYPE_MQUEUE",
+		60: "TYPE_SOCKET",
 	}
 	Type_value = map[string]int32{
 		"TYPE_UNSPECIFIED": 0,
@@ -95,6 +97,7 @@ var (
 		"TYPE_SEM_SET":     41,
 		"TYPE_MSG_QUEUE":   42,
 		"TYPE_MQUEUE":      43,
+		"TYPE_SOCKET":      60,
 	}
 )
 
@@ -348,6 +351,7 @@ const (
 	Lock_FLOCK Lock_Kind = 0
 	Lock_POSIX Lock_Kind = 1
 	Lock_OFD   Lock_Kind = 2
+	Lock_LEASE Lock_Kind = 3
 )
 
 // Enum value maps for Lock_Kind.
@@ -356,11 +360,13 @@ var (
 		0: "FLOCK",
 		1: "POSIX",
 		2: "OFD",
+		3: "LEASE",
 	}
 	Lock_Kind_value = map[string]int32{
 		"FLOCK": 0,
 		"POSIX": 1,
 		"OFD":   2,
+		"LEASE": 3,
 	}
 )
 
@@ -389,6 +395,55 @@ func (x Lock_Kind) Number() protoreflect.EnumNumber {
 // Deprecated: Use Lock_Kind.Descriptor instead.
 func (Lock_Kind) EnumDescriptor() ([]byte, []int) {
 	return file_dump_record_proto_rawDescGZIP(), []int{25, 0}
+}
+
+type Lock_Breaking int32
+
+const (
+	Lock_NOT     Lock_Breaking = 0
+	Lock_TO_READ Lock_Breaking = 1
+	Lock_TO_NONE Lock_Breaking = 2
+)
+
+// Enum value maps for Lock_Breaking.
+var (
+	Lock_Breaking_name = map[int32]string{
+		0: "NOT",
+		1: "TO_READ",
+		2: "TO_NONE",
+	}
+	Lock_Breaking_value = map[string]int32{
+		"NOT":     0,
+		"TO_READ": 1,
+		"TO_NONE": 2,
+	}
+)
+
+func (x Lock_Breaking) Enum() *Lock_Breaking {
+	p := new(Lock_Breaking)
+	*p = x
+	return p
+}
+
+func (x Lock_Breaking) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Lock_Breaking) Descriptor() protoreflect.EnumDescriptor {
+	return file_dump_record_proto_enumTypes[6].Descriptor()
+}
+
+func (Lock_Breaking) Type() protoreflect.EnumType {
+	return &file_dump_record_proto_enumTypes[6]
+}
+
+func (x Lock_Breaking) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Lock_Breaking.Descriptor instead.
+func (Lock_Breaking) EnumDescriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{25, 1}
 }
 
 type UnixSocket_State int32
@@ -424,11 +479,11 @@ func (x UnixSocket_State) String() string {
 }
 
 func (UnixSocket_State) Descriptor() protoreflect.EnumDescriptor {
-	return file_dump_record_proto_enumTypes[6].Descriptor()
+	return file_dump_record_proto_enumTypes[7].Descriptor()
 }
 
 func (UnixSocket_State) Type() protoreflect.EnumType {
-	return &file_dump_record_proto_enumTypes[6]
+	return &file_dump_record_proto_enumTypes[7]
 }
 
 func (x UnixSocket_State) Number() protoreflect.EnumNumber {
@@ -437,7 +492,7 @@ func (x UnixSocket_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UnixSocket_State.Descriptor instead.
 func (UnixSocket_State) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{36, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{39, 0}
 }
 
 // Instance is the general information; its record id is 1.
@@ -958,7 +1013,9 @@ type Process struct {
 	ChildSubreaper bool                   `protobuf:"varint,21,opt,name=child_subreaper,json=childSubreaper,proto3" json:"child_subreaper,omitempty"`
 	ExternalParent bool                   `protobuf:"varint,22,opt,name=external_parent,json=externalParent,proto3" json:"external_parent,omitempty"` // ppid 0: made by an exec session, whose outer ends are gone
 	StopSignal     uint32                 `protobuf:"varint,23,opt,name=stop_signal,json=stopSignal,proto3" json:"stop_signal,omitempty"`
-	SemUndos       []*SemUndo             `protobuf:"bytes,40,rep,name=sem_undos,json=semUndos,proto3" json:"sem_undos,omitempty"` // what its end does to System V semaphores
+	SemUndos       []*SemUndo             `protobuf:"bytes,40,rep,name=sem_undos,json=semUndos,proto3" json:"sem_undos,omitempty"`                          // what its end does to System V semaphores
+	LoginUid       *uint32                `protobuf:"varint,41,opt,name=login_uid,json=loginUid,proto3,oneof" json:"login_uid,omitempty"`                   // who has logged in (pam_loginuid(8)); not set: nobody, or somebody of the host
+	CoredumpFilter *uint32                `protobuf:"varint,42,opt,name=coredump_filter,json=coredumpFilter,proto3,oneof" json:"coredump_filter,omitempty"` // core(5)
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1159,6 +1216,20 @@ func (x *Process) GetSemUndos() []*SemUndo {
 		return x.SemUndos
 	}
 	return nil
+}
+
+func (x *Process) GetLoginUid() uint32 {
+	if x != nil && x.LoginUid != nil {
+		return *x.LoginUid
+	}
+	return 0
+}
+
+func (x *Process) GetCoredumpFilter() uint32 {
+	if x != nil && x.CoredumpFilter != nil {
+		return *x.CoredumpFilter
+	}
+	return 0
 }
 
 type Rlimit struct {
@@ -1396,7 +1467,8 @@ type Thread struct {
 	Restart       *Restart               `protobuf:"bytes,18,opt,name=restart,proto3" json:"restart,omitempty"`
 	Sched         *Sched                 `protobuf:"bytes,19,opt,name=sched,proto3" json:"sched,omitempty"`
 	TimerSlack    uint64                 `protobuf:"varint,20,opt,name=timer_slack,json=timerSlack,proto3" json:"timer_slack,omitempty"`
-	Syscall       bool                   `protobuf:"varint,21,opt,name=syscall,proto3" json:"syscall,omitempty"` // regs are those of a system call that is to be made again
+	IoPriority    uint32                 `protobuf:"varint,40,opt,name=io_priority,json=ioPriority,proto3" json:"io_priority,omitempty"` // ioprio_set(2)
+	Syscall       bool                   `protobuf:"varint,21,opt,name=syscall,proto3" json:"syscall,omitempty"`                         // regs are those of a system call that is to be made again
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1567,6 +1639,13 @@ func (x *Thread) GetSched() *Sched {
 func (x *Thread) GetTimerSlack() uint64 {
 	if x != nil {
 		return x.TimerSlack
+	}
+	return 0
+}
+
+func (x *Thread) GetIoPriority() uint32 {
+	if x != nil {
+		return x.IoPriority
 	}
 	return 0
 }
@@ -2645,6 +2724,7 @@ type Mapping struct {
 	Name          string                 `protobuf:"bytes,10,opt,name=name,proto3" json:"name,omitempty"`                          // PR_SET_VMA_ANON_NAME
 	MaxWrite      bool                   `protobuf:"varint,11,opt,name=max_write,json=maxWrite,proto3" json:"max_write,omitempty"` // may be made writable (VM_MAYWRITE)
 	Shm           uint64                 `protobuf:"varint,20,opt,name=shm,proto3" json:"shm,omitempty"`                           // SHM: ShmSegment; offset is that in the segment
+	Guards        []uint64               `protobuf:"varint,60,rep,packed,name=guards,proto3" json:"guards,omitempty"`              // start and end of each guard region (MADV_GUARD_INSTALL), ascending
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2763,6 +2843,13 @@ func (x *Mapping) GetShm() uint64 {
 	return 0
 }
 
+func (x *Mapping) GetGuards() []uint64 {
+	if x != nil {
+		return x.Guards
+	}
+	return nil
+}
+
 // FileRef is a file by its path in the instance, with what tells whether it is still the same.
 type FileRef struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2776,6 +2863,7 @@ type FileRef struct {
 	Writable      bool                   `protobuf:"varint,8,opt,name=writable,proto3" json:"writable,omitempty"` // somebody has it open for writing
 	Deleted       bool                   `protobuf:"varint,9,opt,name=deleted,proto3" json:"deleted,omitempty"`   // the path is not there any more
 	Other         string                 `protobuf:"bytes,10,opt,name=other,proto3" json:"other,omitempty"`       // deleted: another name of the same file
+	Process       uint32                 `protobuf:"varint,50,opt,name=process,proto3" json:"process,omitempty"`  // of this process's directory in /proc; deleted: of one that is gone
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2878,6 +2966,13 @@ func (x *FileRef) GetOther() string {
 		return x.Other
 	}
 	return ""
+}
+
+func (x *FileRef) GetProcess() uint32 {
+	if x != nil {
+		return x.Process
+	}
+	return 0
 }
 
 // Memory is content that is addressed by (id, offset) in page frames: shared anonymous memory, a memfd, a deleted file; a file
@@ -3140,6 +3235,10 @@ type File struct {
 	//	*File_Tty
 	//	*File_External
 	//	*File_Mqueue
+	//	*File_Namespace
+	//	*File_Inotify
+	//	*File_Pidfd
+	//	*File_Socket
 	Kind          isFile_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3316,6 +3415,42 @@ func (x *File) GetMqueue() uint64 {
 	return 0
 }
 
+func (x *File) GetNamespace() string {
+	if x != nil {
+		if x, ok := x.Kind.(*File_Namespace); ok {
+			return x.Namespace
+		}
+	}
+	return ""
+}
+
+func (x *File) GetInotify() *Inotify {
+	if x != nil {
+		if x, ok := x.Kind.(*File_Inotify); ok {
+			return x.Inotify
+		}
+	}
+	return nil
+}
+
+func (x *File) GetPidfd() *PidFd {
+	if x != nil {
+		if x, ok := x.Kind.(*File_Pidfd); ok {
+			return x.Pidfd
+		}
+	}
+	return nil
+}
+
+func (x *File) GetSocket() uint64 {
+	if x != nil {
+		if x, ok := x.Kind.(*File_Socket); ok {
+			return x.Socket
+		}
+	}
+	return 0
+}
+
 type isFile_Kind interface {
 	isFile_Kind()
 }
@@ -3364,6 +3499,22 @@ type File_Mqueue struct {
 	Mqueue uint64 `protobuf:"varint,40,opt,name=mqueue,proto3,oneof"` // Mqueue record
 }
 
+type File_Namespace struct {
+	Namespace string `protobuf:"bytes,50,opt,name=namespace,proto3,oneof"` // the instance's own, by its name in /proc/PID/ns
+}
+
+type File_Inotify struct {
+	Inotify *Inotify `protobuf:"bytes,51,opt,name=inotify,proto3,oneof"`
+}
+
+type File_Pidfd struct {
+	Pidfd *PidFd `protobuf:"bytes,52,opt,name=pidfd,proto3,oneof"`
+}
+
+type File_Socket struct {
+	Socket uint64 `protobuf:"varint,60,opt,name=socket,proto3,oneof"` // Socket record
+}
+
 func (*File_Path) isFile_Kind() {}
 
 func (*File_Pipe) isFile_Kind() {}
@@ -3386,14 +3537,23 @@ func (*File_External) isFile_Kind() {}
 
 func (*File_Mqueue) isFile_Kind() {}
 
+func (*File_Namespace) isFile_Kind() {}
+
+func (*File_Inotify) isFile_Kind() {}
+
+func (*File_Pidfd) isFile_Kind() {}
+
+func (*File_Socket) isFile_Kind() {}
+
 // Lock is a lock on a file: of the description (flock(2), open file description locks), or of a process (POSIX).
 type Lock struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          Lock_Kind              `protobuf:"varint,1,opt,name=kind,proto3,enum=vps.dump.Lock_Kind" json:"kind,omitempty"`
 	Write         bool                   `protobuf:"varint,2,opt,name=write,proto3" json:"write,omitempty"`
 	Start         int64                  `protobuf:"varint,3,opt,name=start,proto3" json:"start,omitempty"`
-	Len           int64                  `protobuf:"varint,4,opt,name=len,proto3" json:"len,omitempty"` // 0: to the end
-	Pid           uint32                 `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"` // POSIX: its owner; flock: who took it
+	Len           int64                  `protobuf:"varint,4,opt,name=len,proto3" json:"len,omitempty"`                                        // 0: to the end
+	Pid           uint32                 `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"`                                        // POSIX: its owner; flock, lease: who took it
+	Breaking      Lock_Breaking          `protobuf:"varint,50,opt,name=breaking,proto3,enum=vps.dump.Lock_Breaking" json:"breaking,omitempty"` // lease: what somebody waits for it to become
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3461,6 +3621,13 @@ func (x *Lock) GetPid() uint32 {
 		return x.Pid
 	}
 	return 0
+}
+
+func (x *Lock) GetBreaking() Lock_Breaking {
+	if x != nil {
+		return x.Breaking
+	}
+	return Lock_NOT
 }
 
 type Owner struct {
@@ -3883,6 +4050,170 @@ func (x *EpollItem) GetPid() uint32 {
 	return 0
 }
 
+type Inotify struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Watches       []*InotifyWatch        `protobuf:"bytes,1,rep,name=watches,proto3" json:"watches,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Inotify) Reset() {
+	*x = Inotify{}
+	mi := &file_dump_record_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Inotify) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Inotify) ProtoMessage() {}
+
+func (x *Inotify) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Inotify.ProtoReflect.Descriptor instead.
+func (*Inotify) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *Inotify) GetWatches() []*InotifyWatch {
+	if x != nil {
+		return x.Watches
+	}
+	return nil
+}
+
+type InotifyWatch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Wd            int32                  `protobuf:"varint,1,opt,name=wd,proto3" json:"wd,omitempty"`
+	Mask          uint32                 `protobuf:"varint,2,opt,name=mask,proto3" json:"mask,omitempty"`
+	File          *FileRef               `protobuf:"bytes,3,opt,name=file,proto3" json:"file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InotifyWatch) Reset() {
+	*x = InotifyWatch{}
+	mi := &file_dump_record_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InotifyWatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InotifyWatch) ProtoMessage() {}
+
+func (x *InotifyWatch) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InotifyWatch.ProtoReflect.Descriptor instead.
+func (*InotifyWatch) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *InotifyWatch) GetWd() int32 {
+	if x != nil {
+		return x.Wd
+	}
+	return 0
+}
+
+func (x *InotifyWatch) GetMask() uint32 {
+	if x != nil {
+		return x.Mask
+	}
+	return 0
+}
+
+func (x *InotifyWatch) GetFile() *FileRef {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+type PidFd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pid           uint32                 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`                                 // of a process, or of a thread: flags have PIDFD_THREAD
+	Gone          uint64                 `protobuf:"varint,2,opt,name=gone,proto3" json:"gone,omitempty"`                               // pid 0: a number for the process that it was of, which is gone
+	WaitStatus    uint32                 `protobuf:"varint,3,opt,name=wait_status,json=waitStatus,proto3" json:"wait_status,omitempty"` // of one that is gone, as wait(2) gave it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PidFd) Reset() {
+	*x = PidFd{}
+	mi := &file_dump_record_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PidFd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PidFd) ProtoMessage() {}
+
+func (x *PidFd) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PidFd.ProtoReflect.Descriptor instead.
+func (*PidFd) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *PidFd) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *PidFd) GetGone() uint64 {
+	if x != nil {
+		return x.Gone
+	}
+	return 0
+}
+
+func (x *PidFd) GetWaitStatus() uint32 {
+	if x != nil {
+		return x.WaitStatus
+	}
+	return 0
+}
+
 type TtyEnd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tty           uint64                 `protobuf:"varint,1,opt,name=tty,proto3" json:"tty,omitempty"`
@@ -3894,7 +4225,7 @@ type TtyEnd struct {
 
 func (x *TtyEnd) Reset() {
 	*x = TtyEnd{}
-	mi := &file_dump_record_proto_msgTypes[33]
+	mi := &file_dump_record_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3906,7 +4237,7 @@ func (x *TtyEnd) String() string {
 func (*TtyEnd) ProtoMessage() {}
 
 func (x *TtyEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[33]
+	mi := &file_dump_record_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3919,7 +4250,7 @@ func (x *TtyEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TtyEnd.ProtoReflect.Descriptor instead.
 func (*TtyEnd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{33}
+	return file_dump_record_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TtyEnd) GetTty() uint64 {
@@ -3958,7 +4289,7 @@ type External struct {
 
 func (x *External) Reset() {
 	*x = External{}
-	mi := &file_dump_record_proto_msgTypes[34]
+	mi := &file_dump_record_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3970,7 +4301,7 @@ func (x *External) String() string {
 func (*External) ProtoMessage() {}
 
 func (x *External) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[34]
+	mi := &file_dump_record_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3983,7 +4314,7 @@ func (x *External) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use External.ProtoReflect.Descriptor instead.
 func (*External) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{34}
+	return file_dump_record_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *External) GetWhat() string {
@@ -4037,7 +4368,7 @@ type Pipe struct {
 
 func (x *Pipe) Reset() {
 	*x = Pipe{}
-	mi := &file_dump_record_proto_msgTypes[35]
+	mi := &file_dump_record_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4049,7 +4380,7 @@ func (x *Pipe) String() string {
 func (*Pipe) ProtoMessage() {}
 
 func (x *Pipe) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[35]
+	mi := &file_dump_record_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4062,7 +4393,7 @@ func (x *Pipe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pipe.ProtoReflect.Descriptor instead.
 func (*Pipe) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{35}
+	return file_dump_record_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Pipe) GetId() uint64 {
@@ -4143,7 +4474,7 @@ type UnixSocket struct {
 
 func (x *UnixSocket) Reset() {
 	*x = UnixSocket{}
-	mi := &file_dump_record_proto_msgTypes[36]
+	mi := &file_dump_record_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4155,7 +4486,7 @@ func (x *UnixSocket) String() string {
 func (*UnixSocket) ProtoMessage() {}
 
 func (x *UnixSocket) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[36]
+	mi := &file_dump_record_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4168,7 +4499,7 @@ func (x *UnixSocket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnixSocket.ProtoReflect.Descriptor instead.
 func (*UnixSocket) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{36}
+	return file_dump_record_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *UnixSocket) GetId() uint64 {
@@ -4331,7 +4662,7 @@ type Connection struct {
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4343,7 +4674,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4356,7 +4687,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{37}
+	return file_dump_record_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Connection) GetPid() uint32 {
@@ -4403,7 +4734,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4415,7 +4746,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4428,7 +4759,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{38}
+	return file_dump_record_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Message) GetData() []byte {
@@ -4498,7 +4829,7 @@ type SockOpt struct {
 
 func (x *SockOpt) Reset() {
 	*x = SockOpt{}
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4510,7 +4841,7 @@ func (x *SockOpt) String() string {
 func (*SockOpt) ProtoMessage() {}
 
 func (x *SockOpt) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4523,7 +4854,7 @@ func (x *SockOpt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOpt.ProtoReflect.Descriptor instead.
 func (*SockOpt) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{39}
+	return file_dump_record_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SockOpt) GetLevel() int32 {
@@ -4577,7 +4908,7 @@ type Tty struct {
 
 func (x *Tty) Reset() {
 	*x = Tty{}
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4589,7 +4920,7 @@ func (x *Tty) String() string {
 func (*Tty) ProtoMessage() {}
 
 func (x *Tty) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4602,7 +4933,7 @@ func (x *Tty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tty.ProtoReflect.Descriptor instead.
 func (*Tty) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{40}
+	return file_dump_record_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Tty) GetId() uint64 {
@@ -4768,7 +5099,7 @@ type Termios struct {
 
 func (x *Termios) Reset() {
 	*x = Termios{}
-	mi := &file_dump_record_proto_msgTypes[41]
+	mi := &file_dump_record_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4780,7 +5111,7 @@ func (x *Termios) String() string {
 func (*Termios) ProtoMessage() {}
 
 func (x *Termios) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[41]
+	mi := &file_dump_record_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4793,7 +5124,7 @@ func (x *Termios) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Termios.ProtoReflect.Descriptor instead.
 func (*Termios) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{41}
+	return file_dump_record_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Termios) GetIflag() uint32 {
@@ -4867,7 +5198,7 @@ type IpcPerm struct {
 
 func (x *IpcPerm) Reset() {
 	*x = IpcPerm{}
-	mi := &file_dump_record_proto_msgTypes[42]
+	mi := &file_dump_record_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4879,7 +5210,7 @@ func (x *IpcPerm) String() string {
 func (*IpcPerm) ProtoMessage() {}
 
 func (x *IpcPerm) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[42]
+	mi := &file_dump_record_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4892,7 +5223,7 @@ func (x *IpcPerm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IpcPerm.ProtoReflect.Descriptor instead.
 func (*IpcPerm) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{42}
+	return file_dump_record_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *IpcPerm) GetKey() int32 {
@@ -4953,7 +5284,7 @@ type ShmSegment struct {
 
 func (x *ShmSegment) Reset() {
 	*x = ShmSegment{}
-	mi := &file_dump_record_proto_msgTypes[43]
+	mi := &file_dump_record_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4965,7 +5296,7 @@ func (x *ShmSegment) String() string {
 func (*ShmSegment) ProtoMessage() {}
 
 func (x *ShmSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[43]
+	mi := &file_dump_record_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4978,7 +5309,7 @@ func (x *ShmSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShmSegment.ProtoReflect.Descriptor instead.
 func (*ShmSegment) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{43}
+	return file_dump_record_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ShmSegment) GetId() uint64 {
@@ -5043,7 +5374,7 @@ type SemSet struct {
 
 func (x *SemSet) Reset() {
 	*x = SemSet{}
-	mi := &file_dump_record_proto_msgTypes[44]
+	mi := &file_dump_record_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5055,7 +5386,7 @@ func (x *SemSet) String() string {
 func (*SemSet) ProtoMessage() {}
 
 func (x *SemSet) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[44]
+	mi := &file_dump_record_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5068,7 +5399,7 @@ func (x *SemSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemSet.ProtoReflect.Descriptor instead.
 func (*SemSet) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{44}
+	return file_dump_record_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *SemSet) GetId() uint64 {
@@ -5109,7 +5440,7 @@ type Semaphore struct {
 
 func (x *Semaphore) Reset() {
 	*x = Semaphore{}
-	mi := &file_dump_record_proto_msgTypes[45]
+	mi := &file_dump_record_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5121,7 +5452,7 @@ func (x *Semaphore) String() string {
 func (*Semaphore) ProtoMessage() {}
 
 func (x *Semaphore) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[45]
+	mi := &file_dump_record_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5134,7 +5465,7 @@ func (x *Semaphore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Semaphore.ProtoReflect.Descriptor instead.
 func (*Semaphore) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{45}
+	return file_dump_record_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Semaphore) GetValue() uint32 {
@@ -5162,7 +5493,7 @@ type SemUndo struct {
 
 func (x *SemUndo) Reset() {
 	*x = SemUndo{}
-	mi := &file_dump_record_proto_msgTypes[46]
+	mi := &file_dump_record_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5174,7 +5505,7 @@ func (x *SemUndo) String() string {
 func (*SemUndo) ProtoMessage() {}
 
 func (x *SemUndo) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[46]
+	mi := &file_dump_record_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5187,7 +5518,7 @@ func (x *SemUndo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
 func (*SemUndo) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{46}
+	return file_dump_record_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *SemUndo) GetSet() uint64 {
@@ -5219,7 +5550,7 @@ type MsgQueue struct {
 
 func (x *MsgQueue) Reset() {
 	*x = MsgQueue{}
-	mi := &file_dump_record_proto_msgTypes[47]
+	mi := &file_dump_record_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5231,7 +5562,7 @@ func (x *MsgQueue) String() string {
 func (*MsgQueue) ProtoMessage() {}
 
 func (x *MsgQueue) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[47]
+	mi := &file_dump_record_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5244,7 +5575,7 @@ func (x *MsgQueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MsgQueue.ProtoReflect.Descriptor instead.
 func (*MsgQueue) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{47}
+	return file_dump_record_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *MsgQueue) GetId() uint64 {
@@ -5300,7 +5631,7 @@ type IpcMessage struct {
 
 func (x *IpcMessage) Reset() {
 	*x = IpcMessage{}
-	mi := &file_dump_record_proto_msgTypes[48]
+	mi := &file_dump_record_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5312,7 +5643,7 @@ func (x *IpcMessage) String() string {
 func (*IpcMessage) ProtoMessage() {}
 
 func (x *IpcMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[48]
+	mi := &file_dump_record_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5325,7 +5656,7 @@ func (x *IpcMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IpcMessage.ProtoReflect.Descriptor instead.
 func (*IpcMessage) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{48}
+	return file_dump_record_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *IpcMessage) GetType() int64 {
@@ -5361,7 +5692,7 @@ type Mqueue struct {
 
 func (x *Mqueue) Reset() {
 	*x = Mqueue{}
-	mi := &file_dump_record_proto_msgTypes[49]
+	mi := &file_dump_record_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5373,7 +5704,7 @@ func (x *Mqueue) String() string {
 func (*Mqueue) ProtoMessage() {}
 
 func (x *Mqueue) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[49]
+	mi := &file_dump_record_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5386,7 +5717,7 @@ func (x *Mqueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mqueue.ProtoReflect.Descriptor instead.
 func (*Mqueue) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{49}
+	return file_dump_record_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Mqueue) GetId() uint64 {
@@ -5472,7 +5803,7 @@ type MqueueNotify struct {
 
 func (x *MqueueNotify) Reset() {
 	*x = MqueueNotify{}
-	mi := &file_dump_record_proto_msgTypes[50]
+	mi := &file_dump_record_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5484,7 +5815,7 @@ func (x *MqueueNotify) String() string {
 func (*MqueueNotify) ProtoMessage() {}
 
 func (x *MqueueNotify) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[50]
+	mi := &file_dump_record_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5497,7 +5828,7 @@ func (x *MqueueNotify) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MqueueNotify.ProtoReflect.Descriptor instead.
 func (*MqueueNotify) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{50}
+	return file_dump_record_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *MqueueNotify) GetPid() uint32 {
@@ -5591,7 +5922,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"mountPoint\x1a9\n" +
 	"\vXattrsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xb1\x06\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xa3\a\n" +
 	"\aProcess\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x12\n" +
 	"\x04ppid\x18\x02 \x01(\rR\x04ppid\x12\x12\n" +
@@ -5619,12 +5950,17 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x0fexternal_parent\x18\x16 \x01(\bR\x0eexternalParent\x12\x1f\n" +
 	"\vstop_signal\x18\x17 \x01(\rR\n" +
 	"stopSignal\x12.\n" +
-	"\tsem_undos\x18( \x03(\v2\x11.vps.dump.SemUndoR\bsemUndos\"-\n" +
+	"\tsem_undos\x18( \x03(\v2\x11.vps.dump.SemUndoR\bsemUndos\x12 \n" +
+	"\tlogin_uid\x18) \x01(\rH\x00R\bloginUid\x88\x01\x01\x12,\n" +
+	"\x0fcoredump_filter\x18* \x01(\rH\x01R\x0ecoredumpFilter\x88\x01\x01\"-\n" +
 	"\x05State\x12\v\n" +
 	"\aRUNNING\x10\x00\x12\v\n" +
 	"\aSTOPPED\x10\x01\x12\n" +
 	"\n" +
-	"\x06ZOMBIE\x10\x02\"0\n" +
+	"\x06ZOMBIE\x10\x02B\f\n" +
+	"\n" +
+	"_login_uidB\x12\n" +
+	"\x10_coredump_filter\"0\n" +
 	"\x06Rlimit\x12\x12\n" +
 	"\x04soft\x18\x01 \x01(\x04R\x04soft\x12\x12\n" +
 	"\x04hard\x18\x02 \x01(\x04R\x04hard\":\n" +
@@ -5641,7 +5977,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x03tid\x18\x06 \x01(\rR\x03tid\x12\x1a\n" +
 	"\binterval\x18\a \x01(\x03R\binterval\x12\x14\n" +
 	"\x05value\x18\b \x01(\x03R\x05value\x12\x18\n" +
-	"\aoverrun\x18\t \x01(\x05R\aoverrun\"\xad\x05\n" +
+	"\aoverrun\x18\t \x01(\x05R\aoverrun\"\xce\x05\n" +
 	"\x06Thread\x12\x10\n" +
 	"\x03tid\x18\x01 \x01(\rR\x03tid\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x12'\n" +
@@ -5667,7 +6003,9 @@ const file_dump_record_proto_rawDesc = "" +
 	"\arestart\x18\x12 \x01(\v2\x11.vps.dump.RestartR\arestart\x12%\n" +
 	"\x05sched\x18\x13 \x01(\v2\x0f.vps.dump.SchedR\x05sched\x12\x1f\n" +
 	"\vtimer_slack\x18\x14 \x01(\x04R\n" +
-	"timerSlack\x12\x18\n" +
+	"timerSlack\x12\x1f\n" +
+	"\vio_priority\x18( \x01(\rR\n" +
+	"ioPriority\x12\x18\n" +
 	"\asyscall\x18\x15 \x01(\bR\asyscall\"\xc9\x01\n" +
 	"\aRestart\x12*\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x16.vps.dump.Restart.KindR\x04kind\x12\x14\n" +
@@ -5778,7 +6116,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x03exe\x18\x0f \x01(\v2\x11.vps.dump.FileRefR\x03exe\x12\x1a\n" +
 	"\bdumpable\x18\x10 \x01(\rR\bdumpable\x12\x1f\n" +
 	"\vthp_disable\x18\x11 \x01(\bR\n" +
-	"thpDisable\"\x91\x03\n" +
+	"thpDisable\"\xa9\x03\n" +
 	"\aMapping\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\x04R\x05start\x12\x10\n" +
 	"\x03end\x18\x02 \x01(\x04R\x03end\x12\x12\n" +
@@ -5792,7 +6130,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x04name\x18\n" +
 	" \x01(\tR\x04name\x12\x1b\n" +
 	"\tmax_write\x18\v \x01(\bR\bmaxWrite\x12\x10\n" +
-	"\x03shm\x18\x14 \x01(\x04R\x03shm\"Q\n" +
+	"\x03shm\x18\x14 \x01(\x04R\x03shm\x12\x16\n" +
+	"\x06guards\x18< \x03(\x04R\x06guards\"Q\n" +
 	"\x04Kind\x12\b\n" +
 	"\x04ANON\x10\x00\x12\b\n" +
 	"\x04FILE\x10\x01\x12\n" +
@@ -5802,7 +6141,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x04VVAR\x10\x04\x12\f\n" +
 	"\bVSYSCALL\x10\x05\x12\a\n" +
 	"\x03SHM\x10\n" +
-	"\"\xe7\x01\n" +
+	"\"\x81\x02\n" +
 	"\aFileRef\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x10\n" +
 	"\x03ino\x18\x02 \x01(\x04R\x03ino\x12\x12\n" +
@@ -5814,7 +6153,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\bwritable\x18\b \x01(\bR\bwritable\x12\x18\n" +
 	"\adeleted\x18\t \x01(\bR\adeleted\x12\x14\n" +
 	"\x05other\x18\n" +
-	" \x01(\tR\x05other\"\xba\x02\n" +
+	" \x01(\tR\x05other\x12\x18\n" +
+	"\aprocess\x182 \x01(\rR\aprocess\"\xba\x02\n" +
 	"\x06Memory\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12)\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x15.vps.dump.Memory.KindR\x04kind\x12\x12\n" +
@@ -5841,7 +6181,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x02Fd\x12\x0e\n" +
 	"\x02fd\x18\x01 \x01(\rR\x02fd\x12\x12\n" +
 	"\x04file\x18\x02 \x01(\x04R\x04file\x12\x18\n" +
-	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xcd\x04\n" +
+	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xdf\x05\n" +
 	"\x04File\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05flags\x18\x02 \x01(\rR\x05flags\x12\x10\n" +
@@ -5860,18 +6200,28 @@ const file_dump_record_proto_rawDesc = "" +
 	"unixSocket\x12$\n" +
 	"\x03tty\x18\x12 \x01(\v2\x10.vps.dump.TtyEndH\x00R\x03tty\x120\n" +
 	"\bexternal\x18\x13 \x01(\v2\x12.vps.dump.ExternalH\x00R\bexternal\x12\x18\n" +
-	"\x06mqueue\x18( \x01(\x04H\x00R\x06mqueueB\x06\n" +
-	"\x04kind\"\xa6\x01\n" +
+	"\x06mqueue\x18( \x01(\x04H\x00R\x06mqueue\x12\x1e\n" +
+	"\tnamespace\x182 \x01(\tH\x00R\tnamespace\x12-\n" +
+	"\ainotify\x183 \x01(\v2\x11.vps.dump.InotifyH\x00R\ainotify\x12'\n" +
+	"\x05pidfd\x184 \x01(\v2\x0f.vps.dump.PidFdH\x00R\x05pidfd\x12\x18\n" +
+	"\x06socket\x18< \x01(\x04H\x00R\x06socketB\x06\n" +
+	"\x04kind\"\x95\x02\n" +
 	"\x04Lock\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.vps.dump.Lock.KindR\x04kind\x12\x14\n" +
 	"\x05write\x18\x02 \x01(\bR\x05write\x12\x14\n" +
 	"\x05start\x18\x03 \x01(\x03R\x05start\x12\x10\n" +
 	"\x03len\x18\x04 \x01(\x03R\x03len\x12\x10\n" +
-	"\x03pid\x18\x05 \x01(\rR\x03pid\"%\n" +
+	"\x03pid\x18\x05 \x01(\rR\x03pid\x123\n" +
+	"\bbreaking\x182 \x01(\x0e2\x17.vps.dump.Lock.BreakingR\bbreaking\"0\n" +
 	"\x04Kind\x12\t\n" +
 	"\x05FLOCK\x10\x00\x12\t\n" +
 	"\x05POSIX\x10\x01\x12\a\n" +
-	"\x03OFD\x10\x02\"k\n" +
+	"\x03OFD\x10\x02\x12\t\n" +
+	"\x05LEASE\x10\x03\"-\n" +
+	"\bBreaking\x12\a\n" +
+	"\x03NOT\x10\x00\x12\v\n" +
+	"\aTO_READ\x10\x01\x12\v\n" +
+	"\aTO_NONE\x10\x02\"k\n" +
 	"\x05Owner\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\x05R\x04type\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x12\x16\n" +
@@ -5899,7 +6249,18 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x04file\x18\x02 \x01(\x04R\x04file\x12\x16\n" +
 	"\x06events\x18\x03 \x01(\rR\x06events\x12\x12\n" +
 	"\x04data\x18\x04 \x01(\x04R\x04data\x12\x10\n" +
-	"\x03pid\x18\x05 \x01(\rR\x03pid\"Y\n" +
+	"\x03pid\x18\x05 \x01(\rR\x03pid\";\n" +
+	"\aInotify\x120\n" +
+	"\awatches\x18\x01 \x03(\v2\x16.vps.dump.InotifyWatchR\awatches\"Y\n" +
+	"\fInotifyWatch\x12\x0e\n" +
+	"\x02wd\x18\x01 \x01(\x05R\x02wd\x12\x12\n" +
+	"\x04mask\x18\x02 \x01(\rR\x04mask\x12%\n" +
+	"\x04file\x18\x03 \x01(\v2\x11.vps.dump.FileRefR\x04file\"N\n" +
+	"\x05PidFd\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x12\n" +
+	"\x04gone\x18\x02 \x01(\x04R\x04gone\x12\x1f\n" +
+	"\vwait_status\x18\x03 \x01(\rR\n" +
+	"waitStatus\"Y\n" +
 	"\x06TtyEnd\x12\x10\n" +
 	"\x03tty\x18\x01 \x01(\x04R\x03tty\x12\x16\n" +
 	"\x06master\x18\x02 \x01(\bR\x06master\x12%\n" +
@@ -6056,7 +6417,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x16\n" +
 	"\x06notify\x18\x02 \x01(\x05R\x06notify\x12\x16\n" +
 	"\x06signal\x18\x03 \x01(\x05R\x06signal\x12\x14\n" +
-	"\x05value\x18\x04 \x01(\x04R\x05value*\xd7\x02\n" +
+	"\x05value\x18\x04 \x01(\x04R\x05value*\xe8\x02\n" +
 	"\x04Type\x12\x14\n" +
 	"\x10TYPE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rTYPE_INSTANCE\x10\x01\x12\x0e\n" +
@@ -6079,7 +6440,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x10TYPE_SHM_SEGMENT\x10(\x12\x10\n" +
 	"\fTYPE_SEM_SET\x10)\x12\x12\n" +
 	"\x0eTYPE_MSG_QUEUE\x10*\x12\x0f\n" +
-	"\vTYPE_MQUEUE\x10+B\n" +
+	"\vTYPE_MQUEUE\x10+\x12\x0f\n" +
+	"\vTYPE_SOCKET\x10<B\n" +
 	"Z\bvps/dumpb\x06proto3"
 
 var (
@@ -6094,8 +6456,8 @@ func file_dump_record_proto_rawDescGZIP() []byte {
 	return file_dump_record_proto_rawDescData
 }
 
-var file_dump_record_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_dump_record_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
+var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_dump_record_proto_goTypes = []any{
 	(Type)(0),             // 0: vps.dump.Type
 	(Process_State)(0),    // 1: vps.dump.Process.State
@@ -6103,120 +6465,129 @@ var file_dump_record_proto_goTypes = []any{
 	(Mapping_Kind)(0),     // 3: vps.dump.Mapping.Kind
 	(Memory_Kind)(0),      // 4: vps.dump.Memory.Kind
 	(Lock_Kind)(0),        // 5: vps.dump.Lock.Kind
-	(UnixSocket_State)(0), // 6: vps.dump.UnixSocket.State
-	(*Instance)(nil),      // 7: vps.dump.Instance
-	(*Clocks)(nil),        // 8: vps.dump.Clocks
-	(*Mount)(nil),         // 9: vps.dump.Mount
-	(*Inode)(nil),         // 10: vps.dump.Inode
-	(*Process)(nil),       // 11: vps.dump.Process
-	(*Rlimit)(nil),        // 12: vps.dump.Rlimit
-	(*Itimer)(nil),        // 13: vps.dump.Itimer
-	(*PosixTimer)(nil),    // 14: vps.dump.PosixTimer
-	(*Thread)(nil),        // 15: vps.dump.Thread
-	(*Restart)(nil),       // 16: vps.dump.Restart
-	(*Sched)(nil),         // 17: vps.dump.Sched
-	(*Registers)(nil),     // 18: vps.dump.Registers
-	(*AltStack)(nil),      // 19: vps.dump.AltStack
-	(*Rseq)(nil),          // 20: vps.dump.Rseq
-	(*Creds)(nil),         // 21: vps.dump.Creds
-	(*Seccomp)(nil),       // 22: vps.dump.Seccomp
-	(*SigHand)(nil),       // 23: vps.dump.SigHand
-	(*SigAction)(nil),     // 24: vps.dump.SigAction
-	(*Mm)(nil),            // 25: vps.dump.Mm
-	(*Mapping)(nil),       // 26: vps.dump.Mapping
-	(*FileRef)(nil),       // 27: vps.dump.FileRef
-	(*Memory)(nil),        // 28: vps.dump.Memory
-	(*FdTable)(nil),       // 29: vps.dump.FdTable
-	(*Fd)(nil),            // 30: vps.dump.Fd
-	(*File)(nil),          // 31: vps.dump.File
-	(*Lock)(nil),          // 32: vps.dump.Lock
-	(*Owner)(nil),         // 33: vps.dump.Owner
-	(*PipeEnd)(nil),       // 34: vps.dump.PipeEnd
-	(*EventFd)(nil),       // 35: vps.dump.EventFd
-	(*TimerFd)(nil),       // 36: vps.dump.TimerFd
-	(*SignalFd)(nil),      // 37: vps.dump.SignalFd
-	(*Epoll)(nil),         // 38: vps.dump.Epoll
-	(*EpollItem)(nil),     // 39: vps.dump.EpollItem
-	(*TtyEnd)(nil),        // 40: vps.dump.TtyEnd
-	(*External)(nil),      // 41: vps.dump.External
-	(*Pipe)(nil),          // 42: vps.dump.Pipe
-	(*UnixSocket)(nil),    // 43: vps.dump.UnixSocket
-	(*Connection)(nil),    // 44: vps.dump.Connection
-	(*Message)(nil),       // 45: vps.dump.Message
-	(*SockOpt)(nil),       // 46: vps.dump.SockOpt
-	(*Tty)(nil),           // 47: vps.dump.Tty
-	(*Termios)(nil),       // 48: vps.dump.Termios
-	(*IpcPerm)(nil),       // 49: vps.dump.IpcPerm
-	(*ShmSegment)(nil),    // 50: vps.dump.ShmSegment
-	(*SemSet)(nil),        // 51: vps.dump.SemSet
-	(*Semaphore)(nil),     // 52: vps.dump.Semaphore
-	(*SemUndo)(nil),       // 53: vps.dump.SemUndo
-	(*MsgQueue)(nil),      // 54: vps.dump.MsgQueue
-	(*IpcMessage)(nil),    // 55: vps.dump.IpcMessage
-	(*Mqueue)(nil),        // 56: vps.dump.Mqueue
-	(*MqueueNotify)(nil),  // 57: vps.dump.MqueueNotify
-	nil,                   // 58: vps.dump.Instance.SysctlEntry
-	nil,                   // 59: vps.dump.Inode.XattrsEntry
+	(Lock_Breaking)(0),    // 6: vps.dump.Lock.Breaking
+	(UnixSocket_State)(0), // 7: vps.dump.UnixSocket.State
+	(*Instance)(nil),      // 8: vps.dump.Instance
+	(*Clocks)(nil),        // 9: vps.dump.Clocks
+	(*Mount)(nil),         // 10: vps.dump.Mount
+	(*Inode)(nil),         // 11: vps.dump.Inode
+	(*Process)(nil),       // 12: vps.dump.Process
+	(*Rlimit)(nil),        // 13: vps.dump.Rlimit
+	(*Itimer)(nil),        // 14: vps.dump.Itimer
+	(*PosixTimer)(nil),    // 15: vps.dump.PosixTimer
+	(*Thread)(nil),        // 16: vps.dump.Thread
+	(*Restart)(nil),       // 17: vps.dump.Restart
+	(*Sched)(nil),         // 18: vps.dump.Sched
+	(*Registers)(nil),     // 19: vps.dump.Registers
+	(*AltStack)(nil),      // 20: vps.dump.AltStack
+	(*Rseq)(nil),          // 21: vps.dump.Rseq
+	(*Creds)(nil),         // 22: vps.dump.Creds
+	(*Seccomp)(nil),       // 23: vps.dump.Seccomp
+	(*SigHand)(nil),       // 24: vps.dump.SigHand
+	(*SigAction)(nil),     // 25: vps.dump.SigAction
+	(*Mm)(nil),            // 26: vps.dump.Mm
+	(*Mapping)(nil),       // 27: vps.dump.Mapping
+	(*FileRef)(nil),       // 28: vps.dump.FileRef
+	(*Memory)(nil),        // 29: vps.dump.Memory
+	(*FdTable)(nil),       // 30: vps.dump.FdTable
+	(*Fd)(nil),            // 31: vps.dump.Fd
+	(*File)(nil),          // 32: vps.dump.File
+	(*Lock)(nil),          // 33: vps.dump.Lock
+	(*Owner)(nil),         // 34: vps.dump.Owner
+	(*PipeEnd)(nil),       // 35: vps.dump.PipeEnd
+	(*EventFd)(nil),       // 36: vps.dump.EventFd
+	(*TimerFd)(nil),       // 37: vps.dump.TimerFd
+	(*SignalFd)(nil),      // 38: vps.dump.SignalFd
+	(*Epoll)(nil),         // 39: vps.dump.Epoll
+	(*EpollItem)(nil),     // 40: vps.dump.EpollItem
+	(*Inotify)(nil),       // 41: vps.dump.Inotify
+	(*InotifyWatch)(nil),  // 42: vps.dump.InotifyWatch
+	(*PidFd)(nil),         // 43: vps.dump.PidFd
+	(*TtyEnd)(nil),        // 44: vps.dump.TtyEnd
+	(*External)(nil),      // 45: vps.dump.External
+	(*Pipe)(nil),          // 46: vps.dump.Pipe
+	(*UnixSocket)(nil),    // 47: vps.dump.UnixSocket
+	(*Connection)(nil),    // 48: vps.dump.Connection
+	(*Message)(nil),       // 49: vps.dump.Message
+	(*SockOpt)(nil),       // 50: vps.dump.SockOpt
+	(*Tty)(nil),           // 51: vps.dump.Tty
+	(*Termios)(nil),       // 52: vps.dump.Termios
+	(*IpcPerm)(nil),       // 53: vps.dump.IpcPerm
+	(*ShmSegment)(nil),    // 54: vps.dump.ShmSegment
+	(*SemSet)(nil),        // 55: vps.dump.SemSet
+	(*Semaphore)(nil),     // 56: vps.dump.Semaphore
+	(*SemUndo)(nil),       // 57: vps.dump.SemUndo
+	(*MsgQueue)(nil),      // 58: vps.dump.MsgQueue
+	(*IpcMessage)(nil),    // 59: vps.dump.IpcMessage
+	(*Mqueue)(nil),        // 60: vps.dump.Mqueue
+	(*MqueueNotify)(nil),  // 61: vps.dump.MqueueNotify
+	nil,                   // 62: vps.dump.Instance.SysctlEntry
+	nil,                   // 63: vps.dump.Inode.XattrsEntry
 }
 var file_dump_record_proto_depIdxs = []int32{
-	8,  // 0: vps.dump.Instance.clocks:type_name -> vps.dump.Clocks
-	58, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
-	59, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
+	9,  // 0: vps.dump.Instance.clocks:type_name -> vps.dump.Clocks
+	62, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
+	63, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
 	1,  // 3: vps.dump.Process.state:type_name -> vps.dump.Process.State
-	27, // 4: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
-	27, // 5: vps.dump.Process.root:type_name -> vps.dump.FileRef
-	12, // 6: vps.dump.Process.rlimits:type_name -> vps.dump.Rlimit
-	13, // 7: vps.dump.Process.itimers:type_name -> vps.dump.Itimer
-	14, // 8: vps.dump.Process.timers:type_name -> vps.dump.PosixTimer
-	53, // 9: vps.dump.Process.sem_undos:type_name -> vps.dump.SemUndo
-	18, // 10: vps.dump.Thread.regs:type_name -> vps.dump.Registers
-	19, // 11: vps.dump.Thread.altstack:type_name -> vps.dump.AltStack
-	20, // 12: vps.dump.Thread.rseq:type_name -> vps.dump.Rseq
-	21, // 13: vps.dump.Thread.creds:type_name -> vps.dump.Creds
-	16, // 14: vps.dump.Thread.restart:type_name -> vps.dump.Restart
-	17, // 15: vps.dump.Thread.sched:type_name -> vps.dump.Sched
+	28, // 4: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
+	28, // 5: vps.dump.Process.root:type_name -> vps.dump.FileRef
+	13, // 6: vps.dump.Process.rlimits:type_name -> vps.dump.Rlimit
+	14, // 7: vps.dump.Process.itimers:type_name -> vps.dump.Itimer
+	15, // 8: vps.dump.Process.timers:type_name -> vps.dump.PosixTimer
+	57, // 9: vps.dump.Process.sem_undos:type_name -> vps.dump.SemUndo
+	19, // 10: vps.dump.Thread.regs:type_name -> vps.dump.Registers
+	20, // 11: vps.dump.Thread.altstack:type_name -> vps.dump.AltStack
+	21, // 12: vps.dump.Thread.rseq:type_name -> vps.dump.Rseq
+	22, // 13: vps.dump.Thread.creds:type_name -> vps.dump.Creds
+	17, // 14: vps.dump.Thread.restart:type_name -> vps.dump.Restart
+	18, // 15: vps.dump.Thread.sched:type_name -> vps.dump.Sched
 	2,  // 16: vps.dump.Restart.kind:type_name -> vps.dump.Restart.Kind
-	24, // 17: vps.dump.SigHand.actions:type_name -> vps.dump.SigAction
-	26, // 18: vps.dump.Mm.mappings:type_name -> vps.dump.Mapping
-	27, // 19: vps.dump.Mm.exe:type_name -> vps.dump.FileRef
+	25, // 17: vps.dump.SigHand.actions:type_name -> vps.dump.SigAction
+	27, // 18: vps.dump.Mm.mappings:type_name -> vps.dump.Mapping
+	28, // 19: vps.dump.Mm.exe:type_name -> vps.dump.FileRef
 	3,  // 20: vps.dump.Mapping.kind:type_name -> vps.dump.Mapping.Kind
-	27, // 21: vps.dump.Mapping.file:type_name -> vps.dump.FileRef
+	28, // 21: vps.dump.Mapping.file:type_name -> vps.dump.FileRef
 	4,  // 22: vps.dump.Memory.kind:type_name -> vps.dump.Memory.Kind
-	30, // 23: vps.dump.FdTable.fds:type_name -> vps.dump.Fd
-	33, // 24: vps.dump.File.owner:type_name -> vps.dump.Owner
-	32, // 25: vps.dump.File.locks:type_name -> vps.dump.Lock
-	27, // 26: vps.dump.File.path:type_name -> vps.dump.FileRef
-	34, // 27: vps.dump.File.pipe:type_name -> vps.dump.PipeEnd
-	35, // 28: vps.dump.File.eventfd:type_name -> vps.dump.EventFd
-	36, // 29: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
-	37, // 30: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
-	38, // 31: vps.dump.File.epoll:type_name -> vps.dump.Epoll
-	40, // 32: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
-	41, // 33: vps.dump.File.external:type_name -> vps.dump.External
-	5,  // 34: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
-	27, // 35: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
-	39, // 36: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
-	27, // 37: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
-	27, // 38: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
-	6,  // 39: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
-	27, // 40: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
-	45, // 41: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
-	46, // 42: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
-	44, // 43: vps.dump.UnixSocket.waiting:type_name -> vps.dump.Connection
-	45, // 44: vps.dump.Connection.queue:type_name -> vps.dump.Message
-	48, // 45: vps.dump.Tty.termios:type_name -> vps.dump.Termios
-	49, // 46: vps.dump.ShmSegment.perm:type_name -> vps.dump.IpcPerm
-	49, // 47: vps.dump.SemSet.perm:type_name -> vps.dump.IpcPerm
-	52, // 48: vps.dump.SemSet.semaphores:type_name -> vps.dump.Semaphore
-	49, // 49: vps.dump.MsgQueue.perm:type_name -> vps.dump.IpcPerm
-	55, // 50: vps.dump.MsgQueue.queue:type_name -> vps.dump.IpcMessage
-	55, // 51: vps.dump.Mqueue.queue:type_name -> vps.dump.IpcMessage
-	57, // 52: vps.dump.Mqueue.notify:type_name -> vps.dump.MqueueNotify
-	53, // [53:53] is the sub-list for method output_type
-	53, // [53:53] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	31, // 23: vps.dump.FdTable.fds:type_name -> vps.dump.Fd
+	34, // 24: vps.dump.File.owner:type_name -> vps.dump.Owner
+	33, // 25: vps.dump.File.locks:type_name -> vps.dump.Lock
+	28, // 26: vps.dump.File.path:type_name -> vps.dump.FileRef
+	35, // 27: vps.dump.File.pipe:type_name -> vps.dump.PipeEnd
+	36, // 28: vps.dump.File.eventfd:type_name -> vps.dump.EventFd
+	37, // 29: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
+	38, // 30: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
+	39, // 31: vps.dump.File.epoll:type_name -> vps.dump.Epoll
+	44, // 32: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
+	45, // 33: vps.dump.File.external:type_name -> vps.dump.External
+	41, // 34: vps.dump.File.inotify:type_name -> vps.dump.Inotify
+	43, // 35: vps.dump.File.pidfd:type_name -> vps.dump.PidFd
+	5,  // 36: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
+	6,  // 37: vps.dump.Lock.breaking:type_name -> vps.dump.Lock.Breaking
+	28, // 38: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
+	40, // 39: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
+	42, // 40: vps.dump.Inotify.watches:type_name -> vps.dump.InotifyWatch
+	28, // 41: vps.dump.InotifyWatch.file:type_name -> vps.dump.FileRef
+	28, // 42: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
+	28, // 43: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
+	7,  // 44: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
+	28, // 45: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
+	49, // 46: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
+	50, // 47: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
+	48, // 48: vps.dump.UnixSocket.waiting:type_name -> vps.dump.Connection
+	49, // 49: vps.dump.Connection.queue:type_name -> vps.dump.Message
+	52, // 50: vps.dump.Tty.termios:type_name -> vps.dump.Termios
+	53, // 51: vps.dump.ShmSegment.perm:type_name -> vps.dump.IpcPerm
+	53, // 52: vps.dump.SemSet.perm:type_name -> vps.dump.IpcPerm
+	56, // 53: vps.dump.SemSet.semaphores:type_name -> vps.dump.Semaphore
+	53, // 54: vps.dump.MsgQueue.perm:type_name -> vps.dump.IpcPerm
+	59, // 55: vps.dump.MsgQueue.queue:type_name -> vps.dump.IpcMessage
+	59, // 56: vps.dump.Mqueue.queue:type_name -> vps.dump.IpcMessage
+	61, // 57: vps.dump.Mqueue.notify:type_name -> vps.dump.MqueueNotify
+	58, // [58:58] is the sub-list for method output_type
+	58, // [58:58] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_dump_record_proto_init() }
@@ -6224,6 +6595,7 @@ func file_dump_record_proto_init() {
 	if File_dump_record_proto != nil {
 		return
 	}
+	file_dump_record_proto_msgTypes[4].OneofWrappers = []any{}
 	file_dump_record_proto_msgTypes[24].OneofWrappers = []any{
 		(*File_Path)(nil),
 		(*File_Pipe)(nil),
@@ -6236,14 +6608,18 @@ func file_dump_record_proto_init() {
 		(*File_Tty)(nil),
 		(*File_External)(nil),
 		(*File_Mqueue)(nil),
+		(*File_Namespace)(nil),
+		(*File_Inotify)(nil),
+		(*File_Pidfd)(nil),
+		(*File_Socket)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dump_record_proto_rawDesc), len(file_dump_record_proto_rawDesc)),
-			NumEnums:      7,
-			NumMessages:   53,
+			NumEnums:      8,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

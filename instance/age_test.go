@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vps/dump"
+	"vps/instance/registry"
 )
 
 // A snapshot is restored only if the instance, whose files are not in it, has not run on.
@@ -91,7 +92,7 @@ func TestAgeAcrossKill(t *testing.T) {
 	}
 }
 
-func (h *testHost) recordedAge(id string) age {
+func (h *testHost) recordedAge(id string) registry.Age {
 	h.t.Helper()
 	i := newInstance(h.Host, id)
 	if err := i.load(); err != nil {
@@ -114,7 +115,7 @@ func TestBootID(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if id, err := uuidFrom(info.GetBootId()); err != nil || id.String() != before {
+	if id, err := registry.UUIDFrom(info.GetBootId()); err != nil || id.String() != before {
 		t.Errorf("the snapshot has boot id %s, %v, not %s", id, err, before)
 	}
 	if err := h.Restore(t.Context(), "web", bytes.NewReader(snapshot), RestoreOptions{Resume: true}, nil); err != nil {

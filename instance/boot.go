@@ -7,12 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"vps/config"
+	"vps/instance/registry"
 )
 
 // Boot is Autostart where nobody has called it since the host came up, or [Host.Shutdown] ended: a daemon that is started again
@@ -22,15 +21,12 @@ func (h *Host) Boot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if last, err := os.ReadFile(h.bootPath()); err == nil && bytes.Equal(last, boot) {
+	if last, err := os.ReadFile(h.home.Booted()); err == nil && bytes.Equal(last, boot) {
 		return nil
 	}
 	err = h.Autostart(ctx)
-	return errors.Join(err, os.WriteFile(h.bootPath(), boot, 0o600))
+	return errors.Join(err, os.WriteFile(h.home.Booted(), boot, 0o600))
 }
-
-// bootPath is the file that says in which boot of the host the instances were brought up.
-func (h *Host) bootPath() string { return filepath.Join(h.dirs.run, "booted") }
 
 // Autostart brings up, in the order of START_ORDER, the instances whose memory was saved when the host went down, and those
 // whose configuration files say AUTOSTART. One that fails does not keep others from being started; what runs already stays as it is.
@@ -44,7 +40,7 @@ func (h *Host) Autostart(ctx context.Context) error {
 			all = append(all, s)
 		}
 	}
-	slices.SortStableFunc(all, func(a, b bringUp) int { return cmp.Compare(a.order, b.order) })
+	slices.SortFunc(all, func(a, b bringUp) int { return cmp.Or(cmp.Compare(a.order, b.order), cmp.Compare(a.id, b.id)) })
 	errs := []error{err}
 	for _, one := range all {
 		if err := one.do(ctx); err != nil && !errors.Is(err, ErrState) {
@@ -63,23 +59,17 @@ type bringUp struct {
 
 // autostarts reads the configuration files.
 func (h *Host) autostarts() (all []bringUp, err error) {
-	entries, err := os.ReadDir(h.dirs.etc)
+	files, err := h.home.Configs()
 	if err != nil {
 		return nil, err
 	}
 	var errs []error
-	for _, e := range entries {
-		name, _ := strings.CutSuffix(strings.TrimPrefix(e.Name(), "vps_"), ".conf")
-		if config.ValidName(name) != nil || e.Name() != config.FileName(name) {
-			continue
-		}
-		cfg, err := config.Load(filepath.Join(h.dirs.etc, e.Name()))
+	for id, file := range files {
+		cfg, err := config.Load(file)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("autostart %s: %w", name, err))
-			continue
-		}
-		if cfg.Autostart {
-			all = append(all, bringUp{name, cfg.StartOrder, func(ctx context.Context) error { return h.Start(ctx, name, cfg) }})
+			errs = append(errs, fmt.Errorf("autostart %s: %w", id, err))
+		} else if cfg.Autostart {
+			all = append(all, bringUp{id, cfg.StartOrder, func(ctx context.Context) error { return h.Start(ctx, id, cfg) }})
 		}
 	}
 	return all, errors.Join(errs...)
@@ -101,7 +91,7 @@ func (h *Host) saved() (all []bringUp) {
 }
 
 // restoreSaved restores what was saved. If that fails the instance stays dead, with its file.
-func (h *Host) restoreSaved(ctx context.Context, i *instance, s saved) error {
+func (h *Host) restoreSaved(ctx context.Context, i *instance, s registry.Saved) error {
 	f, err := os.Open(s.File)
 	if err == nil {
 		err = h.Restore(ctx, i.id, f, RestoreOptions{Resume: s.Resume}, nil)
@@ -113,6 +103,6 @@ func (h *Host) restoreSaved(ctx context.Context, i *instance, s saved) error {
 		}
 		return os.Remove(s.File)
 	}
-	h.hub.send(Event{Time: time.Now(), ID: i.id, State: Dead, What: "restore-failed"})
-	return fmt.Errorf("autostart %s: %w; %s", i.id, err, s.advice(i.id))
+	h.events.Send(Event{Time: time.Now(), ID: i.id, State: Dead, What: "restore-failed"})
+	return fmt.Errorf("autostart %s: %w; %s", i.id, err, s.Advice(i.id))
 }

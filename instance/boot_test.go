@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"vps/instance/registry"
 )
 
 // reboot lets the host go down and come up again: processes, control groups and the run directory are gone.
@@ -43,7 +45,7 @@ func (h *testHost) powerLoss() {
 		}
 	}
 	h.Close()
-	if err := os.RemoveAll(h.dirs.run); err != nil {
+	if err := os.RemoveAll(h.home.Run); err != nil {
 		h.t.Fatal(err)
 	}
 	h.open()
@@ -51,7 +53,7 @@ func (h *testHost) powerLoss() {
 
 func (h *testHost) stored() int {
 	h.t.Helper()
-	files, err := filepath.Glob(filepath.Join(h.dirs.state, "snapshots", "*.vps"))
+	files, err := filepath.Glob(filepath.Join(h.home.State, "snapshots", "*.vps"))
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -115,7 +117,7 @@ func TestShutdownAndBoot(t *testing.T) {
 func TestBootCannotRestore(t *testing.T) {
 	h := newHost(t)
 	lines := []string{"AUTOSTART=yes", "HOST_SHUTDOWN=suspend", initLine("sleep 1000")}
-	if err := os.WriteFile(h.ConfigPath("web"), []byte(h.config(lines...).Text()), 0o600); err != nil {
+	if err := os.WriteFile(h.home.Config("web"), []byte(h.config(lines...).Text()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.Boot(t.Context()); err != nil {
@@ -174,7 +176,7 @@ func TestPowerLoss(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The host dies in the middle of saving.
-	if err := i.note(&saved{File: filepath.Join(h.dirs.state, "none.vps"), Resume: true}); err != nil {
+	if err := i.note(&registry.Saved{File: filepath.Join(h.home.State, "none.vps"), Resume: true}); err != nil {
 		t.Fatal(err)
 	}
 	h.powerLoss()
@@ -195,7 +197,7 @@ func TestDaemonKilledInSave(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := i.note(&saved{File: filepath.Join(h.dirs.state, "none.vps"), Resume: true}); err != nil {
+	if err := i.note(&registry.Saved{File: filepath.Join(h.home.State, "none.vps"), Resume: true}); err != nil {
 		t.Fatal(err)
 	}
 	h.killed("snapshot@20000 web -")
@@ -211,7 +213,7 @@ func TestSaveFails(t *testing.T) {
 	h := newHost(t)
 	h.start("web", ticking, "HOST_SHUTDOWN=snapshot")
 	h.ticks()
-	if err := os.WriteFile(filepath.Join(h.dirs.state, "snapshots"), nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(h.home.State, "snapshots"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	err := h.Shutdown(t.Context())

@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 type testHost struct {
 	*Host
 	t    testing.TB
-	home string
+	dir  string
 	root string
 }
 
@@ -42,7 +42,7 @@ func newHost(t testing.TB, opts ...testimage.Option) *testHost {
 		t.Skip("needs root")
 	}
 	h := &testHost{t: t, root: testimage.Build(t, opts...)}
-	h.home = filepath.Join(filepath.Dir(h.root), "home")
+	h.dir = filepath.Join(filepath.Dir(h.root), "home")
 	h.open()
 	t.Cleanup(h.cleanUp)
 	return h
@@ -53,7 +53,7 @@ func (h *testHost) open() {
 	h.t.Helper()
 	var err error
 	log := slog.New(slog.NewTextHandler(h.t.Output(), nil))
-	if h.Host, err = Open(h.t.Context(), Options{Home: h.home, Log: log}); err != nil {
+	if h.Host, err = Open(h.t.Context(), Options{Home: h.dir, Log: log}); err != nil {
 		h.t.Fatal(err)
 	}
 }
@@ -276,7 +276,7 @@ func TestFailedStart(t *testing.T) {
 		if h.state("bad") != "" {
 			t.Errorf("%s: the instance is left, %s", test.line, h.state("bad"))
 		}
-		if entries, _ := os.ReadDir(h.dirs.run); len(entries) != 1 {
+		if entries, _ := os.ReadDir(h.home.Run); len(entries) != 1 {
 			t.Errorf("%s: run directory has %v", test.line, entries)
 		}
 		if names, err := h.tree.List(h.key); err != nil || len(names) != 0 {
@@ -533,7 +533,7 @@ func TestVolumes(t *testing.T) {
 func TestDevices(t *testing.T) {
 	h := newHost(t)
 	rules := "[quiet]\nadd include default\nadd path full mode 0666 ro\nadd path random hide\n"
-	if err := os.WriteFile(filepath.Join(h.dirs.etc, "devfs.rules"), []byte(rules), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(h.home.Etc, "devfs.rules"), []byte(rules), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	// A node in a volume leads to a device that the ruleset does not show.
@@ -601,7 +601,7 @@ func TestShowHost(t *testing.T) {
 
 func TestSecondDaemon(t *testing.T) {
 	h := newHost(t)
-	if _, err := Open(t.Context(), Options{Home: h.home}); !errors.Is(err, ErrLocked) {
+	if _, err := Open(t.Context(), Options{Home: h.dir}); !errors.Is(err, ErrLocked) {
 		t.Fatalf("a second daemon on one home: %v", err)
 	}
 }
@@ -645,7 +645,7 @@ func TestAutostart(t *testing.T) {
 		"bad":   {"AUTOSTART=yes", "FSROOT=/missing"},
 	} {
 		text := h.config(append(lines, initLine("sleep 1000"))...).Text()
-		if err := os.WriteFile(h.ConfigPath(id), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(h.home.Config(id), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

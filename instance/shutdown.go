@@ -9,28 +9,13 @@ import (
 
 	"vps/cell"
 	"vps/config"
-	"vps/instance/store"
+	"vps/instance/registry"
 )
-
-// saved says where the memory of an instance is since its host went down.
-type saved struct {
-	File   string `json:"file"`
-	Resume bool   `json:"resume"` // it ran, and is to run again
-	Keep   bool   `json:"keep"`   // the file stays when the instance has been restored
-}
-
-func (s saved) advice(id string) string {
-	resume := ""
-	if s.Resume {
-		resume = " --resume"
-	}
-	return fmt.Sprintf("go on with 'vpsctl restore%s %s %s', or give that memory up with 'vpsctl rm %s'", resume, id, s.File, id)
-}
 
 // startFresh refuses to start an instance anew whose memory was saved.
 func (i *instance) startFresh() error {
 	if s := i.rec.Saved; s != nil {
-		return fmt.Errorf("%w: its memory was saved when the host went down; %s", ErrState, s.advice(i.id))
+		return fmt.Errorf("%w: its memory was saved when the host went down; %s", ErrState, s.Advice(i.id))
 	}
 	return nil
 }
@@ -58,7 +43,7 @@ func (h *Host) Shutdown(ctx context.Context) error {
 		}
 		errs = append(errs, err)
 	}
-	if err := os.Remove(h.bootPath()); !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(h.home.Booted()); !errors.Is(err, os.ErrNotExist) {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
@@ -77,13 +62,13 @@ func (h *Host) save(ctx context.Context, i *instance) (err error) {
 		return err
 	}
 	defer done()
-	f, err := store.In(h.dirs.state).Create(i.id)
+	f, err := h.home.Snapshots().Create(i.id)
 	if err != nil {
 		return fmt.Errorf("save %s: %w", i.id, err)
 	}
 	before := i.rec.State
 	// Noted first: whenever the host dies from now on, there is either the note of a whole file, or no file.
-	mark := &saved{File: f.Path(), Resume: before == Running, Keep: i.cfg.HostShutdown == config.ShutdownSnapshot}
+	mark := &registry.Saved{File: f.Path(), Resume: before == Running, Keep: i.cfg.HostShutdown == config.ShutdownSnapshot}
 	if err = i.note(mark); err == nil {
 		_, err = i.snapshot(ctx, f.File, SnapshotOptions{Suspend: true}, nil)
 	}
@@ -94,10 +79,10 @@ func (h *Host) save(ctx context.Context, i *instance) (err error) {
 	if err != nil {
 		return fmt.Errorf("save %s: %w", i.id, errors.Join(err, i.unsave(before)))
 	}
-	return i.end(ctx, reasonSaved, func(*cell.Cell) error { return i.killAll() })
+	return i.end(ctx, registry.ReasonSaved, func(*cell.Cell) error { return i.killAll() })
 }
 
-func (i *instance) note(s *saved) error {
+func (i *instance) note(s *registry.Saved) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.rec.Saved = s

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"vps/cell"
+	"vps/instance/registry"
 	"vps/suspend"
 )
 
@@ -58,6 +59,7 @@ func (i *instance) attach(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	i.refill(ctx, c) // a task that waits for memory cannot be stopped
 	if err := i.putBack(ctx); err != nil {
 		return err
 	}
@@ -68,17 +70,17 @@ func (i *instance) attach(ctx context.Context) error {
 
 // lost ends an instance whose keeper is gone, with the exit status that it left, if any.
 func (i *instance) lost(ctx context.Context, why error) error {
-	status := exitStatus(cell.Exit{}, why)
+	status := registry.Ended(cell.Exit{}, why)
 	if i.rec.Cell != nil {
 		if e, err := cell.LastExit(*i.rec.Cell); err == nil {
-			status = exitStatus(e, nil)
+			status = registry.Ended(e, nil)
 		}
 	}
 	if i.rec.State == Dying && i.rec.Exit != nil {
 		status = *i.rec.Exit
 	}
 	if i.wasSaved() {
-		status.Reason = reasonSaved
+		status.Reason = registry.ReasonSaved
 	}
 	if err := i.clean(ctx); err != nil {
 		return err
@@ -106,8 +108,7 @@ func (i *instance) takeBack(ctx context.Context) error {
 	if i.rec.Before == "" {
 		i.rec.Before = Running
 	}
-	i.rec.Age.enter(i.rec.State, i.rec.Before)
-	i.rec.State = i.rec.Before
+	i.rec.Enter(i.rec.Before)
 	return i.attach(ctx)
 }
 

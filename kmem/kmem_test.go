@@ -74,6 +74,19 @@ func TestFile(t *testing.T) {
 	}
 }
 
+func TestPID(t *testing.T) {
+	w := open(t).Walk()
+	fd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	pid := w.PID(fd)
+	if got, want := pid.Address(), w.Tasks()[os.Getpid()].Member("thread_pid").Uint(); got != want || w.Err() != nil {
+		t.Errorf("struct pid at %#x, not at %#x: %v", got, want, w.Err())
+	}
+}
+
 func TestErrorsStay(t *testing.T) {
 	for what, walk := range map[string]func(w *kmem.Walk){
 		"no such structure": func(w *kmem.Walk) { w.At("task_struct_of_ours", 1) },

@@ -79,6 +79,16 @@ func (w *Walk) File(fd int) Value {
 	return self.Member("files").Deref().Member("fdt").Deref().Member("fd").Index(fd).Deref()
 }
 
+// PID returns the struct pid of a pidfd of our own.
+func (w *Walk) PID(pidfd int) Value {
+	file := w.File(pidfd)
+	pid := file.Member("f_inode").Deref().Member("i_private").Deref() // since Linux 6.9
+	if pid.Null() {
+		pid = file.Member("private_data").Deref()
+	}
+	return pid.As("pid")
+}
+
 // Null tells whether the place is none: a pointer that was followed was NULL.
 func (v Value) Null() bool { return v.at == 0 }
 
@@ -132,6 +142,26 @@ func (v Value) Deref() Value {
 
 // As takes what lies there for a structure of a name.
 func (v Value) As(structure string) Value { return v.w.At(structure, v.at) }
+
+// Container returns the structure of which v is a member.
+func (v Value) Container(structure, by string) Value {
+	return v.w.At(structure, v.at-v.w.At(structure, 0).Member(by).at)
+}
+
+// Behind returns the address behind what lies there.
+func (v Value) Behind() uint64 {
+	if v.t == nil {
+		return 0
+	}
+	size, err := btf.Sizeof(v.t)
+	if err != nil {
+		v.w.fail("%v: %w", v.t, err)
+	}
+	return v.at + uint64(size)
+}
+
+// Bytes reads n bytes at an address.
+func (w *Walk) Bytes(address uint64, n int) []byte { return Value{w: w, at: address}.Bytes(n) }
 
 // Uint reads a number, which is not extended by its sign, or an address.
 func (v Value) Uint() uint64 {

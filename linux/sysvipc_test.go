@@ -19,3 +19,9 @@ func TestSysvIPCLayout(t *testing.T) {
 		}
 	}
 }
+
+func TestMqueueLayout(t *testing.T) {
+	if size := unsafe.Sizeof(MqAttr{}); size != 64 {
+		t.Errorf("mq_attr: %d bytes, want 64", size)
+	}
+}

@@ -101,6 +101,7 @@ type Set struct {
 	SemSets     map[uint64]*dump.SemSet
 	MsgQueues   map[uint64]*dump.MsgQueue
 	Mqueues     map[uint64]*dump.Mqueue
+	Sockets     map[uint64]*dump.Socket
 }
 
 // CheckPath refuses what no path of the kernel's can be.

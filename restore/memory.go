@@ -3,32 +3,65 @@ package restore
 import (
 	"context"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/object"
 	"vps/object/memory"
 	"vps/object/task"
 	"vps/pager"
+	"vps/pager/lazy"
 	"vps/remote"
 )
 
-// furnish gives each stub its memory, directories and descriptors. Processes are independent of each other here.
+// furnish gives each stub its memory, directories, threads and descriptors. Processes are independent of each other here.
 func (r *restorer) furnish(ctx context.Context) error {
+	if err := r.files.Deliver(ctx, r.stub); err != nil {
+		return err
+	}
+	for _, p := range r.procs {
+		if err := task.RestoreOOMScore(p.host, p.record); err != nil {
+			if !r.Force {
+				return p.nameOf(r.set, err)
+			}
+			r.Warn(err.Error())
+		}
+	}
+	defer r.closeSpaces()
+	if err := r.fill(ctx); err != nil {
+		return err
+	}
+	if err := r.together(ctx, r.furnishProcess); err != nil {
+		return err
+	}
+	makers := make(map[uint32]*object.Maker)
+	for pid, p := range r.procs {
+		if err := r.bearThreads(ctx, p); err != nil {
+			return p.nameOf(r.set, err)
+		}
+		makers[pid] = &object.Maker{Page: p.page, PidFD: p.pidfd, Socket: r.Socket, SocketFD: r.SocketFD}
+	}
+	if err := r.files.MakePostponed(ctx, makers); err != nil {
+		return err
+	}
 	if err := r.files.SetOwners(ctx); err != nil {
 		return err
 	}
-	if err := r.files.DeliverAll(ctx, r.stub); err != nil {
+	if err := r.together(ctx, r.install); err != nil {
 		return err
 	}
-	if err := r.ipc.Deliver(ctx, r.stub); err != nil {
-		return err
+	for _, p := range r.procs {
+		if !r.files.HasLeases(p.record.GetPid()) {
+			continue
+		}
+		if err := r.files.TakeLeases(p.page.Script(ctx, p.pidfd), p.host, p.record); err != nil {
+			return p.nameOf(r.set, err)
+		}
 	}
-	if err := r.furnishAll(ctx); err != nil {
-		return err
-	}
-	if err := r.ipc.Finish(ctx, r.stub); err != nil {
+	if err := r.files.IPC.Complete(ctx, r.stub); err != nil {
 		return err
 	}
 	return r.files.Finish()
@@ -42,20 +75,13 @@ func (r *restorer) stub(pid int) (*remote.Page, int) {
 	return p.page, p.pidfd
 }
 
-func (r *restorer) furnishAll(ctx context.Context) error {
-	for _, p := range r.procs {
-		if err := task.RestoreOOMScore(p.host, p.record); err != nil {
-			if !r.Force {
-				return p.nameOf(r.set, err)
-			}
-			r.Warn(err.Error())
-		}
-	}
+// together does something for all processes at the same time.
+func (r *restorer) together(ctx context.Context, do func(context.Context, *process) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0) + 1)
 	for _, p := range r.procs {
 		g.Go(func() error {
-			if err := r.furnishProcess(ctx, p); err != nil {
+			if err := do(ctx, p); err != nil {
 				return p.nameOf(r.set, err)
 			}
 			return nil
@@ -64,34 +90,131 @@ func (r *restorer) furnishAll(ctx context.Context) error {
 	return g.Wait()
 }
 
-func (r *restorer) furnishProcess(ctx context.Context, p *process) error {
+// fill gives the stubs their memory, as far as it is not to come later.
+func (r *restorer) fill(ctx context.Context) error {
+	var memories []*pager.Memory
+	for _, p := range r.procs {
+		p.space = r.spaceOf(ctx, p)
+		memories = append(memories, p.space.memory)
+	}
+	err := r.together(ctx, func(_ context.Context, p *process) error {
+		if err := p.space.build(r.Arena, r); err != nil {
+			return err
+		}
+		return p.space.take(p.host, p.pidfd)
+	})
+	if err != nil {
+		return err
+	}
+	if err := pager.Fill(ctx, r.snapshot, memories); err != nil {
+		return err
+	}
+	return r.leaveRest(ctx)
+}
+
+func (r *restorer) closeSpaces() {
+	for _, p := range r.procs {
+		if p.space != nil {
+			p.space.close()
+		}
+	}
+}
+
+// leaveRest hands over the memories that are to be filled later. From here on somebody serves their faults.
+func (r *restorer) leaveRest(ctx context.Context) error {
+	var later []lazy.Memory
+	for _, p := range r.procs {
+		if len(p.space.later) > 0 {
+			later = append(later, lazy.Memory{Fault: p.space.memory.Fault, Extents: p.space.later})
+		}
+	}
+	if len(later) == 0 {
+		return nil
+	}
+	return r.Lazy(ctx, later)
+}
+
+// spaceOf plans the memory of a process, which has inherited some.
+func (r *restorer) spaceOf(ctx context.Context, p *process) *space {
 	mm := r.set.Mms[p.record.GetMm()]
-	s := p.page.Script(ctx, p.pidfd)
-	if err := memory.Map(s, r.Arena, mm, r); err != nil {
-		return err
+	extents := r.snapshot.Extents(mmKey(mm.GetId()))
+	from := r.heritage.estates[int(p.record.GetPid())]
+	var pages []span
+	var mappings []*dump.Mapping
+	if from != nil {
+		mappings = r.besideSegments(mm.GetMappings())
+		pages = r.heritage.areas.spans(mappings, extents)
 	}
-	if err := s.Run(); err != nil {
-		return err
+	sp := r.newSpace(p.name(r.set), p.page.Script(ctx, p.pidfd), mm, r.heritage.areas.change(from, mappings, extents, pages))
+	if r.Lazy != nil {
+		sp.postpone(r.faults, neededSoon(r.set, p.record))
 	}
-	if err := pager.Fill(ctx, r.snapshot, mm.GetId(), p.host, fileBacked(mm)); err != nil {
-		return err
+	return sp
+}
+
+// besideSegments returns the mappings that do not lie where System V shared memory is to be attached: as a whole at
+// first (shmat(2)), even if parts of it have given way to others since.
+func (r *restorer) besideSegments(mappings []*dump.Mapping) []*dump.Mapping {
+	var segments []dump.Range
+	for _, m := range mappings {
+		if m.GetKind() == dump.Mapping_SHM {
+			start := m.GetStart() - m.GetOffset()
+			size, err := r.SegmentSize(m.GetShm())
+			if err != nil {
+				return nil // that is said when it is attached
+			}
+			segments = append(segments, dump.Range{Start: start, End: start + size})
+		}
 	}
+	return slices.DeleteFunc(slices.Clone(mappings), func(m *dump.Mapping) bool {
+		return slices.ContainsFunc(segments, func(s dump.Range) bool { return m.GetStart() < s.End && s.Start < m.GetEnd() })
+	})
+}
+
+func (r *restorer) furnishProcess(ctx context.Context, p *process) error {
+	s, mm := p.space.script, p.space.mm
+	p.space.filled()
 	memory.Protect(s, mm)
 	exe, err := r.ref(mm.GetExe(), unix.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	memory.Describe(s, mm, exe)
+	if err := s.Run(); err != nil {
+		return err
+	}
+	if err := r.attributes(ctx, p); err != nil {
+		return err
+	}
+	s = p.page.Script(ctx, p.pidfd)
 	if err := r.place(s, p.record); err != nil {
 		return err
 	}
 	if err := s.Run(); err != nil {
 		return err
 	}
-	if p.vdso, err = findSyscall(p.host, mm); err != nil {
+	p.vdso, err = findSyscall(p.host, mm)
+	return err
+}
+
+// attributes gives the stub what has files of its own in /proc.
+func (r *restorer) attributes(ctx context.Context, p *process) error {
+	if err := task.RestoreCoredumpFilter(p.host, p.record); err != nil {
 		return err
 	}
-	return r.install(s, p)
+	if p.record.LoginUid == nil {
+		return nil
+	}
+	ids, err := object.ReadIDMaps(p.host)
+	if err != nil {
+		return err
+	}
+	err = task.RestoreLoginUID(p.page.Script(ctx, p.pidfd), p.host, p.record, ids, r.files.Bench()[0])
+	if err != nil && r.Force {
+		r.Warn(p.nameOf(r.set, err).Error())
+		return nil
+	}
+	return err
 }
 
 // place puts the stub where its process stood: root and current directory.
@@ -101,23 +224,44 @@ func (r *restorer) place(s *remote.Script, p *dump.Process) error {
 	if err != nil {
 		return err
 	}
-	cwd, err := r.ref(p.GetCwd(), flags)
-	if err != nil {
+	ref := p.GetCwd()
+	if ref.GetProcess() == 0 {
+		cwd, err := r.ref(ref, flags)
+		if err == nil {
+			r.enter(s, p, root, cwd)
+		}
 		return err
 	}
+	cwd := r.files.Bench()[1]
+	enter := func() {
+		r.files.OpenNamed(s, ref.GetPath(), flags, cwd)
+		r.enter(s, p, root, cwd)
+		s.Call("close", unix.SYS_CLOSE, cwd)
+	}
+	if ref.GetDeleted() {
+		r.child.Lock()
+		defer r.child.Unlock()
+		return r.files.During(s, int(ref.GetProcess()), enter)
+	}
+	enter()
+	return nil
+}
+
+// enter changes root and current directory to those that the stub's descriptors are open on.
+func (r *restorer) enter(s *remote.Script, p *dump.Process, root, cwd int) {
 	b := s.Room(1024)
 	if p.GetRoot().GetPath() != "/" {
 		b.Call("enter root "+p.GetRoot().GetPath(), unix.SYS_FCHDIR, root)
 		b.Call("chroot", unix.SYS_CHROOT, b.String("."))
 	}
 	b.Call("chdir "+p.GetCwd().GetPath(), unix.SYS_FCHDIR, cwd)
-	return nil
 }
 
 // install gives the stub its own descriptors in place of all.
-func (r *restorer) install(s *remote.Script, p *process) error {
+func (r *restorer) install(ctx context.Context, p *process) error {
+	s := p.page.Script(ctx, p.pidfd)
 	if p.record.GetTty() != 0 && p.record.GetSid() == p.record.GetPid() {
-		if err := r.ttys.SetForeground(s.Room(512), p.record.GetTty()); err != nil {
+		if err := r.files.TTYs.SetForeground(s.Room(512), p.record.GetTty()); err != nil {
 			return err
 		}
 	}

@@ -29,22 +29,23 @@ const slotSize = 64 << 10
 
 // taker takes one stopped instance apart.
 type taker struct {
-	ctx     context.Context
-	src     *Source
-	w       *dump.Writer
-	memory  *pager.Copy
-	in      *suspend.Instance
-	ids     object.IDMaps
-	procs   []*process
-	inside  map[int]int // pids from here to inside
-	mu      sync.Mutex  // of files
-	files   *file.Descriptors
-	mapped  *memory.Files
-	ipc     *ipc.Objects
-	filters *task.Seccomps
-	threads int
-	writing bool // the writer has been given something
-	clock   *clock
+	ctx      context.Context
+	src      *Source
+	w        *dump.Writer
+	memory   *pager.Copy
+	in       *suspend.Instance
+	ids      object.IDMaps
+	procs    []*process
+	inside   map[int]int // pids from here to inside
+	mu       sync.Mutex  // of files
+	files    *file.Descriptors
+	mapped   *memory.Files
+	ipc      *ipc.Objects
+	filters  *task.Seccomps
+	threads  int
+	writing  bool // the writer has been given something
+	settings settings
+	clock    *clock
 }
 
 // process is a process with what was asked of it.
@@ -211,6 +212,9 @@ func (t *taker) read(p *process) error {
 	if p.held.Zombie {
 		return nil
 	}
+	if err := task.DumpAttributes(p.record, p.Host, t.ids); err != nil {
+		return err
+	}
 	if signal := p.held.Threads[0].Stopped; signal != 0 {
 		p.record.State, p.record.StopSignal = dump.Process_STOPPED, uint32(signal)
 	}
@@ -282,6 +286,9 @@ func (t *taker) places(p *process) error {
 	}
 	if p.record.Root, err = t.link(p, "root"); err != nil {
 		return err
+	}
+	if p.record.Root.GetProcess() != 0 {
+		return &object.Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "root directory " + p.record.Root.GetPath()}
 	}
 	stat, err := object.ReadStat(p.Host)
 	if err != nil {

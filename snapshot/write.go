@@ -27,6 +27,16 @@ func (t *taker) write() error {
 	if info.Sysctl, err = ipc.ReadSysctls(t.src.Init); err != nil {
 		return err
 	}
+	settings, err := t.settings()
+	if err != nil {
+		return err
+	}
+	maps.Copy(info.Sysctl, settings)
+	if t.src.Kernel != nil {
+		if info.LastPid, err = object.LastPID(t.src.Kernel, t.procs[0].PidFD); err != nil {
+			return err
+		}
+	}
 	info.Suspended = t.in.Suspended
 	info.SeccompBase = uint32(t.src.Filters)
 	if err := t.w.Put(1, info); err != nil {

@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"vps/api"
+	"vps/cmd/vpsctl/cli"
+	"vps/cmd/vpsctl/terminal"
 	"vps/instance"
 )
 
@@ -107,7 +109,7 @@ func (a *app) shellCmd() *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.complete(1, instance.Running),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			spec.TTY = isTerminal(a.stdin)
+			spec.TTY = terminal.Is(a.Stdin)
 			return a.exec(cmd, "shell", args[0], []string{"/bin/sh", "-c", "[ -x /bin/bash ] && exec /bin/bash -l; exec /bin/sh -l"}, spec)
 		},
 	}
@@ -120,7 +122,7 @@ func (a *app) exec(cmd *cobra.Command, verb, id string, args []string, spec inst
 	spec.Args = args
 	spec.Env = environment(spec.Env, spec.TTY)
 	if spec.TTY {
-		if spec.Rows, spec.Cols = windowSize(a.stdin); spec.Rows == 0 {
+		if spec.Rows, spec.Cols = terminal.Size(a.Stdin); spec.Rows == 0 {
 			spec.Rows, spec.Cols = 24, 80
 		}
 	}
@@ -132,23 +134,23 @@ func (a *app) exec(cmd *cobra.Command, verb, id string, args []string, spec inst
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
 	x, err := c.Exec(cmd.Context(), id, spec)
 	if err != nil {
-		return fail(cmd.Context(), verb, id, err)
+		return cli.Fail(cmd.Context(), verb, id, err)
 	}
 	defer x.Close()
 	go forward(signals, x)
 	if spec.Detach {
-		_, err = fmt.Fprintln(a.stdout, x.PID)
+		_, err = fmt.Fprintln(a.Stdout, x.PID)
 		return err
 	}
 	status, err := a.attach(cmd.Context(), x, spec)
 	switch {
-	case errors.Is(err, errDetached):
-		fmt.Fprintf(a.stderr, "\r\n[detached from %s]\r\n", id)
+	case errors.Is(err, terminal.ErrDetached):
+		fmt.Fprintf(a.Stderr, "\r\n[detached from %s]\r\n", id)
 		return nil
 	case err != nil:
-		return fail(cmd.Context(), verb, id, err)
+		return cli.Fail(cmd.Context(), verb, id, err)
 	case status != 0:
-		return statusError(status)
+		return cli.StatusError(status)
 	}
 	return nil
 }
@@ -179,20 +181,20 @@ func (a *app) attach(ctx context.Context, x *api.Command, spec instance.ExecSpec
 		err    error
 	}
 	ended := make(chan end, 2)
-	var out, errs io.Writer = a.stdout, a.stderr
-	if spec.TTY && spec.Stdin && isTerminal(a.stdin) {
-		t, err := openTerminal(a.stdin, a.stdout)
+	var out, errs io.Writer = a.Stdout, a.Stderr
+	if spec.TTY && spec.Stdin && terminal.Is(a.Stdin) {
+		t, err := terminal.Open(a.Stdin, a.Stdout)
 		if err != nil {
 			return 0, err
 		}
 		defer t.Restore()
-		defer followSize(a.stdin, x.Resize)()
+		defer terminal.FollowSize(a.Stdin, x.Resize)()
 		out = t
-		go func() { ended <- end{err: t.copyInput(x)} }()
+		go func() { ended <- end{err: t.CopyInput(x)} }()
 	} else if spec.Stdin {
 		go func() {
 			// If the command ends first, its status is what counts.
-			_, _ = io.Copy(x, a.stdin)
+			_, _ = io.Copy(x, a.Stdin)
 			_ = x.CloseWrite()
 		}()
 	}

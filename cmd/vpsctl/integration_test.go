@@ -14,6 +14,7 @@ import (
 	"vps/account"
 	"vps/api"
 	"vps/instance"
+	"vps/instance/home"
 	"vps/internal/testimage"
 )
 
@@ -51,11 +52,11 @@ func runReal(t *testing.T, dir, root string) {
 
 // removeInstances ends what a script left running.
 func removeInstances(t *testing.T, dir string) {
-	home, err := api.HomeAt(dir)
+	at, err := home.At(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := api.Dial(home, version)
+	c := api.Dial(at, version)
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()

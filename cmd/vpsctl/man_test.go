@@ -9,11 +9,13 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"vps/cmd/vpsctl/cli"
 )
 
 // TestManPage holds vpsctl(8) against the commands: each has its paragraph, in which its options are, and no others.
 func TestManPage(t *testing.T) {
-	commands := leaves((&app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}).root(), "")
+	commands := leaves((&app{IO: cli.IO{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}}).root(), "")
 	paragraphs := manParagraphs(t, commands)
 	option := regexp.MustCompile(`--[a-z]+(-[a-z]+)*`)
 	for path, cmd := range commands {

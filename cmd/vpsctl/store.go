@@ -5,19 +5,20 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"vps/api"
+	"vps/cmd/vpsctl/cli"
+	"vps/instance/home"
 )
 
 func (a *app) snapshotsCmd() *cobra.Command {
-	return a.jsonFlag(&cobra.Command{
+	return a.JSONFlag(&cobra.Command{
 		Use:               "snapshots [ID]",
 		Short:             "List the snapshots in the host's store",
 		Long:              "snapshots lists the snapshots that snapshot made without a FILE, of one instance or of all.",
 		Example:           "  vpsctl snapshots\n  vpsctl snapshots web --json",
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: each(a.stored),
+		ValidArgsFunction: cli.Each(a.Stored),
 		RunE: func(_ *cobra.Command, args []string) error {
-			home, err := api.HomeAt(a.home)
+			at, err := home.At(a.Home)
 			if err != nil {
 				return err
 			}
@@ -25,18 +26,18 @@ func (a *app) snapshotsCmd() *cobra.Command {
 			if len(args) == 1 {
 				id = args[0]
 			}
-			all, err := home.Snapshots().List(id)
+			all, err := at.Snapshots().List(id)
 			if err != nil {
 				return fmt.Errorf("snapshots: %w", err)
 			}
-			if a.json {
-				return a.document("snapshots", all)
+			if a.JSON {
+				return a.Document("snapshots", all)
 			}
 			rows := make([]string, len(all))
 			for n, s := range all {
-				rows[n] = fmt.Sprintf("%s\t%s\t%s\t%s", s.ID, stamp(s.Time), size(uint64(s.Bytes)), joinNonEmpty(s.File, s.Error))
+				rows[n] = fmt.Sprintf("%s\t%s\t%s\t%s", s.ID, cli.Stamp(s.Time), cli.Size(uint64(s.Bytes)), joinNonEmpty(s.File, s.Error))
 			}
-			return a.table("NAME\tTIME\tSIZE\tFILE", rows)
+			return a.Table("NAME\tTIME\tSIZE\tFILE", rows)
 		},
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"vps/api"
+	"vps/cmd/vpsctl/cli"
 	"vps/instance"
 )
 
@@ -41,7 +42,7 @@ func (t *targets) run(ctx context.Context, c *api.Client, ids []string, f func(i
 	if t.all {
 		list, err := c.List(ctx)
 		if err != nil {
-			return fail(ctx, t.verb, "--all", err)
+			return cli.Fail(ctx, t.verb, "--all", err)
 		}
 		for _, i := range list {
 			if i.ID != instance.Host0 && slices.Contains(t.states, i.State) {
@@ -52,19 +53,10 @@ func (t *targets) run(ctx context.Context, c *api.Client, ids []string, f func(i
 	errs := make([]error, len(ids))
 	var calls sync.WaitGroup
 	for n, id := range ids {
-		calls.Go(func() { errs[n] = fail(ctx, t.verb, id, f(id)) })
+		calls.Go(func() { errs[n] = cli.Fail(ctx, t.verb, id, f(id)) })
 	}
 	calls.Wait()
-	return joined(errs)
-}
-
-// joined is errors.Join with vpsctl's name before every line but the first, which gets it from main.
-func joined(errs []error) error {
-	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
-	for n := 1; n < len(errs); n++ {
-		errs[n] = fmt.Errorf("vpsctl: %w", errs[n])
-	}
-	return errors.Join(errs...)
+	return cli.Joined(errs)
 }
 
 // orList writes "a, b or c".

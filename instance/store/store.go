@@ -22,9 +22,6 @@ const (
 	suffix   = ".vps"
 )
 
-// In returns the store of a host whose state is kept in a directory.
-func In(state string) Dir { return Dir(filepath.Join(state, "snapshots")) }
-
 // Create makes a file for a snapshot of an instance that is taken now.
 func (d Dir) Create(id string) (*atomicfile.File, error) {
 	if err := os.MkdirAll(string(d), 0o700); err != nil {

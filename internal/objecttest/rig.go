@@ -94,7 +94,8 @@ func (r *Rig) Context() context.Context {
 
 // Make makes what a bag holds.
 func (r *Rig) Make(b *Bag) (err error) {
-	r.Files, r.TTYs, err = kinds.Restore(r.Context(), r.Maker, b.Set, b, kinds.Options{})
+	made, err := kinds.Restore(r.Context(), r.Maker, b.Set, b, kinds.Options{Options: file.Options{Bound: ^uint64(0)}})
+	r.Files, r.TTYs = made.Files, made.TTYs
 	if err == nil {
 		r.T.Cleanup(func() { r.Files.Close() })
 	}
@@ -103,12 +104,15 @@ func (r *Rig) Make(b *Bag) (err error) {
 
 // Deliver ends what Make began: the maker has no children to do anything.
 func (r *Rig) Deliver() error {
-	return r.Files.DeliverAll(r.Context(), func(int) (*remote.Page, int) { return nil, -1 })
+	return r.Files.Deliver(r.Context(), func(int) (*remote.Page, int) { return nil, -1 })
 }
 
 // Restore makes what a bag holds, and gives the maker the table of the process as its own.
 func (r *Rig) Restore(b *Bag, pid int) error {
 	if err := r.Make(b); err != nil {
+		return err
+	}
+	if err := r.Files.MakePostponed(r.Context(), nil); err != nil {
 		return err
 	}
 	if err := r.Files.SetOwners(r.Context()); err != nil {

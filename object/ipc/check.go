@@ -3,6 +3,7 @@ package ipc
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"vps/dump"
 	"vps/linux"
@@ -26,6 +27,15 @@ func Check(set *object.Set) error {
 	for id, queue := range set.MsgQueues {
 		if !isID(id) || max(queue.GetSender(), queue.GetReceiver()) >= object.MaxPID {
 			return fmt.Errorf("message queue %d: id or pids %d and %d are not valid", id, queue.GetSender(), queue.GetReceiver())
+		}
+	}
+	for id, q := range set.Mqueues {
+		name, n := q.GetName(), q.GetNotify()
+		if name == "" || name == "." || name == ".." || len(name) > 255 || strings.ContainsAny(name, "/\x00") {
+			return fmt.Errorf("POSIX message queue %d: name %.100q is not valid", id, name)
+		}
+		if n != nil && n.GetNotify() != linux.SIGEV_SIGNAL && n.GetNotify() != linux.SIGEV_NONE {
+			return fmt.Errorf("POSIX message queue %d: notification %d: %w", id, n.GetNotify(), object.ErrUnsupported)
 		}
 	}
 	return checkSemaphores(set)

@@ -17,27 +17,27 @@ import (
 	"vps/remote"
 )
 
-// Restorer restores the ipc namespace of an instance.
+// Restorer restores the ipc namespace of an instance, and the open files of its POSIX message queues.
 type Restorer struct {
 	*file.Files
 	content object.Content
 	s       *remote.Script
 	next    map[string]*os.File // the kernel's files for ids that are to be given, by the names of their kinds
+	opened  map[uint64]int      // descriptors of the maker, by Mqueue records
 }
 
-// Restore makes the System V objects of a set, and sets what the namespace has to be set to for that. The caller closes what it
-// gets, and calls [Restorer.Deliver] and [Restorer.Finish] before.
-func Restore(ctx context.Context, files *file.Files, content object.Content) (*Restorer, error) {
-	r := &Restorer{Files: files, content: content, next: make(map[string]*os.File)}
-	r.s = files.Maker().Page.Script(ctx, files.Maker().PidFD)
-	if err := r.make(ctx); err != nil {
-		return nil, errors.Join(err, r.Close())
-	}
-	return r, nil
+// NewRestorer makes the ipc namespace's part of a restore. [Restorer.Complete] is to be called too.
+func NewRestorer(files *file.Files, content object.Content) *Restorer {
+	return &Restorer{Files: files, content: content, next: make(map[string]*os.File), opened: make(map[uint64]int)}
 }
 
-func (r *Restorer) make(ctx context.Context) error {
-	if err := r.setSysctls(ctx); err != nil {
+// Needs counts settings and queues.
+func (r *Restorer) Needs() int { return len(ipcSysctls) + len(r.Set().Mqueues) }
+
+// Make sets what the namespace has to be set to, and makes its objects.
+func (r *Restorer) Make(s *remote.Script) error {
+	r.s = s
+	if err := r.setSysctls(); err != nil {
 		return err
 	}
 	if err := r.openNext(); err != nil {
@@ -45,22 +45,34 @@ func (r *Restorer) make(ctx context.Context) error {
 	}
 	set := r.Set()
 	for _, id := range object.SortedIDs(set.ShmSegments) {
+		what := fmt.Sprintf("shared memory segment %d", id-1)
+		s.About("%s", what)
 		if err := r.makeSegment(set.ShmSegments[id]); err != nil {
-			return fmt.Errorf("shared memory segment %d: %w", id-1, err)
+			return file.Named(what, err)
 		}
 	}
 	for _, id := range object.SortedIDs(set.SemSets) {
+		what := fmt.Sprintf("semaphore set %d", id-1)
+		s.About("%s", what)
 		if err := r.makeSet(set.SemSets[id]); err != nil {
-			return fmt.Errorf("semaphore set %d: %w", id-1, err)
+			return file.Named(what, err)
 		}
 	}
 	for _, id := range object.SortedIDs(set.MsgQueues) {
+		what := fmt.Sprintf("message queue %d", id-1)
+		s.About("%s", what)
 		if err := r.makeQueue(set.MsgQueues[id]); err != nil {
-			return fmt.Errorf("message queue %d: %w", id-1, err)
+			return file.Named(what, err)
 		}
 	}
-	return r.s.Run()
+	return r.makeMqueues()
 }
+
+// Finish has nothing to do yet.
+func (r *Restorer) Finish(context.Context, *remote.Script) error { return nil }
+
+// Born lets processes operate on semaphores, which the kernel remembers.
+func (r *Restorer) Born(ctx context.Context, stubs file.Stubs) error { return r.operate(ctx, stubs) }
 
 // Close closes what it holds in our process.
 func (r *Restorer) Close() error {
@@ -74,6 +86,9 @@ func (r *Restorer) Close() error {
 
 // openNext opens the files by which the next object of a kind gets a certain id: CONFIG_CHECKPOINT_RESTORE of ipc/ipc_sysctl.c.
 func (r *Restorer) openNext() error {
+	if set := r.Set(); len(set.ShmSegments)+len(set.SemSets)+len(set.MsgQueues)+len(set.Instance.GetSysctl()) == 0 {
+		return nil
+	}
 	return object.InNamespace(r.PID(), "ipc", unix.CLONE_NEWIPC, func() error {
 		for _, kind := range []string{"shm", "sem", "msg"} {
 			f, err := os.OpenFile("/proc/sys/kernel/"+kind+"_next_id", os.O_WRONLY, 0)
@@ -229,12 +244,15 @@ func (r *Restorer) as(pid int, calls func(b *remote.Batch)) *remote.Batch {
 	return r.Maker().As(r.s, object.Author{PID: pid}, calls)
 }
 
-// Finish does what must wait until every process has attached its shared memory.
-func (r *Restorer) Finish(ctx context.Context, stubs file.Stubs) error {
+// Complete does what must wait until every process has its memory and descriptors.
+func (r *Restorer) Complete(ctx context.Context, stubs file.Stubs) error {
 	for _, id := range object.SortedIDs(r.Set().ShmSegments) {
 		if err := r.finishSegment(ctx, r.Set().ShmSegments[id], stubs); err != nil {
 			return fmt.Errorf("shared memory segment %d: %w", id-1, err)
 		}
+	}
+	if err := r.notify(ctx, stubs); err != nil {
+		return err
 	}
 	page, pidfd := stubs(1)
 	return r.setLateSysctls(ctx, page, pidfd)

@@ -81,9 +81,9 @@ func (r *Restorer) valuesBefore(set *dump.SemSet) []int32 {
 	return values
 }
 
-// Deliver has each process make the operations that its end undoes: first those that add to a semaphore, so that it is never
+// operate has each process make the operations that its end undoes: first those that add to a semaphore, so that it is never
 // less than 0. All processes have been born.
-func (r *Restorer) Deliver(ctx context.Context, stubs file.Stubs) error {
+func (r *Restorer) operate(ctx context.Context, stubs file.Stubs) error {
 	for _, add := range []bool{true, false} {
 		for _, pid := range object.SortedIDs(r.Set().Processes) {
 			for _, undo := range r.Set().Processes[pid].GetSemUndos() {

@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"vps/dump"
 	"vps/object"
 	"vps/remote"
 )
@@ -47,7 +46,7 @@ func ReadSysctls(pid int) (map[string]string, error) {
 }
 
 // setSysctls sets what differs from the record before the objects are made. Other names than those of an ipc namespace are passed over.
-func (r *Restorer) setSysctls(ctx context.Context) error {
+func (r *Restorer) setSysctls() error {
 	have, err := ReadSysctls(r.PID())
 	if err != nil {
 		return err
@@ -61,17 +60,13 @@ func (r *Restorer) setSysctls(ctx context.Context) error {
 			continue
 		}
 		path := "/proc/sys/" + name
-		fd, err := r.OpenPath(ctx, &dump.FileRef{Path: path, Mode: unix.S_IFREG}, unix.O_WRONLY)
-		if err != nil {
-			return err
-		}
+		fd := r.Stage()
+		r.OpenNamed(r.s, path, unix.O_WRONLY, fd)
 		b := r.s.Room(1024)
 		b.Call(fmt.Sprintf("set %s to %q", path, value), unix.SYS_WRITE, fd, b.Data([]byte(value)), len(value))
-		if err := r.s.Run(); err != nil {
-			return err
-		}
+		b.Call("close "+path, unix.SYS_CLOSE, fd)
 	}
-	return nil
+	return r.s.Run()
 }
 
 // setLateSysctls sets what differs from the record at last. page is the stub of a process that is root, in the instance's root.

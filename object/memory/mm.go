@@ -116,9 +116,19 @@ func (v *vma) kind() dump.Mapping_Kind {
 	return dump.Mapping_FILE
 }
 
-// anonymousFile tells whether the mapped file has no name any more, or never had one.
-func (v *vma) anonymousFile() bool {
-	return strings.HasSuffix(v.name, " (deleted)") || strings.HasPrefix(v.name, "[anon_shmem:")
+func (v *vma) anonymousFile() bool { return nameless(v.name) }
+
+// nameless tells whether a file that the kernel calls so has no name any more, or never had one.
+func nameless(name string) bool {
+	return strings.HasSuffix(name, " (deleted)") || strings.HasPrefix(name, "[anon_shmem:")
+}
+
+// openFlags are those for a look at a mapped file. One that is not to be read is opened so that nobody is told (inotify(7)).
+func openFlags(name string) int {
+	if nameless(name) {
+		return unix.O_RDONLY
+	}
+	return unix.O_PATH
 }
 
 // FileRefs finds the records of mapped files and of the content of those without a name.
@@ -149,6 +159,11 @@ var keptFlags = []string{"gd", "lo", "hg", "nh", "dc", "dd", "wf", "sr", "rr", "
 // Dump returns the record of the address space, without what only the process itself can tell (see [Ask]).
 func (a *AddressSpace) Dump(id uint64, files *Files) (*dump.Mm, error) {
 	mm := &dump.Mm{Id: id}
+	pages, err := pager.NewScanner(a.Host)
+	if err != nil {
+		return nil, err
+	}
+	defer pages.Close()
 	for i := range a.vmas {
 		v := &a.vmas[i]
 		m := &dump.Mapping{
@@ -161,6 +176,9 @@ func (a *AddressSpace) Dump(id uint64, files *Files) (*dump.Mm, error) {
 				m.Name = strings.TrimSuffix(name, "]")
 			}
 		}
+		if m.Guards, err = guards(pages, m); err != nil {
+			return nil, err
+		}
 		switch m.Kind {
 		case dump.Mapping_SHM:
 			m.Shm = v.inode + 1
@@ -171,15 +189,16 @@ func (a *AddressSpace) Dump(id uint64, files *Files) (*dump.Mm, error) {
 		}
 		mm.Mappings = append(mm.Mappings, m)
 	}
-	exe, err := os.Open(fmt.Sprintf("/proc/%d/exe", a.Host))
+	link := fmt.Sprintf("/proc/%d/exe", a.Host)
+	path, err := os.Readlink(link)
+	if err != nil {
+		return nil, err
+	}
+	exe, err := os.OpenFile(link, openFlags(path), 0)
 	if err != nil {
 		return nil, err
 	}
 	defer exe.Close()
-	path, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", a.Host))
-	if err != nil {
-		return nil, err
-	}
 	if mm.Exe, err = files.refer(exe, path); err != nil {
 		return nil, fmt.Errorf("pid %d (%s): executable: %w", a.PID, a.Comm, err)
 	}
@@ -189,12 +208,26 @@ func (a *AddressSpace) Dump(id uint64, files *Files) (*dump.Mm, error) {
 	return mm, a.layout(mm)
 }
 
+// guards returns the guard regions of a mapping, start and end of each.
+func guards(pages *pager.Scanner, m *dump.Mapping) ([]uint64, error) {
+	switch m.GetKind() {
+	case dump.Mapping_VDSO, dump.Mapping_VVAR, dump.Mapping_VSYSCALL:
+		return nil, nil
+	}
+	ranges, err := pages.Guards(nil, m.GetStart(), m.GetEnd())
+	var list []uint64
+	for _, r := range ranges {
+		list = append(list, r.Start, r.End)
+	}
+	return list, err
+}
+
 // file notes what file a mapping is of. It is opened through map_files, which leads to the mapped inode itself.
 func (a *AddressSpace) file(v *vma, m *dump.Mapping, files *Files) error {
 	key := mappedFile{v.device, v.inode, v.name}
 	ref := files.found[key]
 	if ref == nil {
-		f, err := os.Open(fmt.Sprintf("/proc/%d/map_files/%x-%x", a.Host, v.start, v.end))
+		f, err := os.OpenFile(fmt.Sprintf("/proc/%d/map_files/%x-%x", a.Host, v.start, v.end), openFlags(v.name), 0)
 		if err == nil {
 			defer f.Close()
 			ref, err = files.refer(f, v.name)
@@ -213,7 +246,12 @@ func (a *AddressSpace) file(v *vma, m *dump.Mapping, files *Files) error {
 }
 
 func (s *Files) refer(f *os.File, path string) (*dump.FileRef, error) {
-	if strings.HasSuffix(path, " (deleted)") || strings.HasPrefix(path, "[anon_shmem:") {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, fmt.Errorf("fstat %s: %w", path, err)
+	}
+	// Another name may be left, as sem_open(3) does it.
+	if st.Nlink == 0 && nameless(path) {
 		id, err := s.refs.Memory(f, path)
 		return &dump.FileRef{Path: path, Memory: id}, err
 	}

@@ -22,6 +22,9 @@ func (s checker) check(snapshot *dump.Snapshot) error {
 	if err := s.checkIDs(); err != nil {
 		return err
 	}
+	if last := s.Instance.GetLastPid(); last >= object.MaxPID {
+		return fmt.Errorf("last pid %d is not possible", last)
+	}
 	if s.Processes[1] == nil {
 		return fmt.Errorf("the snapshot has no process 1")
 	}
@@ -56,7 +59,8 @@ func (s checker) checkIDs() error {
 		sameIDs("seccomp filter", s.Seccomps), sameIDs("file", s.Files), sameIDs("pipe", s.Pipes),
 		sameIDs("socket", s.UnixSockets), sameIDs("pty", s.Ttys), sameIDs("memory", s.Memories), sameIDs("mount", s.Mounts),
 		sameIDs("inode", s.Inodes), sameIDs("shared memory segment", s.ShmSegments), sameIDs("semaphore set", s.SemSets),
-		sameIDs("message queue", s.MsgQueues), sameIDs("POSIX message queue", s.Mqueues))
+		sameIDs("message queue", s.MsgQueues), sameIDs("POSIX message queue", s.Mqueues),
+		sameIDs("network socket", s.Sockets))
 }
 
 func sameIDs[M interface{ GetId() uint64 }](what string, records map[uint64]M) error {
@@ -238,6 +242,10 @@ func (s checker) checkFile(f *dump.File) error {
 		return s.checkContent(f.GetMemory())
 	case *dump.File_UnixSocket:
 		return missing("socket", f.GetUnixSocket(), s.UnixSockets[f.GetUnixSocket()] != nil)
+	case *dump.File_Socket:
+		return missing("network socket", f.GetSocket(), s.Sockets[f.GetSocket()] != nil)
+	case *dump.File_Mqueue:
+		return missing("POSIX message queue", f.GetMqueue(), s.Mqueues[f.GetMqueue()] != nil)
 	case *dump.File_Tty:
 		return missing("pty", f.GetTty().GetTty(), s.Ttys[f.GetTty().GetTty()] != nil)
 	case *dump.File_Epoll:
