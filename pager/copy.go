@@ -260,42 +260,45 @@ func (c *Copy) Reserve(n uint64) error {
 	return err
 }
 
-// Freeze copies what the snapshot does not have yet, of all address spaces of an instance that is frozen.
-func (c *Copy) Freeze(ctx context.Context, spaces []*Space) error {
+// Freeze copies what the snapshot does not have yet, of all address spaces of an instance that is frozen. Their records may be written
+// meanwhile, until laid is closed.
+func (c *Copy) Freeze(ctx context.Context, spaces []*Space, laid <-chan struct{}) error {
 	var list []*space
 	defer func() {
 		for _, sp := range list {
 			sp.scanner.Close()
 		}
 	}()
-	g, _ := errgroup.WithContext(ctx)
-	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, s := range spaces {
 		sp := c.space(s)
 		var err error
 		if sp.scanner, err = NewScanner(s.PID); err != nil {
-			return errors.Join(err, g.Wait())
-		}
-		list = append(list, sp)
-		g.Go(func() error {
-			if err := sp.compare(s); err != nil {
-				return fmt.Errorf("process %d: %w", s.PID, err)
-			}
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	if err := share(list); err != nil {
-		return err
-	}
-	for i, s := range spaces {
-		if err := c.copyFrozen(ctx, list[i].key, s.PID, list[i].need); err != nil {
 			return err
 		}
+		list = append(list, sp)
 	}
-	return nil
+	err := each(ctx, list, func(i int, sp *space) error {
+		if err := sp.compare(spaces[i]); err != nil {
+			return fmt.Errorf("process %d: %w", spaces[i].PID, err)
+		}
+		return nil
+	})
+	if err == nil {
+		err = share(list)
+	}
+	if err != nil {
+		return err
+	}
+	var parts []part
+	memories := make(map[dump.Key]*memory)
+	for i, sp := range list {
+		memories[sp.key] = &memory{pid: spaces[i].PID}
+		defer memories[sp.key].close()
+		for _, ranges := range split(sp.need, dump.MaxFrame) {
+			parts = append(parts, part{key: sp.key, ranges: ranges})
+		}
+	}
+	return each(ctx, parts, func(_ int, p part) error { return c.copyPart(ctx, p, memories[p.key].read, laid) })
 }
 
 // Forget drops what was copied while the instance was frozen, for another try.
@@ -362,16 +365,16 @@ func (c *Copy) Finish(ctx context.Context) error {
 	return nil
 }
 
-// inParts calls f for parts of the ranges that fit in a frame, on all processors.
-func inParts(ctx context.Context, ranges []dump.Range, f func(ranges []dump.Range) error) error {
+// each calls f for every item, on all processors.
+func each[T any](ctx context.Context, items []T, f func(i int, item T) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
-	for _, part := range split(ranges, dump.MaxFrame) {
+	for i, item := range items {
 		g.Go(func() error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			return f(part)
+			return f(i, item)
 		})
 	}
 	return g.Wait()
@@ -384,7 +387,7 @@ func (c *Copy) copyRunning(ctx context.Context, sp *space, pid int, ranges []dum
 	mem := memory{pid: pid}
 	defer mem.close()
 	sp.sent = union(sp.sent, ranges)
-	err := inParts(ctx, ranges, func(part []dump.Range) error {
+	err := each(ctx, split(ranges, dump.MaxFrame), func(_ int, part []dump.Range) error {
 		return c.w.WritePages(sp.key, part, func(buf []byte, ranges []dump.Range) error {
 			if mem.read(buf, ranges) == nil {
 				return nil
@@ -406,21 +409,21 @@ func (c *Copy) copyRunning(ctx context.Context, sp *space, pid int, ranges []dum
 	return err
 }
 
-// copyFrozen copies pages of a process that is stopped.
-func (c *Copy) copyFrozen(ctx context.Context, key dump.Key, pid int, ranges []dump.Range) error {
-	mem := memory{pid: pid}
-	defer mem.close()
-	return c.copyParts(ctx, key, ranges, mem.read)
-}
+// reader reads ranges of something, one after the other.
+type reader func(buf []byte, ranges []dump.Range) error
 
-// copyParts copies pages that read reads to the stage, or straight to the writer where there is no room.
-func (c *Copy) copyParts(ctx context.Context, key dump.Key, ranges []dump.Range, read func([]byte, []dump.Range) error) error {
-	return inParts(ctx, ranges, func(ranges []dump.Range) error {
-		data := c.stage.take(length(ranges))
-		if data == nil {
-			return c.w.WritePages(key, ranges, read)
+// copyPart copies pages that read reads to the stage, or to the writer where there is no room, once laid is closed.
+func (c *Copy) copyPart(ctx context.Context, p part, read reader, laid <-chan struct{}) error {
+	if p.data = c.stage.take(length(p.ranges)); p.data != nil {
+		c.stage.add(p)
+		return read(p.data, p.ranges)
+	}
+	if laid != nil {
+		select {
+		case <-laid:
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
-		c.stage.add(part{key, ranges, data})
-		return read(data, ranges)
-	})
+	}
+	return c.w.WritePages(p.key, p.ranges, read)
 }

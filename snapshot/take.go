@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
@@ -108,11 +109,17 @@ func (t *taker) take() error {
 		}
 	}
 	t.writing = true
-	if err := t.write(); err != nil {
-		return err
-	}
+	g, ctx := errgroup.WithContext(t.ctx)
+	laid := make(chan struct{})
+	g.Go(func() error { return t.pages(ctx, laid) })
+	err = t.write()
 	t.clock.done("write")
-	err = t.pages()
+	if err != nil {
+		g.Go(func() error { return err }) // it ends the copying too
+	} else {
+		close(laid)
+	}
+	err = g.Wait()
 	t.clock.done("pages")
 	return err
 }

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -132,8 +133,8 @@ func (t *taker) restarts() error {
 	return nil
 }
 
-// pages copies the memory of all processes.
-func (t *taker) pages() error {
+// pages copies the memory of all processes, whose records are there when laid is closed.
+func (t *taker) pages(ctx context.Context, laid <-chan struct{}) error {
 	var spaces []*pager.Space
 	for _, p := range t.procs {
 		if p.held.Zombie {
@@ -148,5 +149,5 @@ func (t *taker) pages() error {
 		}
 		spaces = append(spaces, s)
 	}
-	return t.memory.Freeze(t.ctx, spaces)
+	return t.memory.Freeze(ctx, spaces, laid)
 }
