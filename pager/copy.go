@@ -120,7 +120,7 @@ const settle = 10 * time.Millisecond
 // Round copies what was written to since the last round, or all if there was none, of address spaces that are worth it, while their
 // processes run. It returns how much it has copied, and for how long a process stood still at most.
 func (c *Copy) Round(ctx context.Context, spaces []*Space) (copied uint64, stopped time.Duration, err error) {
-	found := make([][]dump.Range, len(spaces))
+	found, any := make([][]dump.Range, len(spaces)), false
 	for i, s := range spaces {
 		sp := c.space(s)
 		err := c.prepare(sp, s)
@@ -135,8 +135,11 @@ func (c *Copy) Round(ctx context.Context, spaces []*Space) (copied uint64, stopp
 			found[i] = nil
 			sp.giveUp() // it has ended, or is another program; if not, it is copied when it is frozen
 		}
+		any = any || len(found[i]) > 0
 	}
-	time.Sleep(settle)
+	if any {
+		time.Sleep(settle)
+	}
 	for i, s := range spaces {
 		if err := c.copyRunning(ctx, c.space(s), s.PID, found[i]); err != nil {
 			return copied, stopped, err
@@ -249,14 +252,15 @@ func (c *Copy) Written(spaces []*Space) uint64 {
 	return n
 }
 
-// Reserve makes room in memory for about n bytes, for what [Copy.Freeze] copies. What does not fit is written while the
-// instance is frozen: room is bounded by a part of what the machine has free.
+// Reserve makes room in memory for about n bytes, for what [Copy.Freeze] copies. More takes longer; what is more than a part of what
+// the machine has free is written while the instance is frozen.
 func (c *Copy) Reserve(n uint64) error {
 	free, err := available()
 	if err != nil {
 		return err
 	}
-	c.stage, err = newStage(min(n, free/4, maxStage))
+	limit := min(free/4, maxStage)
+	c.stage, err = newStage(min(n, limit, maxReserve), limit)
 	return err
 }
 
@@ -304,7 +308,7 @@ func (c *Copy) Freeze(ctx context.Context, spaces []*Space, laid <-chan struct{}
 // Forget drops what was copied while the instance was frozen, for another try.
 func (c *Copy) Forget() {
 	if c.stage != nil {
-		c.stage.parts, c.stage.free = nil, c.stage.mem
+		c.stage.parts = nil
 	}
 }
 
