@@ -225,7 +225,7 @@ func (t *taker) read(p *process) error {
 	if signal := p.held.Threads[0].Stopped; signal != 0 {
 		p.record.State, p.record.StopSignal = dump.Process_STOPPED, uint32(signal)
 	}
-	if p.memory, err = memory.ReadAddressSpace(p.Proc); err != nil {
+	if p.memory, err = t.src.Flags.Read(p.Proc); err != nil {
 		return err
 	}
 	if err := t.refer(p); err != nil {
