@@ -211,7 +211,7 @@ func (x Restart_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Restart_Kind.Descriptor instead.
 func (Restart_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{9, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{10, 0}
 }
 
 type Mapping_Kind int32
@@ -269,7 +269,7 @@ func (x Mapping_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Mapping_Kind.Descriptor instead.
 func (Mapping_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{19, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{20, 0}
 }
 
 type Memory_Kind int32
@@ -321,7 +321,7 @@ func (x Memory_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Memory_Kind.Descriptor instead.
 func (Memory_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{21, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{22, 0}
 }
 
 type Lock_Kind int32
@@ -370,7 +370,7 @@ func (x Lock_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Lock_Kind.Descriptor instead.
 func (Lock_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{25, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{26, 0}
 }
 
 type UnixSocket_State int32
@@ -419,7 +419,7 @@ func (x UnixSocket_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UnixSocket_State.Descriptor instead.
 func (UnixSocket_State) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{36, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{37, 0}
 }
 
 // Instance is the general information; its record id is 1.
@@ -924,6 +924,7 @@ type Process struct {
 	ChildSubreaper bool                   `protobuf:"varint,21,opt,name=child_subreaper,json=childSubreaper,proto3" json:"child_subreaper,omitempty"`
 	ExternalParent bool                   `protobuf:"varint,22,opt,name=external_parent,json=externalParent,proto3" json:"external_parent,omitempty"` // ppid 0: made by an exec session, whose outer ends are gone
 	StopSignal     uint32                 `protobuf:"varint,23,opt,name=stop_signal,json=stopSignal,proto3" json:"stop_signal,omitempty"`
+	Fs             uint64                 `protobuf:"varint,24,opt,name=fs,proto3" json:"fs,omitempty"` // tasks with the same number share root, current directory and umask; 0: with nobody
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1115,6 +1116,13 @@ func (x *Process) GetExternalParent() bool {
 func (x *Process) GetStopSignal() uint32 {
 	if x != nil {
 		return x.StopSignal
+	}
+	return 0
+}
+
+func (x *Process) GetFs() uint64 {
+	if x != nil {
+		return x.Fs
 	}
 	return 0
 }
@@ -1354,7 +1362,9 @@ type Thread struct {
 	Restart       *Restart               `protobuf:"bytes,18,opt,name=restart,proto3" json:"restart,omitempty"`
 	Sched         *Sched                 `protobuf:"bytes,19,opt,name=sched,proto3" json:"sched,omitempty"`
 	TimerSlack    uint64                 `protobuf:"varint,20,opt,name=timer_slack,json=timerSlack,proto3" json:"timer_slack,omitempty"`
-	Syscall       bool                   `protobuf:"varint,21,opt,name=syscall,proto3" json:"syscall,omitempty"` // regs are those of a system call that is to be made again
+	Syscall       bool                   `protobuf:"varint,21,opt,name=syscall,proto3" json:"syscall,omitempty"`                // regs are those of a system call that is to be made again
+	FdTable       uint64                 `protobuf:"varint,22,opt,name=fd_table,json=fdTable,proto3" json:"fd_table,omitempty"` // its own FdTable; 0: that of its process
+	Fs            *Fs                    `protobuf:"bytes,23,opt,name=fs,proto3" json:"fs,omitempty"`                           // its own; none: that of its process
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1536,6 +1546,89 @@ func (x *Thread) GetSyscall() bool {
 	return false
 }
 
+func (x *Thread) GetFdTable() uint64 {
+	if x != nil {
+		return x.FdTable
+	}
+	return 0
+}
+
+func (x *Thread) GetFs() *Fs {
+	if x != nil {
+		return x.Fs
+	}
+	return nil
+}
+
+// Fs is a thread's root, current directory and umask, where they are not those of its process.
+type Fs struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Cwd           *FileRef               `protobuf:"bytes,2,opt,name=cwd,proto3" json:"cwd,omitempty"`
+	Root          *FileRef               `protobuf:"bytes,3,opt,name=root,proto3" json:"root,omitempty"`
+	Umask         uint32                 `protobuf:"varint,4,opt,name=umask,proto3" json:"umask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fs) Reset() {
+	*x = Fs{}
+	mi := &file_dump_record_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fs) ProtoMessage() {}
+
+func (x *Fs) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fs.ProtoReflect.Descriptor instead.
+func (*Fs) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Fs) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Fs) GetCwd() *FileRef {
+	if x != nil {
+		return x.Cwd
+	}
+	return nil
+}
+
+func (x *Fs) GetRoot() *FileRef {
+	if x != nil {
+		return x.Root
+	}
+	return nil
+}
+
+func (x *Fs) GetUmask() uint32 {
+	if x != nil {
+		return x.Umask
+	}
+	return 0
+}
+
 // Restart is an interrupted call with a time limit: how much of it is left.
 type Restart struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1550,7 +1643,7 @@ type Restart struct {
 
 func (x *Restart) Reset() {
 	*x = Restart{}
-	mi := &file_dump_record_proto_msgTypes[9]
+	mi := &file_dump_record_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1562,7 +1655,7 @@ func (x *Restart) String() string {
 func (*Restart) ProtoMessage() {}
 
 func (x *Restart) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[9]
+	mi := &file_dump_record_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1575,7 +1668,7 @@ func (x *Restart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restart.ProtoReflect.Descriptor instead.
 func (*Restart) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{9}
+	return file_dump_record_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Restart) GetKind() Restart_Kind {
@@ -1625,7 +1718,7 @@ type Sched struct {
 
 func (x *Sched) Reset() {
 	*x = Sched{}
-	mi := &file_dump_record_proto_msgTypes[10]
+	mi := &file_dump_record_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1637,7 +1730,7 @@ func (x *Sched) String() string {
 func (*Sched) ProtoMessage() {}
 
 func (x *Sched) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[10]
+	mi := &file_dump_record_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1650,7 +1743,7 @@ func (x *Sched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sched.ProtoReflect.Descriptor instead.
 func (*Sched) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{10}
+	return file_dump_record_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Sched) GetPolicy() uint32 {
@@ -1717,7 +1810,7 @@ type Registers struct {
 
 func (x *Registers) Reset() {
 	*x = Registers{}
-	mi := &file_dump_record_proto_msgTypes[11]
+	mi := &file_dump_record_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +1822,7 @@ func (x *Registers) String() string {
 func (*Registers) ProtoMessage() {}
 
 func (x *Registers) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[11]
+	mi := &file_dump_record_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +1835,7 @@ func (x *Registers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registers.ProtoReflect.Descriptor instead.
 func (*Registers) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{11}
+	return file_dump_record_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Registers) GetR15() uint64 {
@@ -1945,7 +2038,7 @@ type AltStack struct {
 
 func (x *AltStack) Reset() {
 	*x = AltStack{}
-	mi := &file_dump_record_proto_msgTypes[12]
+	mi := &file_dump_record_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1957,7 +2050,7 @@ func (x *AltStack) String() string {
 func (*AltStack) ProtoMessage() {}
 
 func (x *AltStack) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[12]
+	mi := &file_dump_record_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1970,7 +2063,7 @@ func (x *AltStack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AltStack.ProtoReflect.Descriptor instead.
 func (*AltStack) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{12}
+	return file_dump_record_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AltStack) GetSp() uint64 {
@@ -2006,7 +2099,7 @@ type Rseq struct {
 
 func (x *Rseq) Reset() {
 	*x = Rseq{}
-	mi := &file_dump_record_proto_msgTypes[13]
+	mi := &file_dump_record_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2018,7 +2111,7 @@ func (x *Rseq) String() string {
 func (*Rseq) ProtoMessage() {}
 
 func (x *Rseq) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[13]
+	mi := &file_dump_record_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2031,7 +2124,7 @@ func (x *Rseq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rseq.ProtoReflect.Descriptor instead.
 func (*Rseq) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{13}
+	return file_dump_record_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Rseq) GetAddress() uint64 {
@@ -2085,7 +2178,7 @@ type Creds struct {
 
 func (x *Creds) Reset() {
 	*x = Creds{}
-	mi := &file_dump_record_proto_msgTypes[14]
+	mi := &file_dump_record_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2097,7 +2190,7 @@ func (x *Creds) String() string {
 func (*Creds) ProtoMessage() {}
 
 func (x *Creds) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[14]
+	mi := &file_dump_record_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2110,7 +2203,7 @@ func (x *Creds) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Creds.ProtoReflect.Descriptor instead.
 func (*Creds) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{14}
+	return file_dump_record_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Creds) GetUid() uint32 {
@@ -2231,7 +2324,7 @@ type Seccomp struct {
 
 func (x *Seccomp) Reset() {
 	*x = Seccomp{}
-	mi := &file_dump_record_proto_msgTypes[15]
+	mi := &file_dump_record_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2243,7 +2336,7 @@ func (x *Seccomp) String() string {
 func (*Seccomp) ProtoMessage() {}
 
 func (x *Seccomp) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[15]
+	mi := &file_dump_record_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2256,7 +2349,7 @@ func (x *Seccomp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seccomp.ProtoReflect.Descriptor instead.
 func (*Seccomp) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{15}
+	return file_dump_record_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Seccomp) GetId() uint64 {
@@ -2298,7 +2391,7 @@ type SigHand struct {
 
 func (x *SigHand) Reset() {
 	*x = SigHand{}
-	mi := &file_dump_record_proto_msgTypes[16]
+	mi := &file_dump_record_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2310,7 +2403,7 @@ func (x *SigHand) String() string {
 func (*SigHand) ProtoMessage() {}
 
 func (x *SigHand) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[16]
+	mi := &file_dump_record_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2323,7 +2416,7 @@ func (x *SigHand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigHand.ProtoReflect.Descriptor instead.
 func (*SigHand) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{16}
+	return file_dump_record_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SigHand) GetId() uint64 {
@@ -2353,7 +2446,7 @@ type SigAction struct {
 
 func (x *SigAction) Reset() {
 	*x = SigAction{}
-	mi := &file_dump_record_proto_msgTypes[17]
+	mi := &file_dump_record_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2365,7 +2458,7 @@ func (x *SigAction) String() string {
 func (*SigAction) ProtoMessage() {}
 
 func (x *SigAction) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[17]
+	mi := &file_dump_record_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2378,7 +2471,7 @@ func (x *SigAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigAction.ProtoReflect.Descriptor instead.
 func (*SigAction) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{17}
+	return file_dump_record_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SigAction) GetSignal() uint32 {
@@ -2442,7 +2535,7 @@ type Mm struct {
 
 func (x *Mm) Reset() {
 	*x = Mm{}
-	mi := &file_dump_record_proto_msgTypes[18]
+	mi := &file_dump_record_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2454,7 +2547,7 @@ func (x *Mm) String() string {
 func (*Mm) ProtoMessage() {}
 
 func (x *Mm) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[18]
+	mi := &file_dump_record_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2467,7 +2560,7 @@ func (x *Mm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mm.ProtoReflect.Descriptor instead.
 func (*Mm) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{18}
+	return file_dump_record_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Mm) GetId() uint64 {
@@ -2608,7 +2701,7 @@ type Mapping struct {
 
 func (x *Mapping) Reset() {
 	*x = Mapping{}
-	mi := &file_dump_record_proto_msgTypes[19]
+	mi := &file_dump_record_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2620,7 +2713,7 @@ func (x *Mapping) String() string {
 func (*Mapping) ProtoMessage() {}
 
 func (x *Mapping) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[19]
+	mi := &file_dump_record_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2633,7 +2726,7 @@ func (x *Mapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mapping.ProtoReflect.Descriptor instead.
 func (*Mapping) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{19}
+	return file_dump_record_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Mapping) GetStart() uint64 {
@@ -2732,7 +2825,7 @@ type FileRef struct {
 
 func (x *FileRef) Reset() {
 	*x = FileRef{}
-	mi := &file_dump_record_proto_msgTypes[20]
+	mi := &file_dump_record_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2744,7 +2837,7 @@ func (x *FileRef) String() string {
 func (*FileRef) ProtoMessage() {}
 
 func (x *FileRef) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[20]
+	mi := &file_dump_record_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2757,7 +2850,7 @@ func (x *FileRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileRef.ProtoReflect.Descriptor instead.
 func (*FileRef) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{20}
+	return file_dump_record_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *FileRef) GetPath() string {
@@ -2850,7 +2943,7 @@ type Memory struct {
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_dump_record_proto_msgTypes[21]
+	mi := &file_dump_record_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2862,7 +2955,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[21]
+	mi := &file_dump_record_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2875,7 +2968,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{21}
+	return file_dump_record_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Memory) GetId() uint64 {
@@ -2966,7 +3059,7 @@ type FdTable struct {
 
 func (x *FdTable) Reset() {
 	*x = FdTable{}
-	mi := &file_dump_record_proto_msgTypes[22]
+	mi := &file_dump_record_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2978,7 +3071,7 @@ func (x *FdTable) String() string {
 func (*FdTable) ProtoMessage() {}
 
 func (x *FdTable) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[22]
+	mi := &file_dump_record_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2991,7 +3084,7 @@ func (x *FdTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FdTable.ProtoReflect.Descriptor instead.
 func (*FdTable) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{22}
+	return file_dump_record_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *FdTable) GetId() uint64 {
@@ -3019,7 +3112,7 @@ type Fd struct {
 
 func (x *Fd) Reset() {
 	*x = Fd{}
-	mi := &file_dump_record_proto_msgTypes[23]
+	mi := &file_dump_record_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3031,7 +3124,7 @@ func (x *Fd) String() string {
 func (*Fd) ProtoMessage() {}
 
 func (x *Fd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[23]
+	mi := &file_dump_record_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3044,7 +3137,7 @@ func (x *Fd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fd.ProtoReflect.Descriptor instead.
 func (*Fd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{23}
+	return file_dump_record_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Fd) GetFd() uint32 {
@@ -3095,7 +3188,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_dump_record_proto_msgTypes[24]
+	mi := &file_dump_record_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3107,7 +3200,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[24]
+	mi := &file_dump_record_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3120,7 +3213,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{24}
+	return file_dump_record_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *File) GetId() uint64 {
@@ -3333,7 +3426,7 @@ type Lock struct {
 
 func (x *Lock) Reset() {
 	*x = Lock{}
-	mi := &file_dump_record_proto_msgTypes[25]
+	mi := &file_dump_record_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3345,7 +3438,7 @@ func (x *Lock) String() string {
 func (*Lock) ProtoMessage() {}
 
 func (x *Lock) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[25]
+	mi := &file_dump_record_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3358,7 +3451,7 @@ func (x *Lock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lock.ProtoReflect.Descriptor instead.
 func (*Lock) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{25}
+	return file_dump_record_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Lock) GetKind() Lock_Kind {
@@ -3409,7 +3502,7 @@ type Owner struct {
 
 func (x *Owner) Reset() {
 	*x = Owner{}
-	mi := &file_dump_record_proto_msgTypes[26]
+	mi := &file_dump_record_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3421,7 +3514,7 @@ func (x *Owner) String() string {
 func (*Owner) ProtoMessage() {}
 
 func (x *Owner) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[26]
+	mi := &file_dump_record_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3434,7 +3527,7 @@ func (x *Owner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Owner.ProtoReflect.Descriptor instead.
 func (*Owner) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{26}
+	return file_dump_record_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Owner) GetType() int32 {
@@ -3482,7 +3575,7 @@ type PipeEnd struct {
 
 func (x *PipeEnd) Reset() {
 	*x = PipeEnd{}
-	mi := &file_dump_record_proto_msgTypes[27]
+	mi := &file_dump_record_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3494,7 +3587,7 @@ func (x *PipeEnd) String() string {
 func (*PipeEnd) ProtoMessage() {}
 
 func (x *PipeEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[27]
+	mi := &file_dump_record_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3507,7 +3600,7 @@ func (x *PipeEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipeEnd.ProtoReflect.Descriptor instead.
 func (*PipeEnd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{27}
+	return file_dump_record_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PipeEnd) GetPipe() uint64 {
@@ -3534,7 +3627,7 @@ type EventFd struct {
 
 func (x *EventFd) Reset() {
 	*x = EventFd{}
-	mi := &file_dump_record_proto_msgTypes[28]
+	mi := &file_dump_record_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3546,7 +3639,7 @@ func (x *EventFd) String() string {
 func (*EventFd) ProtoMessage() {}
 
 func (x *EventFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[28]
+	mi := &file_dump_record_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3559,7 +3652,7 @@ func (x *EventFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventFd.ProtoReflect.Descriptor instead.
 func (*EventFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{28}
+	return file_dump_record_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *EventFd) GetCount() uint64 {
@@ -3589,7 +3682,7 @@ type TimerFd struct {
 
 func (x *TimerFd) Reset() {
 	*x = TimerFd{}
-	mi := &file_dump_record_proto_msgTypes[29]
+	mi := &file_dump_record_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3601,7 +3694,7 @@ func (x *TimerFd) String() string {
 func (*TimerFd) ProtoMessage() {}
 
 func (x *TimerFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[29]
+	mi := &file_dump_record_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3614,7 +3707,7 @@ func (x *TimerFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimerFd.ProtoReflect.Descriptor instead.
 func (*TimerFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{29}
+	return file_dump_record_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *TimerFd) GetClock() int32 {
@@ -3661,7 +3754,7 @@ type SignalFd struct {
 
 func (x *SignalFd) Reset() {
 	*x = SignalFd{}
-	mi := &file_dump_record_proto_msgTypes[30]
+	mi := &file_dump_record_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3673,7 +3766,7 @@ func (x *SignalFd) String() string {
 func (*SignalFd) ProtoMessage() {}
 
 func (x *SignalFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[30]
+	mi := &file_dump_record_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3686,7 +3779,7 @@ func (x *SignalFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalFd.ProtoReflect.Descriptor instead.
 func (*SignalFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{30}
+	return file_dump_record_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SignalFd) GetMask() uint64 {
@@ -3705,7 +3798,7 @@ type Epoll struct {
 
 func (x *Epoll) Reset() {
 	*x = Epoll{}
-	mi := &file_dump_record_proto_msgTypes[31]
+	mi := &file_dump_record_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3717,7 +3810,7 @@ func (x *Epoll) String() string {
 func (*Epoll) ProtoMessage() {}
 
 func (x *Epoll) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[31]
+	mi := &file_dump_record_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3730,7 +3823,7 @@ func (x *Epoll) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoll.ProtoReflect.Descriptor instead.
 func (*Epoll) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{31}
+	return file_dump_record_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Epoll) GetItems() []*EpollItem {
@@ -3753,7 +3846,7 @@ type EpollItem struct {
 
 func (x *EpollItem) Reset() {
 	*x = EpollItem{}
-	mi := &file_dump_record_proto_msgTypes[32]
+	mi := &file_dump_record_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3765,7 +3858,7 @@ func (x *EpollItem) String() string {
 func (*EpollItem) ProtoMessage() {}
 
 func (x *EpollItem) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[32]
+	mi := &file_dump_record_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3778,7 +3871,7 @@ func (x *EpollItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpollItem.ProtoReflect.Descriptor instead.
 func (*EpollItem) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{32}
+	return file_dump_record_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *EpollItem) GetFd() uint32 {
@@ -3827,7 +3920,7 @@ type TtyEnd struct {
 
 func (x *TtyEnd) Reset() {
 	*x = TtyEnd{}
-	mi := &file_dump_record_proto_msgTypes[33]
+	mi := &file_dump_record_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3839,7 +3932,7 @@ func (x *TtyEnd) String() string {
 func (*TtyEnd) ProtoMessage() {}
 
 func (x *TtyEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[33]
+	mi := &file_dump_record_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3852,7 +3945,7 @@ func (x *TtyEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TtyEnd.ProtoReflect.Descriptor instead.
 func (*TtyEnd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{33}
+	return file_dump_record_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TtyEnd) GetTty() uint64 {
@@ -3891,7 +3984,7 @@ type External struct {
 
 func (x *External) Reset() {
 	*x = External{}
-	mi := &file_dump_record_proto_msgTypes[34]
+	mi := &file_dump_record_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3903,7 +3996,7 @@ func (x *External) String() string {
 func (*External) ProtoMessage() {}
 
 func (x *External) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[34]
+	mi := &file_dump_record_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3916,7 +4009,7 @@ func (x *External) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use External.ProtoReflect.Descriptor instead.
 func (*External) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{34}
+	return file_dump_record_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *External) GetWhat() string {
@@ -3970,7 +4063,7 @@ type Pipe struct {
 
 func (x *Pipe) Reset() {
 	*x = Pipe{}
-	mi := &file_dump_record_proto_msgTypes[35]
+	mi := &file_dump_record_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3982,7 +4075,7 @@ func (x *Pipe) String() string {
 func (*Pipe) ProtoMessage() {}
 
 func (x *Pipe) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[35]
+	mi := &file_dump_record_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3995,7 +4088,7 @@ func (x *Pipe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pipe.ProtoReflect.Descriptor instead.
 func (*Pipe) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{35}
+	return file_dump_record_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Pipe) GetId() uint64 {
@@ -4075,7 +4168,7 @@ type UnixSocket struct {
 
 func (x *UnixSocket) Reset() {
 	*x = UnixSocket{}
-	mi := &file_dump_record_proto_msgTypes[36]
+	mi := &file_dump_record_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4087,7 +4180,7 @@ func (x *UnixSocket) String() string {
 func (*UnixSocket) ProtoMessage() {}
 
 func (x *UnixSocket) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[36]
+	mi := &file_dump_record_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4100,7 +4193,7 @@ func (x *UnixSocket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnixSocket.ProtoReflect.Descriptor instead.
 func (*UnixSocket) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{36}
+	return file_dump_record_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *UnixSocket) GetId() uint64 {
@@ -4259,7 +4352,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4271,7 +4364,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4284,7 +4377,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{37}
+	return file_dump_record_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Message) GetData() []byte {
@@ -4354,7 +4447,7 @@ type SockOpt struct {
 
 func (x *SockOpt) Reset() {
 	*x = SockOpt{}
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4366,7 +4459,7 @@ func (x *SockOpt) String() string {
 func (*SockOpt) ProtoMessage() {}
 
 func (x *SockOpt) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4379,7 +4472,7 @@ func (x *SockOpt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOpt.ProtoReflect.Descriptor instead.
 func (*SockOpt) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{38}
+	return file_dump_record_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SockOpt) GetLevel() int32 {
@@ -4433,7 +4526,7 @@ type Tty struct {
 
 func (x *Tty) Reset() {
 	*x = Tty{}
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4445,7 +4538,7 @@ func (x *Tty) String() string {
 func (*Tty) ProtoMessage() {}
 
 func (x *Tty) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4458,7 +4551,7 @@ func (x *Tty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tty.ProtoReflect.Descriptor instead.
 func (*Tty) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{39}
+	return file_dump_record_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Tty) GetId() uint64 {
@@ -4624,7 +4717,7 @@ type Termios struct {
 
 func (x *Termios) Reset() {
 	*x = Termios{}
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4636,7 +4729,7 @@ func (x *Termios) String() string {
 func (*Termios) ProtoMessage() {}
 
 func (x *Termios) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4649,7 +4742,7 @@ func (x *Termios) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Termios.ProtoReflect.Descriptor instead.
 func (*Termios) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{40}
+	return file_dump_record_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Termios) GetIflag() uint32 {
@@ -4769,7 +4862,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"mountPoint\x1a9\n" +
 	"\vXattrsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\x81\x06\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\x91\x06\n" +
 	"\aProcess\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x12\n" +
 	"\x04ppid\x18\x02 \x01(\rR\x04ppid\x12\x12\n" +
@@ -4796,7 +4889,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x0fchild_subreaper\x18\x15 \x01(\bR\x0echildSubreaper\x12'\n" +
 	"\x0fexternal_parent\x18\x16 \x01(\bR\x0eexternalParent\x12\x1f\n" +
 	"\vstop_signal\x18\x17 \x01(\rR\n" +
-	"stopSignal\"-\n" +
+	"stopSignal\x12\x0e\n" +
+	"\x02fs\x18\x18 \x01(\x04R\x02fs\"-\n" +
 	"\x05State\x12\v\n" +
 	"\aRUNNING\x10\x00\x12\v\n" +
 	"\aSTOPPED\x10\x01\x12\n" +
@@ -4818,7 +4912,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x03tid\x18\x06 \x01(\rR\x03tid\x12\x1a\n" +
 	"\binterval\x18\a \x01(\x03R\binterval\x12\x14\n" +
 	"\x05value\x18\b \x01(\x03R\x05value\x12\x18\n" +
-	"\aoverrun\x18\t \x01(\x05R\aoverrun\"\xad\x05\n" +
+	"\aoverrun\x18\t \x01(\x05R\aoverrun\"\xe6\x05\n" +
 	"\x06Thread\x12\x10\n" +
 	"\x03tid\x18\x01 \x01(\rR\x03tid\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x12'\n" +
@@ -4845,7 +4939,14 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x05sched\x18\x13 \x01(\v2\x0f.vps.dump.SchedR\x05sched\x12\x1f\n" +
 	"\vtimer_slack\x18\x14 \x01(\x04R\n" +
 	"timerSlack\x12\x18\n" +
-	"\asyscall\x18\x15 \x01(\bR\asyscall\"\xc9\x01\n" +
+	"\asyscall\x18\x15 \x01(\bR\asyscall\x12\x19\n" +
+	"\bfd_table\x18\x16 \x01(\x04R\afdTable\x12\x1c\n" +
+	"\x02fs\x18\x17 \x01(\v2\f.vps.dump.FsR\x02fs\"v\n" +
+	"\x02Fs\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12#\n" +
+	"\x03cwd\x18\x02 \x01(\v2\x11.vps.dump.FileRefR\x03cwd\x12%\n" +
+	"\x04root\x18\x03 \x01(\v2\x11.vps.dump.FileRefR\x04root\x12\x14\n" +
+	"\x05umask\x18\x04 \x01(\rR\x05umask\"\xc9\x01\n" +
 	"\aRestart\x12*\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x16.vps.dump.Restart.KindR\x04kind\x12\x14\n" +
 	"\x05clock\x18\x02 \x01(\x05R\x05clock\x12\x1c\n" +
@@ -5198,7 +5299,7 @@ func file_dump_record_proto_rawDescGZIP() []byte {
 }
 
 var file_dump_record_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_dump_record_proto_goTypes = []any{
 	(Type)(0),             // 0: vps.dump.Type
 	(Process_State)(0),    // 1: vps.dump.Process.State
@@ -5216,90 +5317,94 @@ var file_dump_record_proto_goTypes = []any{
 	(*Itimer)(nil),        // 13: vps.dump.Itimer
 	(*PosixTimer)(nil),    // 14: vps.dump.PosixTimer
 	(*Thread)(nil),        // 15: vps.dump.Thread
-	(*Restart)(nil),       // 16: vps.dump.Restart
-	(*Sched)(nil),         // 17: vps.dump.Sched
-	(*Registers)(nil),     // 18: vps.dump.Registers
-	(*AltStack)(nil),      // 19: vps.dump.AltStack
-	(*Rseq)(nil),          // 20: vps.dump.Rseq
-	(*Creds)(nil),         // 21: vps.dump.Creds
-	(*Seccomp)(nil),       // 22: vps.dump.Seccomp
-	(*SigHand)(nil),       // 23: vps.dump.SigHand
-	(*SigAction)(nil),     // 24: vps.dump.SigAction
-	(*Mm)(nil),            // 25: vps.dump.Mm
-	(*Mapping)(nil),       // 26: vps.dump.Mapping
-	(*FileRef)(nil),       // 27: vps.dump.FileRef
-	(*Memory)(nil),        // 28: vps.dump.Memory
-	(*FdTable)(nil),       // 29: vps.dump.FdTable
-	(*Fd)(nil),            // 30: vps.dump.Fd
-	(*File)(nil),          // 31: vps.dump.File
-	(*Lock)(nil),          // 32: vps.dump.Lock
-	(*Owner)(nil),         // 33: vps.dump.Owner
-	(*PipeEnd)(nil),       // 34: vps.dump.PipeEnd
-	(*EventFd)(nil),       // 35: vps.dump.EventFd
-	(*TimerFd)(nil),       // 36: vps.dump.TimerFd
-	(*SignalFd)(nil),      // 37: vps.dump.SignalFd
-	(*Epoll)(nil),         // 38: vps.dump.Epoll
-	(*EpollItem)(nil),     // 39: vps.dump.EpollItem
-	(*TtyEnd)(nil),        // 40: vps.dump.TtyEnd
-	(*External)(nil),      // 41: vps.dump.External
-	(*Pipe)(nil),          // 42: vps.dump.Pipe
-	(*UnixSocket)(nil),    // 43: vps.dump.UnixSocket
-	(*Message)(nil),       // 44: vps.dump.Message
-	(*SockOpt)(nil),       // 45: vps.dump.SockOpt
-	(*Tty)(nil),           // 46: vps.dump.Tty
-	(*Termios)(nil),       // 47: vps.dump.Termios
-	nil,                   // 48: vps.dump.Instance.SysctlEntry
-	nil,                   // 49: vps.dump.Inode.XattrsEntry
+	(*Fs)(nil),            // 16: vps.dump.Fs
+	(*Restart)(nil),       // 17: vps.dump.Restart
+	(*Sched)(nil),         // 18: vps.dump.Sched
+	(*Registers)(nil),     // 19: vps.dump.Registers
+	(*AltStack)(nil),      // 20: vps.dump.AltStack
+	(*Rseq)(nil),          // 21: vps.dump.Rseq
+	(*Creds)(nil),         // 22: vps.dump.Creds
+	(*Seccomp)(nil),       // 23: vps.dump.Seccomp
+	(*SigHand)(nil),       // 24: vps.dump.SigHand
+	(*SigAction)(nil),     // 25: vps.dump.SigAction
+	(*Mm)(nil),            // 26: vps.dump.Mm
+	(*Mapping)(nil),       // 27: vps.dump.Mapping
+	(*FileRef)(nil),       // 28: vps.dump.FileRef
+	(*Memory)(nil),        // 29: vps.dump.Memory
+	(*FdTable)(nil),       // 30: vps.dump.FdTable
+	(*Fd)(nil),            // 31: vps.dump.Fd
+	(*File)(nil),          // 32: vps.dump.File
+	(*Lock)(nil),          // 33: vps.dump.Lock
+	(*Owner)(nil),         // 34: vps.dump.Owner
+	(*PipeEnd)(nil),       // 35: vps.dump.PipeEnd
+	(*EventFd)(nil),       // 36: vps.dump.EventFd
+	(*TimerFd)(nil),       // 37: vps.dump.TimerFd
+	(*SignalFd)(nil),      // 38: vps.dump.SignalFd
+	(*Epoll)(nil),         // 39: vps.dump.Epoll
+	(*EpollItem)(nil),     // 40: vps.dump.EpollItem
+	(*TtyEnd)(nil),        // 41: vps.dump.TtyEnd
+	(*External)(nil),      // 42: vps.dump.External
+	(*Pipe)(nil),          // 43: vps.dump.Pipe
+	(*UnixSocket)(nil),    // 44: vps.dump.UnixSocket
+	(*Message)(nil),       // 45: vps.dump.Message
+	(*SockOpt)(nil),       // 46: vps.dump.SockOpt
+	(*Tty)(nil),           // 47: vps.dump.Tty
+	(*Termios)(nil),       // 48: vps.dump.Termios
+	nil,                   // 49: vps.dump.Instance.SysctlEntry
+	nil,                   // 50: vps.dump.Inode.XattrsEntry
 }
 var file_dump_record_proto_depIdxs = []int32{
 	8,  // 0: vps.dump.Instance.clocks:type_name -> vps.dump.Clocks
-	48, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
-	49, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
+	49, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
+	50, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
 	1,  // 3: vps.dump.Process.state:type_name -> vps.dump.Process.State
-	27, // 4: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
-	27, // 5: vps.dump.Process.root:type_name -> vps.dump.FileRef
+	28, // 4: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
+	28, // 5: vps.dump.Process.root:type_name -> vps.dump.FileRef
 	12, // 6: vps.dump.Process.rlimits:type_name -> vps.dump.Rlimit
 	13, // 7: vps.dump.Process.itimers:type_name -> vps.dump.Itimer
 	14, // 8: vps.dump.Process.timers:type_name -> vps.dump.PosixTimer
-	18, // 9: vps.dump.Thread.regs:type_name -> vps.dump.Registers
-	19, // 10: vps.dump.Thread.altstack:type_name -> vps.dump.AltStack
-	20, // 11: vps.dump.Thread.rseq:type_name -> vps.dump.Rseq
-	21, // 12: vps.dump.Thread.creds:type_name -> vps.dump.Creds
-	16, // 13: vps.dump.Thread.restart:type_name -> vps.dump.Restart
-	17, // 14: vps.dump.Thread.sched:type_name -> vps.dump.Sched
-	2,  // 15: vps.dump.Restart.kind:type_name -> vps.dump.Restart.Kind
-	24, // 16: vps.dump.SigHand.actions:type_name -> vps.dump.SigAction
-	26, // 17: vps.dump.Mm.mappings:type_name -> vps.dump.Mapping
-	27, // 18: vps.dump.Mm.exe:type_name -> vps.dump.FileRef
-	3,  // 19: vps.dump.Mapping.kind:type_name -> vps.dump.Mapping.Kind
-	27, // 20: vps.dump.Mapping.file:type_name -> vps.dump.FileRef
-	4,  // 21: vps.dump.Memory.kind:type_name -> vps.dump.Memory.Kind
-	30, // 22: vps.dump.FdTable.fds:type_name -> vps.dump.Fd
-	33, // 23: vps.dump.File.owner:type_name -> vps.dump.Owner
-	32, // 24: vps.dump.File.locks:type_name -> vps.dump.Lock
-	27, // 25: vps.dump.File.path:type_name -> vps.dump.FileRef
-	34, // 26: vps.dump.File.pipe:type_name -> vps.dump.PipeEnd
-	35, // 27: vps.dump.File.eventfd:type_name -> vps.dump.EventFd
-	36, // 28: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
-	37, // 29: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
-	38, // 30: vps.dump.File.epoll:type_name -> vps.dump.Epoll
-	40, // 31: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
-	41, // 32: vps.dump.File.external:type_name -> vps.dump.External
-	5,  // 33: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
-	27, // 34: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
-	39, // 35: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
-	27, // 36: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
-	27, // 37: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
-	6,  // 38: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
-	27, // 39: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
-	44, // 40: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
-	45, // 41: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
-	47, // 42: vps.dump.Tty.termios:type_name -> vps.dump.Termios
-	43, // [43:43] is the sub-list for method output_type
-	43, // [43:43] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	19, // 9: vps.dump.Thread.regs:type_name -> vps.dump.Registers
+	20, // 10: vps.dump.Thread.altstack:type_name -> vps.dump.AltStack
+	21, // 11: vps.dump.Thread.rseq:type_name -> vps.dump.Rseq
+	22, // 12: vps.dump.Thread.creds:type_name -> vps.dump.Creds
+	17, // 13: vps.dump.Thread.restart:type_name -> vps.dump.Restart
+	18, // 14: vps.dump.Thread.sched:type_name -> vps.dump.Sched
+	16, // 15: vps.dump.Thread.fs:type_name -> vps.dump.Fs
+	28, // 16: vps.dump.Fs.cwd:type_name -> vps.dump.FileRef
+	28, // 17: vps.dump.Fs.root:type_name -> vps.dump.FileRef
+	2,  // 18: vps.dump.Restart.kind:type_name -> vps.dump.Restart.Kind
+	25, // 19: vps.dump.SigHand.actions:type_name -> vps.dump.SigAction
+	27, // 20: vps.dump.Mm.mappings:type_name -> vps.dump.Mapping
+	28, // 21: vps.dump.Mm.exe:type_name -> vps.dump.FileRef
+	3,  // 22: vps.dump.Mapping.kind:type_name -> vps.dump.Mapping.Kind
+	28, // 23: vps.dump.Mapping.file:type_name -> vps.dump.FileRef
+	4,  // 24: vps.dump.Memory.kind:type_name -> vps.dump.Memory.Kind
+	31, // 25: vps.dump.FdTable.fds:type_name -> vps.dump.Fd
+	34, // 26: vps.dump.File.owner:type_name -> vps.dump.Owner
+	33, // 27: vps.dump.File.locks:type_name -> vps.dump.Lock
+	28, // 28: vps.dump.File.path:type_name -> vps.dump.FileRef
+	35, // 29: vps.dump.File.pipe:type_name -> vps.dump.PipeEnd
+	36, // 30: vps.dump.File.eventfd:type_name -> vps.dump.EventFd
+	37, // 31: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
+	38, // 32: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
+	39, // 33: vps.dump.File.epoll:type_name -> vps.dump.Epoll
+	41, // 34: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
+	42, // 35: vps.dump.File.external:type_name -> vps.dump.External
+	5,  // 36: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
+	28, // 37: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
+	40, // 38: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
+	28, // 39: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
+	28, // 40: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
+	6,  // 41: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
+	28, // 42: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
+	45, // 43: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
+	46, // 44: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
+	48, // 45: vps.dump.Tty.termios:type_name -> vps.dump.Termios
+	46, // [46:46] is the sub-list for method output_type
+	46, // [46:46] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_dump_record_proto_init() }
@@ -5307,7 +5412,7 @@ func file_dump_record_proto_init() {
 	if File_dump_record_proto != nil {
 		return
 	}
-	file_dump_record_proto_msgTypes[24].OneofWrappers = []any{
+	file_dump_record_proto_msgTypes[25].OneofWrappers = []any{
 		(*File_Path)(nil),
 		(*File_Pipe)(nil),
 		(*File_Eventfd)(nil),
@@ -5325,7 +5430,7 @@ func file_dump_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dump_record_proto_rawDesc), len(file_dump_record_proto_rawDesc)),
 			NumEnums:      7,
-			NumMessages:   43,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -14,7 +14,8 @@ import (
 	"vps/remote"
 )
 
-// furnish gives each stub its memory, directories and descriptors. Processes are independent of each other here.
+// furnish gives each stub its memory, directories and descriptors. Processes are independent of each other here, but for what
+// they share: that is given to the first of them.
 func (r *restorer) furnish(ctx context.Context) error {
 	if err := r.files.SetOwners(ctx); err != nil {
 		return err
@@ -34,11 +35,35 @@ func (r *restorer) furnishAll(ctx context.Context) error {
 			r.Warn(err.Error())
 		}
 	}
-	g, ctx := errgroup.WithContext(ctx)
+	spaces, places := r.standIns((*dump.Process).GetMm), r.standIns((*dump.Process).GetFs)
+	err := r.together(func(p *process) error {
+		s := p.page.Script(ctx, p.pidfd)
+		if spaces[p] {
+			if err := r.furnishMemory(ctx, s, p); err != nil {
+				return err
+			}
+		}
+		if places[p] {
+			if err := r.place(s, p.record.GetRoot(), p.record.GetCwd()); err != nil {
+				return err
+			}
+		}
+		return s.Run()
+	})
+	if err != nil {
+		return err
+	}
+	// Only now: all of the maker's files are there until a table is installed, for everybody who shares it.
+	return r.installTables(ctx)
+}
+
+// together calls f for all processes, several at a time.
+func (r *restorer) together(f func(*process) error) error {
+	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0) + 1)
 	for _, p := range r.procs {
 		g.Go(func() error {
-			if err := r.furnishProcess(ctx, p); err != nil {
+			if err := f(p); err != nil {
 				return p.nameOf(r.set, err)
 			}
 			return nil
@@ -47,9 +72,9 @@ func (r *restorer) furnishAll(ctx context.Context) error {
 	return g.Wait()
 }
 
-func (r *restorer) furnishProcess(ctx context.Context, p *process) error {
+// furnishMemory lays out a stub's memory and fills it.
+func (r *restorer) furnishMemory(ctx context.Context, s *remote.Script, p *process) error {
 	mm := r.set.Mms[p.record.GetMm()]
-	s := p.page.Script(ctx, p.pidfd)
 	if err := memory.Map(s, r.Arena, mm, r); err != nil {
 		return err
 	}
@@ -65,49 +90,7 @@ func (r *restorer) furnishProcess(ctx context.Context, p *process) error {
 		return err
 	}
 	memory.Describe(s, mm, exe)
-	if err := r.place(s, p.record); err != nil {
-		return err
-	}
-	if err := s.Run(); err != nil {
-		return err
-	}
-	if p.vdso, err = findSyscall(p.host, mm); err != nil {
-		return err
-	}
-	return r.install(s, p)
-}
-
-// place puts the stub where its process stood: root and current directory.
-func (r *restorer) place(s *remote.Script, p *dump.Process) error {
-	const flags = unix.O_PATH | unix.O_DIRECTORY
-	root, err := r.ref(p.GetRoot(), flags)
-	if err != nil {
-		return err
-	}
-	cwd, err := r.ref(p.GetCwd(), flags)
-	if err != nil {
-		return err
-	}
-	b := s.Room(1024)
-	if p.GetRoot().GetPath() != "/" {
-		b.Call("enter root "+p.GetRoot().GetPath(), unix.SYS_FCHDIR, root)
-		b.Call("chroot", unix.SYS_CHROOT, b.String("."))
-	}
-	b.Call("chdir "+p.GetCwd().GetPath(), unix.SYS_FCHDIR, cwd)
 	return nil
-}
-
-// install gives the stub its own descriptors in place of all.
-func (r *restorer) install(s *remote.Script, p *process) error {
-	if p.record.GetTty() != 0 && p.record.GetSid() == p.record.GetPid() {
-		if err := r.ttys.SetForeground(s.Room(512), p.record.GetTty()); err != nil {
-			return err
-		}
-	}
-	if err := r.files.Install(s, p.record.GetPid(), r.set.FdTables[p.record.GetFdTable()]); err != nil {
-		return err
-	}
-	return s.Run()
 }
 
 // fileBacked returns the ranges in which a file's pages lie below private ones.

@@ -104,7 +104,6 @@ type process struct {
 	host    int // pid here
 	pidfd   int
 	threads []*thread
-	vdso    uint64 // address of a syscall instruction
 }
 
 // thread is a thread that is being restored.

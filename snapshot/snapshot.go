@@ -141,7 +141,6 @@ func probe(src *Source) []error {
 		defer p.Close()
 		procs = append(procs, p)
 	}
-	refusals = append(refusals, object.ProbeShared(procs)...)
 	refusals = append(refusals, ipc.Probe(src.Init)...)
 	refusals = append(refusals, network.Probe(src.Init)...)
 	d := kinds.NewDescriptors(procs, src.Init, src.Externals, nil)

@@ -34,6 +34,7 @@ type taker struct {
 	ids     object.IDMaps
 	procs   []*process
 	inside  map[int]int // pids and tids from here to inside
+	shared  object.Sharings
 	files   *file.Descriptors
 	filters *task.Seccomps
 	threads int
@@ -47,8 +48,8 @@ type process struct {
 	status *object.Status
 	memory *memory.AddressSpace
 	record *dump.Process
-	mm     *dump.Mm
-	hand   *dump.SigHand
+	mm     *dump.Mm      // nil: another process's record has it, too
+	hand   *dump.SigHand // nil: likewise
 	tasks  []*dump.Thread
 }
 
@@ -71,7 +72,7 @@ func (t *taker) take() error {
 	if t.ids, err = object.ReadIDMaps(t.src.Init); err != nil {
 		return err
 	}
-	t.filters = task.NewSeccomps(t.src.Filters)
+	t.filters, t.shared = task.NewSeccomps(t.src.Filters), object.NewSharings()
 	if err := t.find(); err != nil {
 		return err
 	}
@@ -152,10 +153,14 @@ func (t *taker) examine(p *process) error {
 	if p.memory, err = memory.ReadAddressSpace(p.Proc); err != nil {
 		return err
 	}
-	id := uint64(p.PID)
-	p.record.Mm, p.record.SigHand = id, id
-	if p.mm, err = p.memory.Dump(id, t.files); err != nil {
+	if err := t.shared.Fill(p.record, p.Host); err != nil {
 		return err
+	}
+	id := uint64(p.PID)
+	if p.record.Mm == id {
+		if p.mm, err = p.memory.Dump(id, t.files); err != nil {
+			return err
+		}
 	}
 	for _, th := range p.held.Threads {
 		record, err := t.thread(p, th)
@@ -298,13 +303,17 @@ func (t *taker) ask(p *process) error {
 		answers = append(answers, func() error { return answer(p.tasks[i]) })
 	}
 	b := jobs[0].Batch
-	p.hand = &dump.SigHand{Id: uint64(p.PID)}
-	hand, mm, process := task.AskSigHand(b), memory.Ask(b), task.AskProcess(b)
-	answers = append(answers,
-		func() error { return hand(p.hand) },
-		func() error { return mm(p.mm) },
-		func() error { return process(p.record) },
-		task.AskTimers(b, p.record.GetTimers()))
+	process := task.AskProcess(b)
+	answers = append(answers, func() error { return process(p.record) }, task.AskTimers(b, p.record.GetTimers()))
+	if id := uint64(p.PID); p.record.SigHand == id {
+		p.hand = &dump.SigHand{Id: id}
+		hand := task.AskSigHand(b)
+		answers = append(answers, func() error { return hand(p.hand) })
+	}
+	if p.mm != nil {
+		mm := memory.Ask(b)
+		answers = append(answers, func() error { return mm(p.mm) })
+	}
 	err = live.Run(t.ctx, jobs)
 	for _, answer := range answers {
 		if err == nil {

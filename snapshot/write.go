@@ -70,8 +70,13 @@ func (t *taker) writeProcess(p *process) error {
 			return err
 		}
 	}
-	if err := t.w.Put(p.hand.GetId(), p.hand); err != nil {
-		return err
+	if p.hand != nil {
+		if err := t.w.Put(p.hand.GetId(), p.hand); err != nil {
+			return err
+		}
+	}
+	if p.mm == nil {
+		return nil
 	}
 	return t.w.Put(p.mm.GetId(), p.mm)
 }
@@ -113,7 +118,7 @@ func (t *taker) restarts() error {
 // pages writes the memory of all processes.
 func (t *taker) pages() error {
 	for _, p := range t.procs {
-		if p.held.Zombie {
+		if p.mm == nil {
 			continue
 		}
 		ranges, err := p.memory.Ranges()
