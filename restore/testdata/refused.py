@@ -144,6 +144,7 @@ def vfork():
 
     def after():
         until(lambda: call(202, address, 1, 1, 0, 0, 0) == 1, "child in futex")
+        same("word", word[:4], bytes(4))
         join(pid)
     return after
 
