@@ -18,7 +18,8 @@ setup:
 	@scripts/setup
 
 # Everything, and then a look at what the tests left behind on the machine.
-test: setup
+test:
+	@scripts/setup gdb
 	go run ./internal/leak/leakcheck go test -timeout 20m ./...
 
 # What needs no privilege and runs nothing: form, vet, staticcheck, and that the binary is static.
@@ -46,8 +47,7 @@ install: build
 	ln -sf vpsctl $(DESTDIR)$(PREFIX)/sbin/vpsd
 	for page in man/*.[1-9]; do install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
 	install -d $(DESTDIR)/etc/systemd/system
-	sed 's#/usr/local#$(PREFIX)#' contrib/systemd/vpsd.service >$(DESTDIR)/etc/systemd/system/vpsd.service
-	install -m 0644 contrib/systemd/vps-shutdown.service $(DESTDIR)/etc/systemd/system/
+	for unit in contrib/systemd/*.service; do sed 's#/usr/local#$(PREFIX)#' $$unit >$(DESTDIR)/etc/systemd/system/$${unit##*/}; done
 
 clean:
 	rm -rf bin .cache

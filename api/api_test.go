@@ -16,17 +16,18 @@ import (
 	"vps/api"
 	"vps/api/apitest"
 	"vps/instance"
+	"vps/instance/home"
 )
 
 // serve answers for host at a new home, until the test ends, and gives a client.
-func serve(t *testing.T, host *apitest.Host) (*api.Client, api.Home) {
+func serve(t *testing.T, host *apitest.Host) (*api.Client, home.Home) {
 	t.Helper()
 	// As long as a path may be that a socket's address has no room for.
-	home, err := api.HomeAt(filepath.Join(t.TempDir(), strings.Repeat("d", 150)))
+	at, err := home.At(filepath.Join(t.TempDir(), strings.Repeat("d", 150)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := api.Listen(home.Run)
+	l, err := api.Listen(at.Run)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +35,7 @@ func serve(t *testing.T, host *apitest.Host) (*api.Client, api.Home) {
 	served := make(chan error)
 	server := &api.Server{Host: host, Version: "v1", Log: slog.New(slog.DiscardHandler)}
 	go func() { served <- server.Serve(ctx, l) }()
-	c := api.Dial(home, "v1")
+	c := api.Dial(at, "v1")
 	t.Cleanup(func() {
 		c.Close()
 		cancel()
@@ -42,7 +43,7 @@ func serve(t *testing.T, host *apitest.Host) (*api.Client, api.Home) {
 			t.Errorf("serve: %v", err)
 		}
 	})
-	return c, home
+	return c, at
 }
 
 func must(t *testing.T, err error) {
@@ -111,31 +112,31 @@ func TestErrorsKeepClassAndText(t *testing.T) {
 }
 
 func TestSecondDaemonIsRefused(t *testing.T) {
-	_, home := serve(t, apitest.New())
-	if _, err := api.Listen(home.Run); !errors.Is(err, api.ErrRunning) {
+	_, at := serve(t, apitest.New())
+	if _, err := api.Listen(at.Run); !errors.Is(err, api.ErrRunning) {
 		t.Errorf("listen again: %v, want %v", err, api.ErrRunning)
 	}
-	if info, err := os.Stat(filepath.Join(home.Run, "vpsd.sock")); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(filepath.Join(at.Run, "vpsd.sock")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("socket: %v, %v; want mode 0600", info, err)
 	}
 }
 
 func TestSocketOfADeadDaemonIsReplaced(t *testing.T) {
-	home, err := api.HomeAt(t.TempDir())
+	at, err := home.At(t.TempDir())
 	must(t, err)
-	must(t, os.MkdirAll(home.Run, 0o700))
-	must(t, os.WriteFile(filepath.Join(home.Run, "vpsd.sock"), nil, 0o600))
-	l, err := api.Listen(home.Run)
+	must(t, os.MkdirAll(at.Run, 0o700))
+	must(t, os.WriteFile(filepath.Join(at.Run, "vpsd.sock"), nil, 0o600))
+	l, err := api.Listen(at.Run)
 	must(t, err)
 	must(t, l.Close())
-	if _, err := os.Stat(filepath.Join(home.Run, "vpsd.sock")); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(at.Run, "vpsd.sock")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("socket after close: %v", err)
 	}
 }
 
 func TestMismatchIsTold(t *testing.T) {
-	_, home := serve(t, apitest.New())
-	c := api.Dial(home, "v2")
+	_, at := serve(t, apitest.New())
+	c := api.Dial(at, "v2")
 	defer c.Close()
 	_, err := c.List(t.Context())
 	must(t, err)

@@ -65,12 +65,12 @@ type Terminal interface {
 }
 
 // Local is the backend that is the host itself.
-func Local(host instance.API) Backend { return local{host} }
+func Local(host *instance.Host) Backend { return local{host} }
 
-type local struct{ instance.API }
+type local struct{ *instance.Host }
 
 func (l local) Exec(ctx context.Context, id string, spec instance.ExecSpec) (*Session, error) {
-	s, err := l.API.Exec(ctx, id, spec)
+	s, err := l.Host.Exec(ctx, id, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (l local) Exec(ctx context.Context, id string, spec instance.ExecSpec) (*Se
 }
 
 func (l local) Console(ctx context.Context, id string) (Terminal, error) {
-	t, err := l.API.Console(ctx, id)
+	t, err := l.Host.Console(ctx, id)
 	if err != nil {
 		return nil, err
 	}

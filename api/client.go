@@ -11,6 +11,7 @@ import (
 	"vps/api/vpsv1/vpsv1connect"
 	"vps/config"
 	"vps/instance"
+	"vps/instance/home"
 )
 
 // Client asks the daemon of a host. Its methods may be called at once from several goroutines.
@@ -19,19 +20,19 @@ import (
 type Client struct {
 	Passive bool // start no daemon; set before the first call
 
-	home    Home
+	home    home.Home
 	version string
 	daemon  atomic.Value // its version, a string, once it is known
 	rpc     vpsv1connect.HostClient
 	http    *http.Transport
 }
 
-// Dial makes a client of the daemon of the host at home. It connects with the first call, and then starts the
+// Dial makes a client of the daemon of the host whose home is at. It connects with the first call, and then starts the
 // daemon if none runs. version is the caller's.
-func Dial(home Home, version string) *Client {
+func Dial(at home.Home, version string) *Client {
 	var http2 http.Protocols
 	http2.SetUnencryptedHTTP2(true)
-	c := &Client{home: home, version: version}
+	c := &Client{home: at, version: version}
 	c.http = &http.Transport{
 		Protocols:          &http2,
 		DisableCompression: true,

@@ -48,7 +48,7 @@ func (c *Client) Logs(ctx context.Context, id string, opt instance.LogOptions, w
 func (c *Client) Snapshot(ctx context.Context, id string, f *os.File, opt instance.SnapshotOptions, progress func(instance.Progress)) (instance.SnapshotReport, error) {
 	defer runtime.KeepAlive(f)
 	var report instance.SnapshotReport
-	stream, err := c.rpc.Snapshot(ctx, &vpsv1.SnapshotRequest{Id: id, Fd: int32(f.Fd()), Stop: opt.Stop, Suspend: opt.Suspend})
+	stream, err := c.rpc.Snapshot(ctx, &vpsv1.SnapshotRequest{Id: id, Fd: int32(f.Fd()), Stop: opt.Stop, Suspend: opt.Suspend, Copy: opt.Copy})
 	if err != nil {
 		return report, c.fromWire(err)
 	}
@@ -73,6 +73,7 @@ func (c *Client) Restore(ctx context.Context, id string, f *os.File, opt instanc
 	defer runtime.KeepAlive(f)
 	stream, err := c.rpc.Restore(ctx, &vpsv1.RestoreRequest{
 		Id: id, Fd: int32(f.Fd()), Resume: opt.Resume, Force: opt.Force, Config: configToWire(opt.Config),
+		Lazy: opt.Lazy, Wait: opt.Wait,
 	})
 	if err != nil {
 		return c.fromWire(err)

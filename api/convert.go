@@ -70,6 +70,10 @@ func infoToWire(i instance.Info) *vpsv1.Instance {
 		Restores:    int32(i.Restores),
 		Restarts:    int32(i.Restarts),
 		ExitStatus:  exitToWire(i.ExitStatus),
+		Saved:       []byte(i.Saved),
+
+		MissingBytes: i.Missing,
+		Lost:         text(i.Lost),
 	}
 }
 
@@ -93,6 +97,9 @@ func infoFromWire(i *vpsv1.Instance) instance.Info {
 		Restores:    int(i.GetRestores()),
 		Restarts:    int(i.GetRestarts()),
 		ExitStatus:  exitFromWire(i.GetExitStatus()),
+		Saved:       string(i.GetSaved()),
+		Missing:     i.GetMissingBytes(),
+		Lost:        i.GetLost(),
 	}
 }
 
@@ -136,7 +143,7 @@ func processFromWire(p *vpsv1.Process) instance.ProcessInfo {
 
 func checkToWire(r instance.CheckReport) *vpsv1.CheckReport {
 	return &vpsv1.CheckReport{
-		Ok: r.OK, Bytes: r.Bytes, FrozenNs: r.Frozen.Nanoseconds(),
+		Ok: r.OK, Bytes: r.Bytes, FrozenNs: r.Frozen.Nanoseconds(), Copy: r.Copy,
 		Blockers: each(r.Blockers, func(b instance.Blocker) *vpsv1.Blocker {
 			return &vpsv1.Blocker{Pid: int32(b.PID), Comm: text(b.Comm), Fd: int32(b.FD), Object: text(b.Object), Text: text(b.Text)}
 		}),
@@ -145,8 +152,8 @@ func checkToWire(r instance.CheckReport) *vpsv1.CheckReport {
 
 func checkFromWire(r *vpsv1.CheckReport) instance.CheckReport {
 	return instance.CheckReport{
-		OK: r.Ok, Bytes: r.Bytes, Frozen: time.Duration(r.FrozenNs),
-		Blockers: each(r.Blockers, func(b *vpsv1.Blocker) instance.Blocker {
+		OK: r.GetOk(), Bytes: r.GetBytes(), Frozen: time.Duration(r.GetFrozenNs()), Copy: r.GetCopy(),
+		Blockers: each(r.GetBlockers(), func(b *vpsv1.Blocker) instance.Blocker {
 			return instance.Blocker{PID: int(b.Pid), Comm: b.Comm, FD: int(b.Fd), Object: b.Object, Text: b.Text}
 		}),
 	}
@@ -164,11 +171,11 @@ func eventFromWire(e *vpsv1.Event) instance.Event {
 }
 
 func progressToWire(p instance.Progress) *vpsv1.Progress {
-	return &vpsv1.Progress{Phase: p.Phase, Bytes: p.Bytes, Total: p.Total}
+	return &vpsv1.Progress{Phase: p.Phase, Bytes: p.Bytes, Total: p.Total, Warning: text(p.Warning)}
 }
 
 func progressFromWire(p *vpsv1.Progress) instance.Progress {
-	return instance.Progress{Phase: p.GetPhase(), Bytes: p.GetBytes(), Total: p.GetTotal()}
+	return instance.Progress{Phase: p.GetPhase(), Bytes: p.GetBytes(), Total: p.GetTotal(), Warning: p.GetWarning()}
 }
 
 func execToWire(id string, s instance.ExecSpec) *vpsv1.ExecStart {
@@ -214,6 +221,9 @@ func reportToWire(r instance.SnapshotReport) *vpsv1.SnapshotReport {
 		Bytes: r.Bytes, FrozenNs: r.Frozen.Nanoseconds(), TotalNs: r.Total.Nanoseconds(),
 		Records: int32(r.Records), Processes: int32(r.Processes), Threads: int32(r.Threads),
 		Phases: each(r.Phases, func(p instance.Phase) *vpsv1.Phase { return &vpsv1.Phase{Name: p.Name, TookNs: p.Took.Nanoseconds()} }),
+		Rounds: each(r.Rounds, func(r instance.Round) *vpsv1.Round { return &vpsv1.Round{Bytes: r.Bytes, TookNs: r.Took.Nanoseconds()} }),
+
+		StoppedNs: r.Stopped.Nanoseconds(),
 	}
 }
 
@@ -224,5 +234,9 @@ func reportFromWire(r *vpsv1.SnapshotReport) instance.SnapshotReport {
 		Phases: each(r.GetPhases(), func(p *vpsv1.Phase) instance.Phase {
 			return instance.Phase{Name: p.GetName(), Took: time.Duration(p.GetTookNs())}
 		}),
+		Rounds: each(r.GetRounds(), func(r *vpsv1.Round) instance.Round {
+			return instance.Round{Bytes: r.GetBytes(), Took: time.Duration(r.GetTookNs())}
+		}),
+		Stopped: time.Duration(r.GetStoppedNs()),
 	}
 }

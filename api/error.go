@@ -115,5 +115,5 @@ func (c *Client) transportError(err error) error {
 	if errors.Is(err, errNotRunning) {
 		return errNotRunning
 	}
-	return fmt.Errorf("%w: it went away during the call (instances go on; try again, and see %s): %w", ErrUnavailable, c.home.log(), err)
+	return fmt.Errorf("%w: it went away during the call (instances go on; try again, and see %s): %w", ErrUnavailable, logPath(c.home), err)
 }

@@ -8,7 +8,7 @@ import (
 
 	"connectrpc.com/connect"
 
-	"vps/instance"
+	"vps/instance/audit"
 )
 
 // interceptor tells the host who asks, and gives errors the form in which they travel.
@@ -23,7 +23,7 @@ func (i interceptor) call(ctx context.Context, spec connect.Spec, next func(cont
 		who = fmt.Sprintf("uid %d pid %d", p.uid, p.pid)
 	}
 	began := time.Now()
-	err := next(instance.WithActor(ctx, who))
+	err := next(audit.WithActor(ctx, who))
 	i.log.Debug("call", "procedure", spec.Procedure, "who", who, "took", time.Since(began), "err", err)
 	if err != nil && i.server.Err() != nil {
 		return connect.NewError(connect.CodeUnavailable, errEnding)

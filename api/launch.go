@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"vps/instance/home"
 )
 
 // Daemon is the name under which the program of a client, run again, is the daemon.
@@ -51,30 +53,30 @@ func Ready(f *os.File) error {
 
 // reach gives a connection to the host's daemon, which it starts if there is none.
 func (c *Client) reach(ctx context.Context) (net.Conn, error) {
-	home := c.home
-	conn, err := dialSocket(ctx, home.Run)
+	at := c.home
+	conn, err := dialSocket(ctx, at.Run)
 	if !absent(err) {
 		return conn, err
 	}
 	if c.Passive {
 		return nil, errNotRunning
 	}
-	if err := os.MkdirAll(home.Run, 0o700); err != nil {
-		return nil, &StartError{home.log(), err.Error()}
+	if err := os.MkdirAll(at.Run, 0o700); err != nil {
+		return nil, &StartError{logPath(at), err.Error()}
 	}
-	lock, err := lockFile(filepath.Join(home.Run, startName), unix.LOCK_EX)
+	lock, err := lockFile(filepath.Join(at.Run, startName), unix.LOCK_EX)
 	if err != nil {
-		return nil, &StartError{home.log(), err.Error()}
+		return nil, &StartError{logPath(at), err.Error()}
 	}
 	defer lock.Close()
 	// Whoever had the lock before may have started one.
-	if conn, err = dialSocket(ctx, home.Run); !absent(err) {
+	if conn, err = dialSocket(ctx, at.Run); !absent(err) {
 		return conn, err
 	}
-	if err := launch(ctx, home); err != nil {
-		return nil, &StartError{home.log(), err.Error()}
+	if err := launch(ctx, at); err != nil {
+		return nil, &StartError{logPath(at), err.Error()}
 	}
-	return dialSocket(ctx, home.Run)
+	return dialSocket(ctx, at.Run)
 }
 
 // absent reports whether an error of dialSocket means that no daemon listens.
@@ -84,8 +86,8 @@ func absent(err error) bool {
 
 // launch starts a daemon that has nothing of this process: session, directory, environment or descriptors. It returns when that
 // listens.
-func launch(ctx context.Context, home Home) error {
-	log, err := os.OpenFile(home.log(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+func launch(ctx context.Context, at home.Home) error {
+	log, err := os.OpenFile(logPath(at), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
@@ -103,7 +105,7 @@ func launch(ctx context.Context, home Home) error {
 	cmd := &exec.Cmd{
 		Path:        "/proc/self/exe",
 		Args:        []string{Daemon, "--launched"},
-		Env:         []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "VPS_HOME=" + home.Dir},
+		Env:         []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "VPS_HOME=" + at.Dir},
 		Dir:         "/",
 		Stdout:      log,
 		Stderr:      log,

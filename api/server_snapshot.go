@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,7 +24,7 @@ func (h handler) Snapshot(ctx context.Context, r *vpsv1.SnapshotRequest, out *co
 	tell, end := report(func(p instance.Progress) error {
 		return out.Send(&vpsv1.SnapshotResponse{Kind: &vpsv1.SnapshotResponse_Progress{Progress: progressToWire(p)}})
 	})
-	cost, err := h.Host.Snapshot(ctx, r.Id, f, instance.SnapshotOptions{Stop: r.Stop, Suspend: r.Suspend}, tell)
+	cost, err := h.Host.Snapshot(ctx, r.Id, f, instance.SnapshotOptions{Stop: r.Stop, Suspend: r.Suspend, Copy: r.Copy}, tell)
 	end()
 	if err != nil {
 		return err
@@ -43,7 +44,9 @@ func (h handler) Restore(ctx context.Context, r *vpsv1.RestoreRequest, out *conn
 	}
 	tell, end := report(func(p instance.Progress) error { return out.Send(progressToWire(p)) })
 	defer end()
-	return h.Host.Restore(ctx, r.Id, f, instance.RestoreOptions{Resume: r.Resume, Force: r.Force, Config: cfg}, tell)
+	return h.Host.Restore(ctx, r.Id, f, instance.RestoreOptions{
+		Resume: r.Resume, Force: r.Force, Lazy: r.Lazy, Wait: r.Wait, Config: cfg,
+	}, tell)
 }
 
 // clientFile takes a descriptor of the client's. Reading and writing it end when ctx does.
@@ -82,37 +85,45 @@ func pollable(fd, access int) (*os.File, error) {
 	return os.NewFile(uintptr(again), name), nil
 }
 
-// report sends progress as fast as the client takes it. tell never waits: whoever calls it may hold an instance still.
-// After end nothing is sent any more.
+// report sends progress as fast as the client takes it, the newest only, and every warning. tell never waits: whoever calls it
+// may hold an instance still. After end nothing is sent any more.
 func report(send func(instance.Progress) error) (tell func(instance.Progress), end func()) {
-	latest := make(chan instance.Progress, 1)
+	var mu sync.Mutex
+	var waiting []instance.Progress
+	more := make(chan struct{}, 1)
 	done := make(chan struct{})
 	var sender sync.WaitGroup
+	flush := func() error {
+		mu.Lock()
+		list := waiting
+		waiting = nil
+		mu.Unlock()
+		for _, p := range list {
+			if err := send(p); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	sender.Go(func() {
-		for {
+		for ended := false; !ended; {
 			select {
-			case p := <-latest:
-				if send(p) != nil {
-					return // the client has gone, and so will the call
-				}
+			case <-more:
 			case <-done:
-				select {
-				case p := <-latest:
-					_ = send(p) // as above
-				default:
-				}
-				return
+				ended = true
+			}
+			if flush() != nil {
+				return // the client has gone, and so will the call
 			}
 		}
 	})
 	tell = func(p instance.Progress) {
+		mu.Lock()
+		waiting = append(slices.DeleteFunc(waiting, func(p instance.Progress) bool { return p.Warning == "" }), p)
+		mu.Unlock()
 		select {
-		case <-latest:
-		default:
-		}
-		select {
-		case latest <- p:
-		default: // somebody else tells too
+		case more <- struct{}{}:
+		default: // the sender is yet to look
 		}
 	}
 	return tell, func() { close(done); sender.Wait() }

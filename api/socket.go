@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"vps/instance/home"
 )
 
 // Files in a host's run directory.
@@ -104,3 +106,6 @@ func lockFile(path string, how int) (*os.File, error) {
 		}
 	}
 }
+
+// logPath is where a daemon that a client started writes its log.
+func logPath(at home.Home) string { return filepath.Join(at.Run, logName) }

@@ -108,6 +108,34 @@ func (c *Config) Validate() error {
 	return errors.Join(append(errs, c.clashes()...)...)
 }
 
+// With returns a copy in which a key has another value, written as in a file; with an empty one it has its default.
+func (c *Config) With(key, value string) (*Config, error) {
+	k, arg, err := lookup(key)
+	if err == nil {
+		err = checkText(value)
+	}
+	if err != nil {
+		return nil, c.locate(key, err)
+	}
+	changed := Default("")
+	for i := range keys {
+		for _, a := range keys[i].get(c) {
+			if &keys[i] == k && a.arg == arg {
+				continue
+			}
+			if err := keys[i].set(changed, a.arg, a.value); err != nil {
+				return nil, c.locate(keys[i].with(a.arg), err)
+			}
+		}
+	}
+	if value != "" {
+		if err := k.set(changed, arg, value); err != nil {
+			return nil, changed.locate(k.with(arg), err)
+		}
+	}
+	return changed, errors.Join(changed.clashes()...)
+}
+
 // DefaultRights returns a copy without what would give the instance, or whoever wrote the configuration, anything
 // on the host beyond the defaults: paths and commands of the host, networks, privileges, devices. It is how a
 // configuration out of a snapshot file is used. The keys that were set and have been left out are named.

@@ -279,3 +279,28 @@ func TestKeysHaveDocumentation(t *testing.T) {
 		}
 	}
 }
+
+func TestWith(t *testing.T) {
+	c, err := Parse("web.conf", strings.NewReader("NAME = web\nFSROOT = /srv\nENV = 'A=1 B=2'\nRESTART = always\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, set := range [][2]string{{"NAME", "copy"}, {"hostname", "copy.example"}, {"RESTART", ""}, {"ENV_0", "A=3"}, {"NETIF_0_ADDRESS", "10.0.0.7"}} {
+		if c, err = c.With(set[0], set[1]); err != nil {
+			t.Fatal(set, err)
+		}
+	}
+	again, err := Parse("again", strings.NewReader(c.Text()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Name != "copy" || c.Hostname != "copy.example" || c.Restart.Policy != RestartNo || c.Root != "/srv" ||
+		!slices.Contains(c.Env, "A=3") || !slices.Contains(c.Env, "B=2") || len(c.Env) != 2 || c.Text() != again.Text() {
+		t.Error(c.Text())
+	}
+	for _, set := range [][2]string{{"NAME", "-"}, {"HOSTNAMES", "x"}, {"ENV", "B=3"}, {"HOSTNAME", "a\x1bb"}, {"NETIF_1_ADDRESS", "10.0.0.7"}} {
+		if _, err := c.With(set[0], set[1]); err == nil {
+			t.Errorf("%s was accepted", set)
+		}
+	}
+}

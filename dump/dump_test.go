@@ -48,7 +48,7 @@ func open(t testing.TB, file []byte) *Snapshot {
 func mm(id uint64) Key { return Key{Type_TYPE_MM, id} }
 
 // pages returns a range of n pages from page first on.
-func pages(first, n uint64) Range { return Range{first * pageSize, (first + n) * pageSize} }
+func pages(first, n uint64) Range { return Range{Start: first * pageSize, End: (first + n) * pageSize} }
 
 // fillWith fills each page with the byte that it is given for the page's number.
 func fillWith(content func(page uint64) byte) func([]byte, []Range) error {
@@ -160,7 +160,7 @@ func TestRandomPages(t *testing.T) {
 			for range 60 {
 				k := mm(1 + rnd.Uint64N(objects))
 				ranges := randomRanges(rnd, space)
-				switch rnd.IntN(8) {
+				switch rnd.IntN(9) {
 				case 0:
 					must(t, w.WriteZeros(k, ranges))
 					want.set(k, ranges, func(uint64) byte { return 0 })
@@ -179,6 +179,13 @@ func TestRandomPages(t *testing.T) {
 						must(t, w.Delete(k))
 						must(t, w.Put(k.ID, &Mm{Id: k.ID}))
 						clear(want[k])
+					}
+				case 4:
+					must(t, w.WithdrawPages(k, ranges))
+					for _, r := range ranges {
+						for p := r.Start / pageSize; p < r.End/pageSize; p++ {
+							delete(want[k], p)
+						}
 					}
 				default:
 					salt := rnd.Uint64()
@@ -242,17 +249,41 @@ func readRuns(t *testing.T, s *Snapshot, k Key) map[uint64]byte {
 		must(t, err)
 		takeRun(t, got, run.Range, run.Data)
 	}
-	parts := make(map[uint64]byte)
-	for _, part := range s.PagesInParts(k, 3) {
-		for run, err := range part {
-			must(t, err)
-			takeRun(t, parts, run.Range, run.Data)
+	byFrame := make(map[uint64]byte)
+	frames := make(map[int][]byte)
+	for _, e := range s.Extents(k) {
+		switch {
+		case e.Frame == Zero:
+			takeRun(t, byFrame, e.Range, nil)
+			continue
+		case frames[e.Frame] == nil:
+			frames[e.Frame] = readFrame(t, s, e.Frame)
 		}
+		takeRun(t, byFrame, e.Range, frames[e.Frame][e.Index*pageSize:][:e.Len()])
 	}
-	if !maps.Equal(parts, got) {
-		t.Errorf("%s: in parts %d pages, in one %d, or others", k, len(parts), len(got))
+	if !maps.Equal(byFrame, got) {
+		t.Errorf("%s: by frames %d pages, by runs %d, or others", k, len(byFrame), len(got))
 	}
 	return got
+}
+
+// readFrame reads a frame as a whole and as a stream, which must give the same.
+func readFrame(t *testing.T, s *Snapshot, number int) []byte {
+	r := s.NewFrameReader()
+	whole, err := r.Read(number)
+	must(t, err)
+	var streamed []byte
+	must(t, r.Stream(number, func(index int, pages []byte) error {
+		if index != len(streamed)/pageSize {
+			t.Errorf("frame %d: page %d after %d bytes", number, index, len(streamed))
+		}
+		streamed = append(streamed, pages...)
+		return nil
+	}))
+	if !bytes.Equal(streamed, whole) {
+		t.Errorf("frame %d: streamed %d bytes, read %d, or others", number, len(streamed), len(whole))
+	}
+	return whole
 }
 
 // takeRun enters a run of pages, each of one repeated byte; without data they are zero.
@@ -309,9 +340,14 @@ func readStream(t *testing.T, file []byte) model {
 		case *PageFrame:
 			frames = append(frames, bytes.Clone(u.Data))
 			for _, e := range u.Extents {
-				if e.Frame == Zero {
+				switch e.Frame {
+				case Zero:
 					takeRun(t, got[u.Key], e.Range, nil)
-				} else {
+				case None:
+					for a := e.Start; a < e.End; a += pageSize {
+						delete(got[u.Key], a/pageSize)
+					}
+				default:
 					takeRun(t, got[u.Key], e.Range, frames[e.Frame][e.Index*pageSize:][:e.Len()])
 				}
 			}
@@ -395,7 +431,7 @@ func TestEveryTypeHasItsMessage(t *testing.T) {
 		if v.Number() == 0 {
 			continue
 		}
-		m, ok := messageTypes()[Type(v.Number())]
+		m, ok := types().Message(v.Number())
 		if !ok {
 			t.Errorf("%s has no message", v.Name())
 			continue

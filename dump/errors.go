@@ -14,6 +14,7 @@ var (
 	ErrUnsupported = errors.New("unsupported part of snapshot")   // well formed, but not understood here
 	ErrArch        = errors.New("snapshot of another machine")    // architecture or page size differ
 	ErrCPU         = errors.New("missing processor feature")      // the instance uses what this machine lacks
+	ErrNoPages     = errors.New("snapshot without pages")         // they were left out on purpose
 	ErrNotFound    = errors.New("not in the snapshot")            // no such record or page
 	ErrLimit       = errors.New("limit of the snapshot format")   // the writer was given more than the format holds
 	ErrClosed      = errors.New("snapshot writer is closed")      // used after Close or Abort

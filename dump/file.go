@@ -5,25 +5,26 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
+
+	"vps/dump/atomicfile"
 )
 
 // FileWriter is a Writer to a file that appears under its name only when it is whole.
 type FileWriter struct {
 	*Writer
-	f    *os.File // nil: committed or abandoned
+	f    *atomicfile.File // nil: committed or abandoned
 	path string
 }
 
-// Create begins a snapshot in a temporary file beside path. Either Commit or Abort ends it.
+// Create begins a snapshot in a file that is to be at path. Either Commit or Abort ends it.
 func Create(path string, h *Header, codec Codec) (*FileWriter, error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp") // mode 0600
+	f, err := atomicfile.Create(path)
 	if err != nil {
-		return nil, fmt.Errorf("create snapshot %s: %w", path, err)
+		return nil, err
 	}
 	w, err := NewWriter(f, h, codec)
 	if err != nil {
-		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
+		return nil, errors.Join(err, f.Discard())
 	}
 	return &FileWriter{Writer: w, f: f, path: path}, nil
 }
@@ -34,47 +35,25 @@ func (w *FileWriter) Commit() error {
 	if w.f == nil {
 		return fmt.Errorf("commit snapshot %s: %w", w.path, ErrClosed)
 	}
-	if err := w.commit(); err != nil {
-		w.Abort()
+	err := w.Close()
+	if err == nil {
+		err = w.f.Commit()
+	}
+	w.Abort()
+	if err != nil {
 		return fmt.Errorf("commit snapshot %s: %w", w.path, err)
 	}
 	return nil
 }
 
-func (w *FileWriter) commit() error {
-	if err := w.Close(); err != nil {
-		return err
-	}
-	if err := w.f.Sync(); err != nil {
-		return err
-	}
-	if err := os.Rename(w.f.Name(), w.path); err != nil {
-		return err
-	}
-	// The name is there and the content is on disk; from here on nothing is taken back.
-	f := w.f
-	w.f = nil
-	return errors.Join(f.Close(), syncDir(filepath.Dir(w.path)))
-}
-
 // Abort removes what was written, unless it was committed. It must not be called while Commit runs.
 func (w *FileWriter) Abort() {
 	w.Writer.Abort()
-	if w.f == nil {
-		return
+	if w.f != nil {
+		// A file that was committed is synced; of another one there is nothing more to be done.
+		_ = w.f.Discard()
+		w.f = nil
 	}
-	// Nobody has seen the file, and there is nothing more to be done about one that cannot be removed.
-	_ = os.Remove(w.f.Name())
-	_ = w.f.Close()
-	w.f = nil
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // SnapshotFile is a Snapshot with the file that it is in.
@@ -89,14 +68,15 @@ func OpenFile(path string) (*SnapshotFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open snapshot: %w", err)
 	}
-	s, err := openFile(f)
+	s, err := OpenFrom(f)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
 	}
 	return s, nil
 }
 
-func openFile(f *os.File) (*SnapshotFile, error) {
+// OpenFrom opens the snapshot in an open file, which becomes the snapshot's if there is no error.
+func OpenFrom(f *os.File) (*SnapshotFile, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
@@ -144,7 +124,7 @@ func spool(f *os.File, r io.Reader) (*SnapshotFile, error) {
 	} else if !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read snapshot at offset %d: %w", copied.s.off, err)
 	}
-	return openFile(f)
+	return OpenFrom(f)
 }
 
 // File returns the open file, for reads at a [Snapshot.Position]. It stays the snapshot's.

@@ -16,9 +16,10 @@ const maxRanges = 16384
 type FrameKind uint8
 
 const (
-	Pages  FrameKind = 1 // their pages, stored in the frame
-	Zeros  FrameKind = 2 // that they are zero
-	Shared FrameKind = 3 // that their pages are some that an earlier frame stored
+	Pages     FrameKind = 1 // their pages, stored in the frame
+	Zeros     FrameKind = 2 // that they are zero
+	Shared    FrameKind = 3 // that their pages are some that an earlier frame stored
+	Withdrawn FrameKind = 4 // that they are as if no frame had told about them
 )
 
 func (k FrameKind) String() string {
@@ -29,6 +30,8 @@ func (k FrameKind) String() string {
 		return "zeros"
 	case Shared:
 		return "shared"
+	case Withdrawn:
+		return "withdrawn"
 	}
 	return fmt.Sprintf("kind %d", uint8(k))
 }
@@ -68,8 +71,10 @@ type Frame struct {
 func (f *Frame) String() string { return fmt.Sprintf("frame %d of %s", f.Number, f.Key) }
 
 // check compares the CRC-32C of the stored bytes.
-func (f *Frame) check(stored []byte) error {
-	if checksum(stored) != f.Sum {
+func (f *Frame) check(stored []byte) error { return f.compare(checksum(stored)) }
+
+func (f *Frame) compare(sum uint32) error {
+	if sum != f.Sum {
 		return corrupt(f.Start, "%s: checksum mismatch", f)
 	}
 	return nil
@@ -130,7 +135,7 @@ func parseFrame(h unitHead, b []byte, number int, off int64, pageSize uint64) (*
 	f.Sum = binary.LittleEndian.Uint32(b[28:])
 	copy(f.Digest[:], b[32:])
 	switch {
-	case h.flags != 0 || b[2]|b[3] != 0 || f.Kind < Pages || f.Kind > Shared:
+	case h.flags != 0 || b[2]|b[3] != 0 || f.Kind < Pages || f.Kind > Withdrawn:
 		return nil, nil, formatError(ErrUnsupported, off, "%s: %s with flags %#x is not supported", f, f.Kind, h.flags)
 	case f.Codec != Plain && f.Codec != Zstd:
 		return nil, nil, formatError(ErrUnsupported, off, "%s: %s is not supported", f, f.Codec)
@@ -155,7 +160,7 @@ func parseRanges(f *Frame, b []byte, pageSize uint64) ([]Extent, error) {
 	extents := make([]Extent, 0, len(b)/rangeSize)
 	var pages, last uint64
 	for ; len(b) > 0; b = b[rangeSize:] {
-		e := Extent{Range: Range{binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])}, Frame: Zero}
+		e := Extent{Range: Range{Start: binary.LittleEndian.Uint64(b), End: binary.LittleEndian.Uint64(b[8:])}, Frame: Zero}
 		source := binary.LittleEndian.Uint64(b[16:])
 		switch {
 		case f.Kind == Shared:
@@ -164,8 +169,10 @@ func parseRanges(f *Frame, b []byte, pageSize uint64) ([]Extent, error) {
 			return nil, fmt.Errorf("range %v has a source", e.Range)
 		case f.Kind == Pages:
 			e.Frame, e.Index = f.Number, int(pages)
+		case f.Kind == Withdrawn:
+			e.Frame = None
 		}
-		if err := e.check(pageSize); err != nil {
+		if err := e.Check(pageSize); err != nil {
 			return nil, err
 		}
 		if e.Start < last {

@@ -97,8 +97,11 @@ func checkPageSize(n uint32) error {
 }
 
 // CheckHost tells whether an instance of this header can go on on the machine of the other one:
-// the architecture and the page size must be the same, and every processor feature must be there.
+// the architecture and the page size must be the same, and every processor feature must be there. So must its pages.
 func (x *Header) CheckHost(host *Header) error {
+	if x.GetWithoutPages() {
+		return fmt.Errorf("the memory was left out when this snapshot was converted: it can be shown, not restored: %w", ErrNoPages)
+	}
 	if x.GetArch() != host.GetArch() {
 		return fmt.Errorf("snapshot was written on %q, this machine is %q: %w", x.GetArch(), host.GetArch(), ErrArch)
 	}

@@ -25,12 +25,13 @@ const (
 
 type Header struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Arch          string                 `protobuf:"bytes,1,opt,name=arch,proto3" json:"arch,omitempty"`                                  // as uname(2) names it: x86_64, aarch64
-	PageSize      uint32                 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`         // bytes: a power of two from 4096 to 65536
-	Kernel        string                 `protobuf:"bytes,3,opt,name=kernel,proto3" json:"kernel,omitempty"`                              // release, as uname(2) gives it
-	CpuFeatures   []string               `protobuf:"bytes,4,rep,name=cpu_features,json=cpuFeatures,proto3" json:"cpu_features,omitempty"` // in use by the instance, named as in /proc/cpuinfo
-	Created       int64                  `protobuf:"varint,5,opt,name=created,proto3" json:"created,omitempty"`                           // CLOCK_REALTIME, nanoseconds
-	Instance      string                 `protobuf:"bytes,6,opt,name=instance,proto3" json:"instance,omitempty"`                          // name on the source
+	Arch          string                 `protobuf:"bytes,1,opt,name=arch,proto3" json:"arch,omitempty"`                                      // as uname(2) names it: x86_64, aarch64
+	PageSize      uint32                 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`             // bytes: a power of two from 4096 to 65536
+	Kernel        string                 `protobuf:"bytes,3,opt,name=kernel,proto3" json:"kernel,omitempty"`                                  // release, as uname(2) gives it
+	CpuFeatures   []string               `protobuf:"bytes,4,rep,name=cpu_features,json=cpuFeatures,proto3" json:"cpu_features,omitempty"`     // in use by the instance, named as in /proc/cpuinfo
+	Created       int64                  `protobuf:"varint,5,opt,name=created,proto3" json:"created,omitempty"`                               // CLOCK_REALTIME, nanoseconds
+	Instance      string                 `protobuf:"bytes,6,opt,name=instance,proto3" json:"instance,omitempty"`                              // name on the source
+	WithoutPages  bool                   `protobuf:"varint,7,opt,name=without_pages,json=withoutPages,proto3" json:"without_pages,omitempty"` // they were left out: it can be shown, not restored
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -107,18 +108,26 @@ func (x *Header) GetInstance() string {
 	return ""
 }
 
+func (x *Header) GetWithoutPages() bool {
+	if x != nil {
+		return x.WithoutPages
+	}
+	return false
+}
+
 var File_dump_header_proto protoreflect.FileDescriptor
 
 const file_dump_header_proto_rawDesc = "" +
 	"\n" +
-	"\x11dump/header.proto\x12\bvps.dump\"\xaa\x01\n" +
+	"\x11dump/header.proto\x12\bvps.dump\"\xcf\x01\n" +
 	"\x06Header\x12\x12\n" +
 	"\x04arch\x18\x01 \x01(\tR\x04arch\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x16\n" +
 	"\x06kernel\x18\x03 \x01(\tR\x06kernel\x12!\n" +
 	"\fcpu_features\x18\x04 \x03(\tR\vcpuFeatures\x12\x18\n" +
 	"\acreated\x18\x05 \x01(\x03R\acreated\x12\x1a\n" +
-	"\binstance\x18\x06 \x01(\tR\binstanceB\n" +
+	"\binstance\x18\x06 \x01(\tR\binstance\x12#\n" +
+	"\rwithout_pages\x18\a \x01(\bR\fwithoutPagesB\n" +
 	"Z\bvps/dumpb\x06proto3"
 
 var (

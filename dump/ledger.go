@@ -1,9 +1,10 @@
 package dump
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
+
+	"vps/dump/page"
 )
 
 // ledger is what a snapshot holds, as its units tell one after the other. Writer and readers keep the
@@ -12,7 +13,7 @@ type ledger struct {
 	pageSize uint64
 	records  map[Key]span // those that were neither replaced nor withdrawn
 	frames   []*Frame
-	pages    map[Key]*pageLog
+	pages    map[Key]*page.Log
 }
 
 // span is where a unit is.
@@ -25,7 +26,7 @@ func newLedger(h *Header) *ledger {
 	return &ledger{
 		pageSize: uint64(h.PageSize),
 		records:  make(map[Key]span),
-		pages:    make(map[Key]*pageLog),
+		pages:    make(map[Key]*page.Log),
 	}
 }
 
@@ -49,11 +50,11 @@ func (l *ledger) frame(f *Frame, extents []Extent) error {
 	}
 	log := l.pages[f.Key]
 	if log == nil {
-		log = &pageLog{resolved: true}
+		log = new(page.Log)
 		l.pages[f.Key] = log
 	}
 	for _, e := range extents {
-		log.add(e)
+		log.Add(e)
 	}
 	l.frames = append(l.frames, f)
 	return nil
@@ -76,7 +77,7 @@ func (l *ledger) checkSources(f *Frame, extents []Extent) error {
 // extents returns the pages of an object, ascending.
 func (l *ledger) extents(k Key) []Extent {
 	if log := l.pages[k]; log != nil {
-		return log.extents(l.pageSize)
+		return log.Extents(l.pageSize)
 	}
 	return nil
 }
@@ -87,10 +88,6 @@ func (l *ledger) keys() []Key {
 	for k := range l.records {
 		keys = append(keys, k)
 	}
-	slices.SortFunc(keys, compareKeys)
+	slices.SortFunc(keys, Key.Compare)
 	return keys
-}
-
-func compareKeys(a, b Key) int {
-	return cmp.Or(cmp.Compare(uint32(a.Type), uint32(b.Type)), cmp.Compare(a.ID, b.ID))
 }

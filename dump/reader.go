@@ -2,12 +2,12 @@ package dump
 
 import (
 	"errors"
-	"fmt"
 	"io"
-	"sync"
 
-	"github.com/klauspost/compress/zstd"
 	"google.golang.org/protobuf/proto"
+
+	"vps/dump/internal/codec"
+	"vps/dump/internal/message"
 )
 
 // Record is a record as it stands in a snapshot.
@@ -24,6 +24,9 @@ func (r *Record) Message() (proto.Message, error) {
 	return decode(r.Key, r.payload, r.Offset, r.version)
 }
 
+// Payload returns the message as it is stored. The caller must not change it.
+func (r *Record) Payload() []byte { return r.payload }
+
 // Unsupported names what a newer minor version of the format put into the record: its type or a field. Nil if nothing.
 func (r *Record) Unsupported() error {
 	if r.Deleted {
@@ -33,7 +36,7 @@ func (r *Record) Unsupported() error {
 	if err != nil {
 		return err
 	}
-	if path, found := unknownFields(m.ProtoReflect()); found {
+	if path, found := message.Unknown(m.ProtoReflect()); found {
 		return formatError(ErrUnsupported, r.Offset, "record %s: cannot read %s (written by format %s)", r.Key, path, r.version)
 	}
 	return nil
@@ -59,7 +62,7 @@ type Reader struct {
 	header  *Header
 	version Version
 	ledger  *ledger
-	decoder decoder
+	decoder codec.Decoder
 	buf     []byte // payloads
 	stored  []byte // a frame
 	pages   []byte // the same, decompressed
@@ -162,31 +165,19 @@ func (r *Reader) frame(h unitHead, payload []byte, at int64) (*PageFrame, error)
 	if err := f.checkDigest(r.stored); err != nil {
 		return nil, err
 	}
-	u.Data, err = r.decoder.decode(f, r.stored, &r.pages, pageSize)
+	u.Data, err = unpack(&r.decoder, f, r.stored, &r.pages, pageSize)
 	return u, err
 }
 
-// decoder decompresses frames; several goroutines may use it.
-type decoder struct {
-	once sync.Once
-	zstd *zstd.Decoder
-	err  error
-}
-
-// decode returns the pages of a frame: stored itself if they are plain, else *buf.
-func (d *decoder) decode(f *Frame, stored []byte, buf *[]byte, pageSize uint64) ([]byte, error) {
+// unpack returns the pages of a frame: stored itself if they are plain, else *buf.
+func unpack(d *codec.Decoder, f *Frame, stored []byte, buf *[]byte, pageSize uint64) ([]byte, error) {
 	if f.Codec == Plain {
 		return stored, nil
 	}
-	d.once.Do(func() { d.zstd, d.err = zstd.NewReader(nil, zstd.WithDecoderMaxMemory(MaxFrame)) })
-	if d.err != nil {
-		return nil, fmt.Errorf("start zstd: %w", d.err)
-	}
-	pages, err := d.zstd.DecodeAll(stored, (*buf)[:0])
+	pages, err := d.Decode(stored, buf, MaxFrame)
 	if err != nil {
 		return nil, corrupt(f.Start, "%s: %v", f, err)
 	}
-	*buf = pages
 	if want := f.Count * int(pageSize); len(pages) != want {
 		return nil, corrupt(f.Start, "%s: decompressed to %d bytes, not %d", f, len(pages), want)
 	}

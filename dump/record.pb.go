@@ -46,6 +46,11 @@ const (
 	Type_TYPE_UNIX_SOCKET Type = 22
 	Type_TYPE_TTY         Type = 23
 	Type_TYPE_MEMORY      Type = 24
+	Type_TYPE_SHM_SEGMENT Type = 40
+	Type_TYPE_SEM_SET     Type = 41
+	Type_TYPE_MSG_QUEUE   Type = 42
+	Type_TYPE_MQUEUE      Type = 43
+	Type_TYPE_SOCKET      Type = 60 // network.proto
 )
 
 // Enum value maps for Type.
@@ -66,6 +71,11 @@ var (
 		22: "TYPE_UNIX_SOCKET",
 		23: "TYPE_TTY",
 		24: "TYPE_MEMORY",
+		40: "TYPE_SHM_SEGMENT",
+		41: "TYPE_SEM_SET",
+		42: "TYPE_MSG_QUEUE",
+		43: "TYPE_MQUEUE",
+		60: "TYPE_SOCKET",
 	}
 	Type_value = map[string]int32{
 		"TYPE_UNSPECIFIED": 0,
@@ -83,6 +93,11 @@ var (
 		"TYPE_UNIX_SOCKET": 22,
 		"TYPE_TTY":         23,
 		"TYPE_MEMORY":      24,
+		"TYPE_SHM_SEGMENT": 40,
+		"TYPE_SEM_SET":     41,
+		"TYPE_MSG_QUEUE":   42,
+		"TYPE_MQUEUE":      43,
+		"TYPE_SOCKET":      60,
 	}
 )
 
@@ -223,17 +238,19 @@ const (
 	Mapping_VDSO     Mapping_Kind = 3
 	Mapping_VVAR     Mapping_Kind = 4
 	Mapping_VSYSCALL Mapping_Kind = 5
+	Mapping_SHM      Mapping_Kind = 10
 )
 
 // Enum value maps for Mapping_Kind.
 var (
 	Mapping_Kind_name = map[int32]string{
-		0: "ANON",
-		1: "FILE",
-		2: "MEMORY",
-		3: "VDSO",
-		4: "VVAR",
-		5: "VSYSCALL",
+		0:  "ANON",
+		1:  "FILE",
+		2:  "MEMORY",
+		3:  "VDSO",
+		4:  "VVAR",
+		5:  "VSYSCALL",
+		10: "SHM",
 	}
 	Mapping_Kind_value = map[string]int32{
 		"ANON":     0,
@@ -242,6 +259,7 @@ var (
 		"VDSO":     3,
 		"VVAR":     4,
 		"VSYSCALL": 5,
+		"SHM":      10,
 	}
 )
 
@@ -279,21 +297,24 @@ const (
 	Memory_MEMFD   Memory_Kind = 1
 	Memory_DELETED Memory_Kind = 2
 	Memory_TMPFS   Memory_Kind = 3
+	Memory_SYSV    Memory_Kind = 10
 )
 
 // Enum value maps for Memory_Kind.
 var (
 	Memory_Kind_name = map[int32]string{
-		0: "ANON",
-		1: "MEMFD",
-		2: "DELETED",
-		3: "TMPFS",
+		0:  "ANON",
+		1:  "MEMFD",
+		2:  "DELETED",
+		3:  "TMPFS",
+		10: "SYSV",
 	}
 	Memory_Kind_value = map[string]int32{
 		"ANON":    0,
 		"MEMFD":   1,
 		"DELETED": 2,
 		"TMPFS":   3,
+		"SYSV":    10,
 	}
 )
 
@@ -330,6 +351,7 @@ const (
 	Lock_FLOCK Lock_Kind = 0
 	Lock_POSIX Lock_Kind = 1
 	Lock_OFD   Lock_Kind = 2
+	Lock_LEASE Lock_Kind = 3
 )
 
 // Enum value maps for Lock_Kind.
@@ -338,11 +360,13 @@ var (
 		0: "FLOCK",
 		1: "POSIX",
 		2: "OFD",
+		3: "LEASE",
 	}
 	Lock_Kind_value = map[string]int32{
 		"FLOCK": 0,
 		"POSIX": 1,
 		"OFD":   2,
+		"LEASE": 3,
 	}
 )
 
@@ -371,6 +395,55 @@ func (x Lock_Kind) Number() protoreflect.EnumNumber {
 // Deprecated: Use Lock_Kind.Descriptor instead.
 func (Lock_Kind) EnumDescriptor() ([]byte, []int) {
 	return file_dump_record_proto_rawDescGZIP(), []int{26, 0}
+}
+
+type Lock_Breaking int32
+
+const (
+	Lock_NOT     Lock_Breaking = 0
+	Lock_TO_READ Lock_Breaking = 1
+	Lock_TO_NONE Lock_Breaking = 2
+)
+
+// Enum value maps for Lock_Breaking.
+var (
+	Lock_Breaking_name = map[int32]string{
+		0: "NOT",
+		1: "TO_READ",
+		2: "TO_NONE",
+	}
+	Lock_Breaking_value = map[string]int32{
+		"NOT":     0,
+		"TO_READ": 1,
+		"TO_NONE": 2,
+	}
+)
+
+func (x Lock_Breaking) Enum() *Lock_Breaking {
+	p := new(Lock_Breaking)
+	*p = x
+	return p
+}
+
+func (x Lock_Breaking) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Lock_Breaking) Descriptor() protoreflect.EnumDescriptor {
+	return file_dump_record_proto_enumTypes[6].Descriptor()
+}
+
+func (Lock_Breaking) Type() protoreflect.EnumType {
+	return &file_dump_record_proto_enumTypes[6]
+}
+
+func (x Lock_Breaking) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Lock_Breaking.Descriptor instead.
+func (Lock_Breaking) EnumDescriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{26, 1}
 }
 
 type UnixSocket_State int32
@@ -406,11 +479,11 @@ func (x UnixSocket_State) String() string {
 }
 
 func (UnixSocket_State) Descriptor() protoreflect.EnumDescriptor {
-	return file_dump_record_proto_enumTypes[6].Descriptor()
+	return file_dump_record_proto_enumTypes[7].Descriptor()
 }
 
 func (UnixSocket_State) Type() protoreflect.EnumType {
-	return &file_dump_record_proto_enumTypes[6]
+	return &file_dump_record_proto_enumTypes[7]
 }
 
 func (x UnixSocket_State) Number() protoreflect.EnumNumber {
@@ -419,7 +492,7 @@ func (x UnixSocket_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UnixSocket_State.Descriptor instead.
 func (UnixSocket_State) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{37, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{40, 0}
 }
 
 // Instance is the general information; its record id is 1.
@@ -431,16 +504,18 @@ type Instance struct {
 	Domainname    string                 `protobuf:"bytes,4,opt,name=domainname,proto3" json:"domainname,omitempty"`
 	Clocks        *Clocks                `protobuf:"bytes,5,opt,name=clocks,proto3" json:"clocks,omitempty"`
 	Restores      uint32                 `protobuf:"varint,6,opt,name=restores,proto3" json:"restores,omitempty"`                        // how often this instance has been restored
-	Runs          uint32                 `protobuf:"varint,7,opt,name=runs,proto3" json:"runs,omitempty"`                                // how often it has been resumed since it was created
+	Runs          uint32                 `protobuf:"varint,7,opt,name=runs,proto3" json:"runs,omitempty"`                                // how often it has begun to run since it was created: by start, restore, resume, after a snapshot
 	Ids           uint32                 `protobuf:"varint,8,opt,name=ids,proto3" json:"ids,omitempty"`                                  // size of its uid and gid range; 0: the host's users
 	Console       []byte                 `protobuf:"bytes,9,opt,name=console,proto3" json:"console,omitempty"`                           // tail of the console's history
 	ConsoleTty    uint32                 `protobuf:"varint,10,opt,name=console_tty,json=consoleTty,proto3" json:"console_tty,omitempty"` // index of the pty that is /dev/console, plus 1; 0: none
 	LastPid       uint32                 `protobuf:"varint,11,opt,name=last_pid,json=lastPid,proto3" json:"last_pid,omitempty"`
 	SeccompBase   uint32                 `protobuf:"varint,12,opt,name=seccomp_base,json=seccompBase,proto3" json:"seccomp_base,omitempty"` // filters at the bottom of every chain that are the manager's own
-	BootId        []byte                 `protobuf:"bytes,13,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	BootId        []byte                 `protobuf:"bytes,13,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`                 // /proc/sys/kernel/random/boot_id, 16 bytes
 	Kernel        string                 `protobuf:"bytes,14,opt,name=kernel,proto3" json:"kernel,omitempty"`
 	Sysctl        map[string]string      `protobuf:"bytes,15,rep,name=sysctl,proto3" json:"sysctl,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Suspended     bool                   `protobuf:"varint,16,opt,name=suspended,proto3" json:"suspended,omitempty"` // state in which it was found
+	Uuid          []byte                 `protobuf:"bytes,17,opt,name=uuid,proto3" json:"uuid,omitempty"`            // its own since it was created, 16 bytes; restored elsewhere it is the same
+	Ran           int64                  `protobuf:"varint,18,opt,name=ran,proto3" json:"ran,omitempty"`             // how long it has run since it was created
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -585,6 +660,20 @@ func (x *Instance) GetSuspended() bool {
 		return x.Suspended
 	}
 	return false
+}
+
+func (x *Instance) GetUuid() []byte {
+	if x != nil {
+		return x.Uuid
+	}
+	return nil
+}
+
+func (x *Instance) GetRan() int64 {
+	if x != nil {
+		return x.Ran
+	}
+	return 0
 }
 
 // Clocks at the moment of the freeze, as the instance read them.
@@ -924,7 +1013,10 @@ type Process struct {
 	ChildSubreaper bool                   `protobuf:"varint,21,opt,name=child_subreaper,json=childSubreaper,proto3" json:"child_subreaper,omitempty"`
 	ExternalParent bool                   `protobuf:"varint,22,opt,name=external_parent,json=externalParent,proto3" json:"external_parent,omitempty"` // ppid 0: made by an exec session, whose outer ends are gone
 	StopSignal     uint32                 `protobuf:"varint,23,opt,name=stop_signal,json=stopSignal,proto3" json:"stop_signal,omitempty"`
-	Fs             uint64                 `protobuf:"varint,24,opt,name=fs,proto3" json:"fs,omitempty"` // tasks with the same number share root, current directory and umask; 0: with nobody
+	Fs             uint64                 `protobuf:"varint,24,opt,name=fs,proto3" json:"fs,omitempty"`                                                     // tasks with the same number share root, current directory and umask; 0: with nobody
+	SemUndos       []*SemUndo             `protobuf:"bytes,40,rep,name=sem_undos,json=semUndos,proto3" json:"sem_undos,omitempty"`                          // what its end does to System V semaphores
+	LoginUid       *uint32                `protobuf:"varint,41,opt,name=login_uid,json=loginUid,proto3,oneof" json:"login_uid,omitempty"`                   // who has logged in (pam_loginuid(8)); not set: nobody, or somebody of the host
+	CoredumpFilter *uint32                `protobuf:"varint,42,opt,name=coredump_filter,json=coredumpFilter,proto3,oneof" json:"coredump_filter,omitempty"` // core(5)
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1123,6 +1215,27 @@ func (x *Process) GetStopSignal() uint32 {
 func (x *Process) GetFs() uint64 {
 	if x != nil {
 		return x.Fs
+	}
+	return 0
+}
+
+func (x *Process) GetSemUndos() []*SemUndo {
+	if x != nil {
+		return x.SemUndos
+	}
+	return nil
+}
+
+func (x *Process) GetLoginUid() uint32 {
+	if x != nil && x.LoginUid != nil {
+		return *x.LoginUid
+	}
+	return 0
+}
+
+func (x *Process) GetCoredumpFilter() uint32 {
+	if x != nil && x.CoredumpFilter != nil {
+		return *x.CoredumpFilter
 	}
 	return 0
 }
@@ -1362,9 +1475,10 @@ type Thread struct {
 	Restart       *Restart               `protobuf:"bytes,18,opt,name=restart,proto3" json:"restart,omitempty"`
 	Sched         *Sched                 `protobuf:"bytes,19,opt,name=sched,proto3" json:"sched,omitempty"`
 	TimerSlack    uint64                 `protobuf:"varint,20,opt,name=timer_slack,json=timerSlack,proto3" json:"timer_slack,omitempty"`
-	Syscall       bool                   `protobuf:"varint,21,opt,name=syscall,proto3" json:"syscall,omitempty"`                // regs are those of a system call that is to be made again
-	FdTable       uint64                 `protobuf:"varint,22,opt,name=fd_table,json=fdTable,proto3" json:"fd_table,omitempty"` // its own FdTable; 0: that of its process
-	Fs            *Fs                    `protobuf:"bytes,23,opt,name=fs,proto3" json:"fs,omitempty"`                           // its own; none: that of its process
+	IoPriority    uint32                 `protobuf:"varint,40,opt,name=io_priority,json=ioPriority,proto3" json:"io_priority,omitempty"` // ioprio_set(2)
+	Syscall       bool                   `protobuf:"varint,21,opt,name=syscall,proto3" json:"syscall,omitempty"`                         // regs are those of a system call that is to be made again
+	FdTable       uint64                 `protobuf:"varint,22,opt,name=fd_table,json=fdTable,proto3" json:"fd_table,omitempty"`          // its own FdTable; 0: that of its process
+	Fs            *Fs                    `protobuf:"bytes,23,opt,name=fs,proto3" json:"fs,omitempty"`                                    // its own; none: that of its process
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1535,6 +1649,13 @@ func (x *Thread) GetSched() *Sched {
 func (x *Thread) GetTimerSlack() uint64 {
 	if x != nil {
 		return x.TimerSlack
+	}
+	return 0
+}
+
+func (x *Thread) GetIoPriority() uint32 {
+	if x != nil {
+		return x.IoPriority
 	}
 	return 0
 }
@@ -2695,6 +2816,8 @@ type Mapping struct {
 	VmFlags       string                 `protobuf:"bytes,9,opt,name=vm_flags,json=vmFlags,proto3" json:"vm_flags,omitempty"`      // as in the VmFlags line of smaps: gd lo hg nh dc dd wf sr rr ...
 	Name          string                 `protobuf:"bytes,10,opt,name=name,proto3" json:"name,omitempty"`                          // PR_SET_VMA_ANON_NAME
 	MaxWrite      bool                   `protobuf:"varint,11,opt,name=max_write,json=maxWrite,proto3" json:"max_write,omitempty"` // may be made writable (VM_MAYWRITE)
+	Shm           uint64                 `protobuf:"varint,20,opt,name=shm,proto3" json:"shm,omitempty"`                           // SHM: ShmSegment; offset is that in the segment
+	Guards        []uint64               `protobuf:"varint,60,rep,packed,name=guards,proto3" json:"guards,omitempty"`              // start and end of each guard region (MADV_GUARD_INSTALL), ascending
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2806,6 +2929,20 @@ func (x *Mapping) GetMaxWrite() bool {
 	return false
 }
 
+func (x *Mapping) GetShm() uint64 {
+	if x != nil {
+		return x.Shm
+	}
+	return 0
+}
+
+func (x *Mapping) GetGuards() []uint64 {
+	if x != nil {
+		return x.Guards
+	}
+	return nil
+}
+
 // FileRef is a file by its path in the instance, with what tells whether it is still the same.
 type FileRef struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2819,6 +2956,7 @@ type FileRef struct {
 	Writable      bool                   `protobuf:"varint,8,opt,name=writable,proto3" json:"writable,omitempty"` // somebody has it open for writing
 	Deleted       bool                   `protobuf:"varint,9,opt,name=deleted,proto3" json:"deleted,omitempty"`   // the path is not there any more
 	Other         string                 `protobuf:"bytes,10,opt,name=other,proto3" json:"other,omitempty"`       // deleted: another name of the same file
+	Process       uint32                 `protobuf:"varint,50,opt,name=process,proto3" json:"process,omitempty"`  // of this process's directory in /proc; deleted: of one that is gone
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2923,7 +3061,15 @@ func (x *FileRef) GetOther() string {
 	return ""
 }
 
-// Memory is content that is addressed by (id, offset) in page frames: shared anonymous memory, a memfd, a deleted file.
+func (x *FileRef) GetProcess() uint32 {
+	if x != nil {
+		return x.Process
+	}
+	return 0
+}
+
+// Memory is content that is addressed by (id, offset) in page frames: shared anonymous memory, a memfd, a deleted file; a file
+// of a memory file system (Inode); a System V segment (ShmSegment).
 type Memory struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -3181,6 +3327,11 @@ type File struct {
 	//	*File_UnixSocket
 	//	*File_Tty
 	//	*File_External
+	//	*File_Mqueue
+	//	*File_Namespace
+	//	*File_Inotify
+	//	*File_Pidfd
+	//	*File_Socket
 	Kind          isFile_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3348,6 +3499,51 @@ func (x *File) GetExternal() *External {
 	return nil
 }
 
+func (x *File) GetMqueue() uint64 {
+	if x != nil {
+		if x, ok := x.Kind.(*File_Mqueue); ok {
+			return x.Mqueue
+		}
+	}
+	return 0
+}
+
+func (x *File) GetNamespace() string {
+	if x != nil {
+		if x, ok := x.Kind.(*File_Namespace); ok {
+			return x.Namespace
+		}
+	}
+	return ""
+}
+
+func (x *File) GetInotify() *Inotify {
+	if x != nil {
+		if x, ok := x.Kind.(*File_Inotify); ok {
+			return x.Inotify
+		}
+	}
+	return nil
+}
+
+func (x *File) GetPidfd() *PidFd {
+	if x != nil {
+		if x, ok := x.Kind.(*File_Pidfd); ok {
+			return x.Pidfd
+		}
+	}
+	return nil
+}
+
+func (x *File) GetSocket() uint64 {
+	if x != nil {
+		if x, ok := x.Kind.(*File_Socket); ok {
+			return x.Socket
+		}
+	}
+	return 0
+}
+
 type isFile_Kind interface {
 	isFile_Kind()
 }
@@ -3392,6 +3588,26 @@ type File_External struct {
 	External *External `protobuf:"bytes,19,opt,name=external,proto3,oneof"`
 }
 
+type File_Mqueue struct {
+	Mqueue uint64 `protobuf:"varint,40,opt,name=mqueue,proto3,oneof"` // Mqueue record
+}
+
+type File_Namespace struct {
+	Namespace string `protobuf:"bytes,50,opt,name=namespace,proto3,oneof"` // the instance's own, by its name in /proc/PID/ns
+}
+
+type File_Inotify struct {
+	Inotify *Inotify `protobuf:"bytes,51,opt,name=inotify,proto3,oneof"`
+}
+
+type File_Pidfd struct {
+	Pidfd *PidFd `protobuf:"bytes,52,opt,name=pidfd,proto3,oneof"`
+}
+
+type File_Socket struct {
+	Socket uint64 `protobuf:"varint,60,opt,name=socket,proto3,oneof"` // Socket record
+}
+
 func (*File_Path) isFile_Kind() {}
 
 func (*File_Pipe) isFile_Kind() {}
@@ -3412,14 +3628,25 @@ func (*File_Tty) isFile_Kind() {}
 
 func (*File_External) isFile_Kind() {}
 
+func (*File_Mqueue) isFile_Kind() {}
+
+func (*File_Namespace) isFile_Kind() {}
+
+func (*File_Inotify) isFile_Kind() {}
+
+func (*File_Pidfd) isFile_Kind() {}
+
+func (*File_Socket) isFile_Kind() {}
+
 // Lock is a lock on a file: of the description (flock(2), open file description locks), or of a process (POSIX).
 type Lock struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          Lock_Kind              `protobuf:"varint,1,opt,name=kind,proto3,enum=vps.dump.Lock_Kind" json:"kind,omitempty"`
 	Write         bool                   `protobuf:"varint,2,opt,name=write,proto3" json:"write,omitempty"`
 	Start         int64                  `protobuf:"varint,3,opt,name=start,proto3" json:"start,omitempty"`
-	Len           int64                  `protobuf:"varint,4,opt,name=len,proto3" json:"len,omitempty"` // 0: to the end
-	Pid           uint32                 `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"` // POSIX: its owner; flock: who took it
+	Len           int64                  `protobuf:"varint,4,opt,name=len,proto3" json:"len,omitempty"`                                        // 0: to the end
+	Pid           uint32                 `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"`                                        // POSIX: its owner; flock, lease: who took it
+	Breaking      Lock_Breaking          `protobuf:"varint,50,opt,name=breaking,proto3,enum=vps.dump.Lock_Breaking" json:"breaking,omitempty"` // lease: what somebody waits for it to become
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3487,6 +3714,13 @@ func (x *Lock) GetPid() uint32 {
 		return x.Pid
 	}
 	return 0
+}
+
+func (x *Lock) GetBreaking() Lock_Breaking {
+	if x != nil {
+		return x.Breaking
+	}
+	return Lock_NOT
 }
 
 type Owner struct {
@@ -3909,6 +4143,170 @@ func (x *EpollItem) GetPid() uint32 {
 	return 0
 }
 
+type Inotify struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Watches       []*InotifyWatch        `protobuf:"bytes,1,rep,name=watches,proto3" json:"watches,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Inotify) Reset() {
+	*x = Inotify{}
+	mi := &file_dump_record_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Inotify) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Inotify) ProtoMessage() {}
+
+func (x *Inotify) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Inotify.ProtoReflect.Descriptor instead.
+func (*Inotify) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *Inotify) GetWatches() []*InotifyWatch {
+	if x != nil {
+		return x.Watches
+	}
+	return nil
+}
+
+type InotifyWatch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Wd            int32                  `protobuf:"varint,1,opt,name=wd,proto3" json:"wd,omitempty"`
+	Mask          uint32                 `protobuf:"varint,2,opt,name=mask,proto3" json:"mask,omitempty"`
+	File          *FileRef               `protobuf:"bytes,3,opt,name=file,proto3" json:"file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InotifyWatch) Reset() {
+	*x = InotifyWatch{}
+	mi := &file_dump_record_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InotifyWatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InotifyWatch) ProtoMessage() {}
+
+func (x *InotifyWatch) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InotifyWatch.ProtoReflect.Descriptor instead.
+func (*InotifyWatch) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *InotifyWatch) GetWd() int32 {
+	if x != nil {
+		return x.Wd
+	}
+	return 0
+}
+
+func (x *InotifyWatch) GetMask() uint32 {
+	if x != nil {
+		return x.Mask
+	}
+	return 0
+}
+
+func (x *InotifyWatch) GetFile() *FileRef {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+type PidFd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pid           uint32                 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`                                 // of a process, or of a thread: flags have PIDFD_THREAD
+	Gone          uint64                 `protobuf:"varint,2,opt,name=gone,proto3" json:"gone,omitempty"`                               // pid 0: a number for the process that it was of, which is gone
+	WaitStatus    uint32                 `protobuf:"varint,3,opt,name=wait_status,json=waitStatus,proto3" json:"wait_status,omitempty"` // of one that is gone, as wait(2) gave it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PidFd) Reset() {
+	*x = PidFd{}
+	mi := &file_dump_record_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PidFd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PidFd) ProtoMessage() {}
+
+func (x *PidFd) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PidFd.ProtoReflect.Descriptor instead.
+func (*PidFd) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *PidFd) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *PidFd) GetGone() uint64 {
+	if x != nil {
+		return x.Gone
+	}
+	return 0
+}
+
+func (x *PidFd) GetWaitStatus() uint32 {
+	if x != nil {
+		return x.WaitStatus
+	}
+	return 0
+}
+
 type TtyEnd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tty           uint64                 `protobuf:"varint,1,opt,name=tty,proto3" json:"tty,omitempty"`
@@ -3920,7 +4318,7 @@ type TtyEnd struct {
 
 func (x *TtyEnd) Reset() {
 	*x = TtyEnd{}
-	mi := &file_dump_record_proto_msgTypes[34]
+	mi := &file_dump_record_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3932,7 +4330,7 @@ func (x *TtyEnd) String() string {
 func (*TtyEnd) ProtoMessage() {}
 
 func (x *TtyEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[34]
+	mi := &file_dump_record_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3945,7 +4343,7 @@ func (x *TtyEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TtyEnd.ProtoReflect.Descriptor instead.
 func (*TtyEnd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{34}
+	return file_dump_record_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *TtyEnd) GetTty() uint64 {
@@ -3984,7 +4382,7 @@ type External struct {
 
 func (x *External) Reset() {
 	*x = External{}
-	mi := &file_dump_record_proto_msgTypes[35]
+	mi := &file_dump_record_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3996,7 +4394,7 @@ func (x *External) String() string {
 func (*External) ProtoMessage() {}
 
 func (x *External) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[35]
+	mi := &file_dump_record_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4009,7 +4407,7 @@ func (x *External) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use External.ProtoReflect.Descriptor instead.
 func (*External) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{35}
+	return file_dump_record_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *External) GetWhat() string {
@@ -4063,7 +4461,7 @@ type Pipe struct {
 
 func (x *Pipe) Reset() {
 	*x = Pipe{}
-	mi := &file_dump_record_proto_msgTypes[36]
+	mi := &file_dump_record_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4075,7 +4473,7 @@ func (x *Pipe) String() string {
 func (*Pipe) ProtoMessage() {}
 
 func (x *Pipe) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[36]
+	mi := &file_dump_record_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4088,7 +4486,7 @@ func (x *Pipe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pipe.ProtoReflect.Descriptor instead.
 func (*Pipe) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{36}
+	return file_dump_record_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Pipe) GetId() uint64 {
@@ -4162,13 +4560,14 @@ type UnixSocket struct {
 	Gid           uint32                 `protobuf:"varint,18,opt,name=gid,proto3" json:"gid,omitempty"`
 	Mode          uint32                 `protobuf:"varint,19,opt,name=mode,proto3" json:"mode,omitempty"`
 	ExternalPeer  bool                   `protobuf:"varint,20,opt,name=external_peer,json=externalPeer,proto3" json:"external_peer,omitempty"`
+	Waiting       []*Connection          `protobuf:"bytes,21,rep,name=waiting,proto3" json:"waiting,omitempty"` // of pending, in the same order; empty: nothing is known of them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UnixSocket) Reset() {
 	*x = UnixSocket{}
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4180,7 +4579,7 @@ func (x *UnixSocket) String() string {
 func (*UnixSocket) ProtoMessage() {}
 
 func (x *UnixSocket) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4193,7 +4592,7 @@ func (x *UnixSocket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnixSocket.ProtoReflect.Descriptor instead.
 func (*UnixSocket) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{37}
+	return file_dump_record_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *UnixSocket) GetId() uint64 {
@@ -4336,6 +4735,82 @@ func (x *UnixSocket) GetExternalPeer() bool {
 	return false
 }
 
+func (x *UnixSocket) GetWaiting() []*Connection {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+// Connection is what waits for a listener to accept it: its client, and what that has sent.
+type Connection struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pid           uint32                 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	Uid           uint32                 `protobuf:"varint,2,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid           uint32                 `protobuf:"varint,3,opt,name=gid,proto3" json:"gid,omitempty"`
+	Queue         []*Message             `protobuf:"bytes,4,rep,name=queue,proto3" json:"queue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Connection) Reset() {
+	*x = Connection{}
+	mi := &file_dump_record_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Connection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Connection) ProtoMessage() {}
+
+func (x *Connection) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Connection.ProtoReflect.Descriptor instead.
+func (*Connection) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *Connection) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *Connection) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *Connection) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+func (x *Connection) GetQueue() []*Message {
+	if x != nil {
+		return x.Queue
+	}
+	return nil
+}
+
 type Message struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
@@ -4352,7 +4827,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4364,7 +4839,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4377,7 +4852,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{38}
+	return file_dump_record_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Message) GetData() []byte {
@@ -4447,7 +4922,7 @@ type SockOpt struct {
 
 func (x *SockOpt) Reset() {
 	*x = SockOpt{}
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4459,7 +4934,7 @@ func (x *SockOpt) String() string {
 func (*SockOpt) ProtoMessage() {}
 
 func (x *SockOpt) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4472,7 +4947,7 @@ func (x *SockOpt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOpt.ProtoReflect.Descriptor instead.
 func (*SockOpt) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{39}
+	return file_dump_record_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *SockOpt) GetLevel() int32 {
@@ -4526,7 +5001,7 @@ type Tty struct {
 
 func (x *Tty) Reset() {
 	*x = Tty{}
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4538,7 +5013,7 @@ func (x *Tty) String() string {
 func (*Tty) ProtoMessage() {}
 
 func (x *Tty) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4551,7 +5026,7 @@ func (x *Tty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tty.ProtoReflect.Descriptor instead.
 func (*Tty) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{40}
+	return file_dump_record_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Tty) GetId() uint64 {
@@ -4717,7 +5192,7 @@ type Termios struct {
 
 func (x *Termios) Reset() {
 	*x = Termios{}
-	mi := &file_dump_record_proto_msgTypes[41]
+	mi := &file_dump_record_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4729,7 +5204,7 @@ func (x *Termios) String() string {
 func (*Termios) ProtoMessage() {}
 
 func (x *Termios) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[41]
+	mi := &file_dump_record_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4742,7 +5217,7 @@ func (x *Termios) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Termios.ProtoReflect.Descriptor instead.
 func (*Termios) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{41}
+	return file_dump_record_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Termios) GetIflag() uint32 {
@@ -4801,11 +5276,687 @@ func (x *Termios) GetOspeed() uint32 {
 	return 0
 }
 
+// IpcPerm is owner and rights of a System V object (svipc(7)). The record's id is the object's id plus 1.
+type IpcPerm struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           int32                  `protobuf:"varint,1,opt,name=key,proto3" json:"key,omitempty"`
+	Uid           uint32                 `protobuf:"varint,2,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid           uint32                 `protobuf:"varint,3,opt,name=gid,proto3" json:"gid,omitempty"`
+	Cuid          uint32                 `protobuf:"varint,4,opt,name=cuid,proto3" json:"cuid,omitempty"`
+	Cgid          uint32                 `protobuf:"varint,5,opt,name=cgid,proto3" json:"cgid,omitempty"`
+	Mode          uint32                 `protobuf:"varint,6,opt,name=mode,proto3" json:"mode,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IpcPerm) Reset() {
+	*x = IpcPerm{}
+	mi := &file_dump_record_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IpcPerm) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IpcPerm) ProtoMessage() {}
+
+func (x *IpcPerm) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IpcPerm.ProtoReflect.Descriptor instead.
+func (*IpcPerm) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *IpcPerm) GetKey() int32 {
+	if x != nil {
+		return x.Key
+	}
+	return 0
+}
+
+func (x *IpcPerm) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *IpcPerm) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+func (x *IpcPerm) GetCuid() uint32 {
+	if x != nil {
+		return x.Cuid
+	}
+	return 0
+}
+
+func (x *IpcPerm) GetCgid() uint32 {
+	if x != nil {
+		return x.Cgid
+	}
+	return 0
+}
+
+func (x *IpcPerm) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+// ShmSegment is System V shared memory.
+type ShmSegment struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Perm          *IpcPerm               `protobuf:"bytes,2,opt,name=perm,proto3" json:"perm,omitempty"` // the mode has SHM_DEST and SHM_LOCKED too
+	Size          uint64                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	Memory        uint64                 `protobuf:"varint,4,opt,name=memory,proto3" json:"memory,omitempty"`   // Memory record with the content, in whole pages
+	Creator       uint32                 `protobuf:"varint,5,opt,name=creator,proto3" json:"creator,omitempty"` // pids
+	Last          uint32                 `protobuf:"varint,6,opt,name=last,proto3" json:"last,omitempty"`
+	FirstKey      int32                  `protobuf:"varint,7,opt,name=first_key,json=firstKey,proto3" json:"first_key,omitempty"` // with SHM_DEST: the key that it had, which is its name in /proc/PID/maps
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShmSegment) Reset() {
+	*x = ShmSegment{}
+	mi := &file_dump_record_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShmSegment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShmSegment) ProtoMessage() {}
+
+func (x *ShmSegment) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShmSegment.ProtoReflect.Descriptor instead.
+func (*ShmSegment) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *ShmSegment) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *ShmSegment) GetPerm() *IpcPerm {
+	if x != nil {
+		return x.Perm
+	}
+	return nil
+}
+
+func (x *ShmSegment) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *ShmSegment) GetMemory() uint64 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
+func (x *ShmSegment) GetCreator() uint32 {
+	if x != nil {
+		return x.Creator
+	}
+	return 0
+}
+
+func (x *ShmSegment) GetLast() uint32 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *ShmSegment) GetFirstKey() int32 {
+	if x != nil {
+		return x.FirstKey
+	}
+	return 0
+}
+
+// SemSet is a set of System V semaphores.
+type SemSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Perm          *IpcPerm               `protobuf:"bytes,2,opt,name=perm,proto3" json:"perm,omitempty"`
+	Semaphores    []*Semaphore           `protobuf:"bytes,3,rep,name=semaphores,proto3" json:"semaphores,omitempty"`
+	Otime         int64                  `protobuf:"varint,4,opt,name=otime,proto3" json:"otime,omitempty"` // of the last operation, since the epoch; 0: there was none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SemSet) Reset() {
+	*x = SemSet{}
+	mi := &file_dump_record_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SemSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SemSet) ProtoMessage() {}
+
+func (x *SemSet) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SemSet.ProtoReflect.Descriptor instead.
+func (*SemSet) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *SemSet) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *SemSet) GetPerm() *IpcPerm {
+	if x != nil {
+		return x.Perm
+	}
+	return nil
+}
+
+func (x *SemSet) GetSemaphores() []*Semaphore {
+	if x != nil {
+		return x.Semaphores
+	}
+	return nil
+}
+
+func (x *SemSet) GetOtime() int64 {
+	if x != nil {
+		return x.Otime
+	}
+	return 0
+}
+
+type Semaphore struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Value         uint32                 `protobuf:"varint,1,opt,name=value,proto3" json:"value,omitempty"`
+	Pid           uint32                 `protobuf:"varint,2,opt,name=pid,proto3" json:"pid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Semaphore) Reset() {
+	*x = Semaphore{}
+	mi := &file_dump_record_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Semaphore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Semaphore) ProtoMessage() {}
+
+func (x *Semaphore) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Semaphore.ProtoReflect.Descriptor instead.
+func (*Semaphore) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *Semaphore) GetValue() uint32 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
+func (x *Semaphore) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+// SemUndo is what is added to the semaphores of a SemSet when the process ends (SEM_UNDO of semop(2)).
+type SemUndo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Set           uint64                 `protobuf:"varint,1,opt,name=set,proto3" json:"set,omitempty"`
+	Adjust        []int32                `protobuf:"zigzag32,2,rep,packed,name=adjust,proto3" json:"adjust,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SemUndo) Reset() {
+	*x = SemUndo{}
+	mi := &file_dump_record_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SemUndo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SemUndo) ProtoMessage() {}
+
+func (x *SemUndo) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
+func (*SemUndo) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *SemUndo) GetSet() uint64 {
+	if x != nil {
+		return x.Set
+	}
+	return 0
+}
+
+func (x *SemUndo) GetAdjust() []int32 {
+	if x != nil {
+		return x.Adjust
+	}
+	return nil
+}
+
+// MsgQueue is a System V message queue.
+type MsgQueue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Perm          *IpcPerm               `protobuf:"bytes,2,opt,name=perm,proto3" json:"perm,omitempty"`
+	MaxBytes      uint64                 `protobuf:"varint,3,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	Sender        uint32                 `protobuf:"varint,4,opt,name=sender,proto3" json:"sender,omitempty"` // pids of the last ones
+	Receiver      uint32                 `protobuf:"varint,5,opt,name=receiver,proto3" json:"receiver,omitempty"`
+	Queue         []*IpcMessage          `protobuf:"bytes,6,rep,name=queue,proto3" json:"queue,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MsgQueue) Reset() {
+	*x = MsgQueue{}
+	mi := &file_dump_record_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MsgQueue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MsgQueue) ProtoMessage() {}
+
+func (x *MsgQueue) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MsgQueue.ProtoReflect.Descriptor instead.
+func (*MsgQueue) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *MsgQueue) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *MsgQueue) GetPerm() *IpcPerm {
+	if x != nil {
+		return x.Perm
+	}
+	return nil
+}
+
+func (x *MsgQueue) GetMaxBytes() uint64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *MsgQueue) GetSender() uint32 {
+	if x != nil {
+		return x.Sender
+	}
+	return 0
+}
+
+func (x *MsgQueue) GetReceiver() uint32 {
+	if x != nil {
+		return x.Receiver
+	}
+	return 0
+}
+
+func (x *MsgQueue) GetQueue() []*IpcMessage {
+	if x != nil {
+		return x.Queue
+	}
+	return nil
+}
+
+// IpcMessage is a message of a System V queue, with a type, or of a POSIX queue, with a priority.
+type IpcMessage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          int64                  `protobuf:"varint,1,opt,name=type,proto3" json:"type,omitempty"`
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IpcMessage) Reset() {
+	*x = IpcMessage{}
+	mi := &file_dump_record_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IpcMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IpcMessage) ProtoMessage() {}
+
+func (x *IpcMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IpcMessage.ProtoReflect.Descriptor instead.
+func (*IpcMessage) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *IpcMessage) GetType() int64 {
+	if x != nil {
+		return x.Type
+	}
+	return 0
+}
+
+func (x *IpcMessage) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// Mqueue is a POSIX message queue.
+type Mqueue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Deleted       bool                   `protobuf:"varint,3,opt,name=deleted,proto3" json:"deleted,omitempty"` // mq_unlink(3)
+	Mode          uint32                 `protobuf:"varint,4,opt,name=mode,proto3" json:"mode,omitempty"`
+	Uid           uint32                 `protobuf:"varint,5,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid           uint32                 `protobuf:"varint,6,opt,name=gid,proto3" json:"gid,omitempty"`
+	MaxMessages   uint64                 `protobuf:"varint,7,opt,name=max_messages,json=maxMessages,proto3" json:"max_messages,omitempty"`
+	MaxSize       uint64                 `protobuf:"varint,8,opt,name=max_size,json=maxSize,proto3" json:"max_size,omitempty"`
+	Queue         []*IpcMessage          `protobuf:"bytes,9,rep,name=queue,proto3" json:"queue,omitempty"` // in the order in which they are received
+	Notify        *MqueueNotify          `protobuf:"bytes,10,opt,name=notify,proto3" json:"notify,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mqueue) Reset() {
+	*x = Mqueue{}
+	mi := &file_dump_record_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mqueue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mqueue) ProtoMessage() {}
+
+func (x *Mqueue) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mqueue.ProtoReflect.Descriptor instead.
+func (*Mqueue) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *Mqueue) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Mqueue) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Mqueue) GetDeleted() bool {
+	if x != nil {
+		return x.Deleted
+	}
+	return false
+}
+
+func (x *Mqueue) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *Mqueue) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *Mqueue) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+func (x *Mqueue) GetMaxMessages() uint64 {
+	if x != nil {
+		return x.MaxMessages
+	}
+	return 0
+}
+
+func (x *Mqueue) GetMaxSize() uint64 {
+	if x != nil {
+		return x.MaxSize
+	}
+	return 0
+}
+
+func (x *Mqueue) GetQueue() []*IpcMessage {
+	if x != nil {
+		return x.Queue
+	}
+	return nil
+}
+
+func (x *Mqueue) GetNotify() *MqueueNotify {
+	if x != nil {
+		return x.Notify
+	}
+	return nil
+}
+
+// MqueueNotify says which process is told that a message has come (mq_notify(3)).
+type MqueueNotify struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pid           uint32                 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	Notify        int32                  `protobuf:"varint,2,opt,name=notify,proto3" json:"notify,omitempty"`
+	Signal        int32                  `protobuf:"varint,3,opt,name=signal,proto3" json:"signal,omitempty"`
+	Value         uint64                 `protobuf:"varint,4,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MqueueNotify) Reset() {
+	*x = MqueueNotify{}
+	mi := &file_dump_record_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MqueueNotify) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MqueueNotify) ProtoMessage() {}
+
+func (x *MqueueNotify) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MqueueNotify.ProtoReflect.Descriptor instead.
+func (*MqueueNotify) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *MqueueNotify) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *MqueueNotify) GetNotify() int32 {
+	if x != nil {
+		return x.Notify
+	}
+	return 0
+}
+
+func (x *MqueueNotify) GetSignal() int32 {
+	if x != nil {
+		return x.Signal
+	}
+	return 0
+}
+
+func (x *MqueueNotify) GetValue() uint64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
 var File_dump_record_proto protoreflect.FileDescriptor
 
 const file_dump_record_proto_rawDesc = "" +
 	"\n" +
-	"\x11dump/record.proto\x12\bvps.dump\"\x99\x04\n" +
+	"\x11dump/record.proto\x12\bvps.dump\"\xbf\x04\n" +
 	"\bInstance\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06config\x18\x02 \x01(\tR\x06config\x12\x1a\n" +
@@ -4826,7 +5977,9 @@ const file_dump_record_proto_rawDesc = "" +
 	"\aboot_id\x18\r \x01(\fR\x06bootId\x12\x16\n" +
 	"\x06kernel\x18\x0e \x01(\tR\x06kernel\x126\n" +
 	"\x06sysctl\x18\x0f \x03(\v2\x1e.vps.dump.Instance.SysctlEntryR\x06sysctl\x12\x1c\n" +
-	"\tsuspended\x18\x10 \x01(\bR\tsuspended\x1a9\n" +
+	"\tsuspended\x18\x10 \x01(\bR\tsuspended\x12\x12\n" +
+	"\x04uuid\x18\x11 \x01(\fR\x04uuid\x12\x10\n" +
+	"\x03ran\x18\x12 \x01(\x03R\x03ran\x1a9\n" +
 	"\vSysctlEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"^\n" +
@@ -4862,7 +6015,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"mountPoint\x1a9\n" +
 	"\vXattrsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\x91\x06\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xb3\a\n" +
 	"\aProcess\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x12\n" +
 	"\x04ppid\x18\x02 \x01(\rR\x04ppid\x12\x12\n" +
@@ -4890,12 +6043,18 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x0fexternal_parent\x18\x16 \x01(\bR\x0eexternalParent\x12\x1f\n" +
 	"\vstop_signal\x18\x17 \x01(\rR\n" +
 	"stopSignal\x12\x0e\n" +
-	"\x02fs\x18\x18 \x01(\x04R\x02fs\"-\n" +
+	"\x02fs\x18\x18 \x01(\x04R\x02fs\x12.\n" +
+	"\tsem_undos\x18( \x03(\v2\x11.vps.dump.SemUndoR\bsemUndos\x12 \n" +
+	"\tlogin_uid\x18) \x01(\rH\x00R\bloginUid\x88\x01\x01\x12,\n" +
+	"\x0fcoredump_filter\x18* \x01(\rH\x01R\x0ecoredumpFilter\x88\x01\x01\"-\n" +
 	"\x05State\x12\v\n" +
 	"\aRUNNING\x10\x00\x12\v\n" +
 	"\aSTOPPED\x10\x01\x12\n" +
 	"\n" +
-	"\x06ZOMBIE\x10\x02\"0\n" +
+	"\x06ZOMBIE\x10\x02B\f\n" +
+	"\n" +
+	"_login_uidB\x12\n" +
+	"\x10_coredump_filter\"0\n" +
 	"\x06Rlimit\x12\x12\n" +
 	"\x04soft\x18\x01 \x01(\x04R\x04soft\x12\x12\n" +
 	"\x04hard\x18\x02 \x01(\x04R\x04hard\":\n" +
@@ -4912,7 +6071,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x03tid\x18\x06 \x01(\rR\x03tid\x12\x1a\n" +
 	"\binterval\x18\a \x01(\x03R\binterval\x12\x14\n" +
 	"\x05value\x18\b \x01(\x03R\x05value\x12\x18\n" +
-	"\aoverrun\x18\t \x01(\x05R\aoverrun\"\xe6\x05\n" +
+	"\aoverrun\x18\t \x01(\x05R\aoverrun\"\x87\x06\n" +
 	"\x06Thread\x12\x10\n" +
 	"\x03tid\x18\x01 \x01(\rR\x03tid\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x12'\n" +
@@ -4938,7 +6097,9 @@ const file_dump_record_proto_rawDesc = "" +
 	"\arestart\x18\x12 \x01(\v2\x11.vps.dump.RestartR\arestart\x12%\n" +
 	"\x05sched\x18\x13 \x01(\v2\x0f.vps.dump.SchedR\x05sched\x12\x1f\n" +
 	"\vtimer_slack\x18\x14 \x01(\x04R\n" +
-	"timerSlack\x12\x18\n" +
+	"timerSlack\x12\x1f\n" +
+	"\vio_priority\x18( \x01(\rR\n" +
+	"ioPriority\x12\x18\n" +
 	"\asyscall\x18\x15 \x01(\bR\asyscall\x12\x19\n" +
 	"\bfd_table\x18\x16 \x01(\x04R\afdTable\x12\x1c\n" +
 	"\x02fs\x18\x17 \x01(\v2\f.vps.dump.FsR\x02fs\"v\n" +
@@ -5056,7 +6217,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x03exe\x18\x0f \x01(\v2\x11.vps.dump.FileRefR\x03exe\x12\x1a\n" +
 	"\bdumpable\x18\x10 \x01(\rR\bdumpable\x12\x1f\n" +
 	"\vthp_disable\x18\x11 \x01(\bR\n" +
-	"thpDisable\"\xf6\x02\n" +
+	"thpDisable\"\xa9\x03\n" +
 	"\aMapping\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\x04R\x05start\x12\x10\n" +
 	"\x03end\x18\x02 \x01(\x04R\x03end\x12\x12\n" +
@@ -5069,7 +6230,9 @@ const file_dump_record_proto_rawDesc = "" +
 	"\bvm_flags\x18\t \x01(\tR\avmFlags\x12\x12\n" +
 	"\x04name\x18\n" +
 	" \x01(\tR\x04name\x12\x1b\n" +
-	"\tmax_write\x18\v \x01(\bR\bmaxWrite\"H\n" +
+	"\tmax_write\x18\v \x01(\bR\bmaxWrite\x12\x10\n" +
+	"\x03shm\x18\x14 \x01(\x04R\x03shm\x12\x16\n" +
+	"\x06guards\x18< \x03(\x04R\x06guards\"Q\n" +
 	"\x04Kind\x12\b\n" +
 	"\x04ANON\x10\x00\x12\b\n" +
 	"\x04FILE\x10\x01\x12\n" +
@@ -5077,7 +6240,9 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x06MEMORY\x10\x02\x12\b\n" +
 	"\x04VDSO\x10\x03\x12\b\n" +
 	"\x04VVAR\x10\x04\x12\f\n" +
-	"\bVSYSCALL\x10\x05\"\xe7\x01\n" +
+	"\bVSYSCALL\x10\x05\x12\a\n" +
+	"\x03SHM\x10\n" +
+	"\"\x81\x02\n" +
 	"\aFileRef\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x10\n" +
 	"\x03ino\x18\x02 \x01(\x04R\x03ino\x12\x12\n" +
@@ -5089,7 +6254,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\bwritable\x18\b \x01(\bR\bwritable\x12\x18\n" +
 	"\adeleted\x18\t \x01(\bR\adeleted\x12\x14\n" +
 	"\x05other\x18\n" +
-	" \x01(\tR\x05other\"\xb0\x02\n" +
+	" \x01(\tR\x05other\x12\x18\n" +
+	"\aprocess\x182 \x01(\rR\aprocess\"\xba\x02\n" +
 	"\x06Memory\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12)\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x15.vps.dump.Memory.KindR\x04kind\x12\x12\n" +
@@ -5102,19 +6268,21 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x05flags\x18\t \x01(\rR\x05flags\x12\x14\n" +
 	"\x05mtime\x18\n" +
 	" \x01(\x03R\x05mtime\x12\x14\n" +
-	"\x05atime\x18\v \x01(\x03R\x05atime\"3\n" +
+	"\x05atime\x18\v \x01(\x03R\x05atime\"=\n" +
 	"\x04Kind\x12\b\n" +
 	"\x04ANON\x10\x00\x12\t\n" +
 	"\x05MEMFD\x10\x01\x12\v\n" +
 	"\aDELETED\x10\x02\x12\t\n" +
-	"\x05TMPFS\x10\x03\"9\n" +
+	"\x05TMPFS\x10\x03\x12\b\n" +
+	"\x04SYSV\x10\n" +
+	"\"9\n" +
 	"\aFdTable\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1e\n" +
 	"\x03fds\x18\x02 \x03(\v2\f.vps.dump.FdR\x03fds\"B\n" +
 	"\x02Fd\x12\x0e\n" +
 	"\x02fd\x18\x01 \x01(\rR\x02fd\x12\x12\n" +
 	"\x04file\x18\x02 \x01(\x04R\x04file\x12\x18\n" +
-	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xb3\x04\n" +
+	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xdf\x05\n" +
 	"\x04File\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05flags\x18\x02 \x01(\rR\x05flags\x12\x10\n" +
@@ -5132,18 +6300,29 @@ const file_dump_record_proto_rawDesc = "" +
 	"\vunix_socket\x18\x11 \x01(\x04H\x00R\n" +
 	"unixSocket\x12$\n" +
 	"\x03tty\x18\x12 \x01(\v2\x10.vps.dump.TtyEndH\x00R\x03tty\x120\n" +
-	"\bexternal\x18\x13 \x01(\v2\x12.vps.dump.ExternalH\x00R\bexternalB\x06\n" +
-	"\x04kind\"\xa6\x01\n" +
+	"\bexternal\x18\x13 \x01(\v2\x12.vps.dump.ExternalH\x00R\bexternal\x12\x18\n" +
+	"\x06mqueue\x18( \x01(\x04H\x00R\x06mqueue\x12\x1e\n" +
+	"\tnamespace\x182 \x01(\tH\x00R\tnamespace\x12-\n" +
+	"\ainotify\x183 \x01(\v2\x11.vps.dump.InotifyH\x00R\ainotify\x12'\n" +
+	"\x05pidfd\x184 \x01(\v2\x0f.vps.dump.PidFdH\x00R\x05pidfd\x12\x18\n" +
+	"\x06socket\x18< \x01(\x04H\x00R\x06socketB\x06\n" +
+	"\x04kind\"\x95\x02\n" +
 	"\x04Lock\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.vps.dump.Lock.KindR\x04kind\x12\x14\n" +
 	"\x05write\x18\x02 \x01(\bR\x05write\x12\x14\n" +
 	"\x05start\x18\x03 \x01(\x03R\x05start\x12\x10\n" +
 	"\x03len\x18\x04 \x01(\x03R\x03len\x12\x10\n" +
-	"\x03pid\x18\x05 \x01(\rR\x03pid\"%\n" +
+	"\x03pid\x18\x05 \x01(\rR\x03pid\x123\n" +
+	"\bbreaking\x182 \x01(\x0e2\x17.vps.dump.Lock.BreakingR\bbreaking\"0\n" +
 	"\x04Kind\x12\t\n" +
 	"\x05FLOCK\x10\x00\x12\t\n" +
 	"\x05POSIX\x10\x01\x12\a\n" +
-	"\x03OFD\x10\x02\"k\n" +
+	"\x03OFD\x10\x02\x12\t\n" +
+	"\x05LEASE\x10\x03\"-\n" +
+	"\bBreaking\x12\a\n" +
+	"\x03NOT\x10\x00\x12\v\n" +
+	"\aTO_READ\x10\x01\x12\v\n" +
+	"\aTO_NONE\x10\x02\"k\n" +
 	"\x05Owner\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\x05R\x04type\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x12\x16\n" +
@@ -5171,7 +6350,18 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x04file\x18\x02 \x01(\x04R\x04file\x12\x16\n" +
 	"\x06events\x18\x03 \x01(\rR\x06events\x12\x12\n" +
 	"\x04data\x18\x04 \x01(\x04R\x04data\x12\x10\n" +
-	"\x03pid\x18\x05 \x01(\rR\x03pid\"Y\n" +
+	"\x03pid\x18\x05 \x01(\rR\x03pid\";\n" +
+	"\aInotify\x120\n" +
+	"\awatches\x18\x01 \x03(\v2\x16.vps.dump.InotifyWatchR\awatches\"Y\n" +
+	"\fInotifyWatch\x12\x0e\n" +
+	"\x02wd\x18\x01 \x01(\x05R\x02wd\x12\x12\n" +
+	"\x04mask\x18\x02 \x01(\rR\x04mask\x12%\n" +
+	"\x04file\x18\x03 \x01(\v2\x11.vps.dump.FileRefR\x04file\"N\n" +
+	"\x05PidFd\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x12\n" +
+	"\x04gone\x18\x02 \x01(\x04R\x04gone\x12\x1f\n" +
+	"\vwait_status\x18\x03 \x01(\rR\n" +
+	"waitStatus\"Y\n" +
 	"\x06TtyEnd\x12\x10\n" +
 	"\x03tty\x18\x01 \x01(\x04R\x03tty\x12\x16\n" +
 	"\x06master\x18\x02 \x01(\bR\x06master\x12%\n" +
@@ -5189,7 +6379,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x04fifo\x18\x04 \x01(\v2\x11.vps.dump.FileRefR\x04fifo\x12\x10\n" +
 	"\x03uid\x18\x05 \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\x06 \x01(\rR\x03gid\x12\x12\n" +
-	"\x04mode\x18\a \x01(\rR\x04mode\"\x83\x05\n" +
+	"\x04mode\x18\a \x01(\rR\x04mode\"\xb3\x05\n" +
 	"\n" +
 	"UnixSocket\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
@@ -5213,11 +6403,18 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x03uid\x18\x11 \x01(\rR\x03uid\x12\x10\n" +
 	"\x03gid\x18\x12 \x01(\rR\x03gid\x12\x12\n" +
 	"\x04mode\x18\x13 \x01(\rR\x04mode\x12#\n" +
-	"\rexternal_peer\x18\x14 \x01(\bR\fexternalPeer\"6\n" +
+	"\rexternal_peer\x18\x14 \x01(\bR\fexternalPeer\x12.\n" +
+	"\awaiting\x18\x15 \x03(\v2\x14.vps.dump.ConnectionR\awaiting\"6\n" +
 	"\x05State\x12\x0f\n" +
 	"\vUNCONNECTED\x10\x00\x12\r\n" +
 	"\tLISTENING\x10\x01\x12\r\n" +
-	"\tCONNECTED\x10\x02\"\xb2\x01\n" +
+	"\tCONNECTED\x10\x02\"k\n" +
+	"\n" +
+	"Connection\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x10\n" +
+	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x03 \x01(\rR\x03gid\x12'\n" +
+	"\x05queue\x18\x04 \x03(\v2\x11.vps.dump.MessageR\x05queue\"\xb2\x01\n" +
 	"\aMessage\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\fR\x04from\x12\x14\n" +
@@ -5264,7 +6461,64 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x04line\x18\x05 \x01(\rR\x04line\x12\x0e\n" +
 	"\x02cc\x18\x06 \x01(\fR\x02cc\x12\x16\n" +
 	"\x06ispeed\x18\a \x01(\rR\x06ispeed\x12\x16\n" +
-	"\x06ospeed\x18\b \x01(\rR\x06ospeed*\x8a\x02\n" +
+	"\x06ospeed\x18\b \x01(\rR\x06ospeed\"{\n" +
+	"\aIpcPerm\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\x05R\x03key\x12\x10\n" +
+	"\x03uid\x18\x02 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x03 \x01(\rR\x03gid\x12\x12\n" +
+	"\x04cuid\x18\x04 \x01(\rR\x04cuid\x12\x12\n" +
+	"\x04cgid\x18\x05 \x01(\rR\x04cgid\x12\x12\n" +
+	"\x04mode\x18\x06 \x01(\rR\x04mode\"\xba\x01\n" +
+	"\n" +
+	"ShmSegment\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12%\n" +
+	"\x04perm\x18\x02 \x01(\v2\x11.vps.dump.IpcPermR\x04perm\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04size\x12\x16\n" +
+	"\x06memory\x18\x04 \x01(\x04R\x06memory\x12\x18\n" +
+	"\acreator\x18\x05 \x01(\rR\acreator\x12\x12\n" +
+	"\x04last\x18\x06 \x01(\rR\x04last\x12\x1b\n" +
+	"\tfirst_key\x18\a \x01(\x05R\bfirstKey\"\x8a\x01\n" +
+	"\x06SemSet\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12%\n" +
+	"\x04perm\x18\x02 \x01(\v2\x11.vps.dump.IpcPermR\x04perm\x123\n" +
+	"\n" +
+	"semaphores\x18\x03 \x03(\v2\x13.vps.dump.SemaphoreR\n" +
+	"semaphores\x12\x14\n" +
+	"\x05otime\x18\x04 \x01(\x03R\x05otime\"3\n" +
+	"\tSemaphore\x12\x14\n" +
+	"\x05value\x18\x01 \x01(\rR\x05value\x12\x10\n" +
+	"\x03pid\x18\x02 \x01(\rR\x03pid\"3\n" +
+	"\aSemUndo\x12\x10\n" +
+	"\x03set\x18\x01 \x01(\x04R\x03set\x12\x16\n" +
+	"\x06adjust\x18\x02 \x03(\x11R\x06adjust\"\xbe\x01\n" +
+	"\bMsgQueue\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12%\n" +
+	"\x04perm\x18\x02 \x01(\v2\x11.vps.dump.IpcPermR\x04perm\x12\x1b\n" +
+	"\tmax_bytes\x18\x03 \x01(\x04R\bmaxBytes\x12\x16\n" +
+	"\x06sender\x18\x04 \x01(\rR\x06sender\x12\x1a\n" +
+	"\breceiver\x18\x05 \x01(\rR\breceiver\x12*\n" +
+	"\x05queue\x18\x06 \x03(\v2\x14.vps.dump.IpcMessageR\x05queue\"4\n" +
+	"\n" +
+	"IpcMessage\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\x03R\x04type\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\x98\x02\n" +
+	"\x06Mqueue\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\adeleted\x18\x03 \x01(\bR\adeleted\x12\x12\n" +
+	"\x04mode\x18\x04 \x01(\rR\x04mode\x12\x10\n" +
+	"\x03uid\x18\x05 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x06 \x01(\rR\x03gid\x12!\n" +
+	"\fmax_messages\x18\a \x01(\x04R\vmaxMessages\x12\x19\n" +
+	"\bmax_size\x18\b \x01(\x04R\amaxSize\x12*\n" +
+	"\x05queue\x18\t \x03(\v2\x14.vps.dump.IpcMessageR\x05queue\x12.\n" +
+	"\x06notify\x18\n" +
+	" \x01(\v2\x16.vps.dump.MqueueNotifyR\x06notify\"f\n" +
+	"\fMqueueNotify\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x16\n" +
+	"\x06notify\x18\x02 \x01(\x05R\x06notify\x12\x16\n" +
+	"\x06signal\x18\x03 \x01(\x05R\x06signal\x12\x14\n" +
+	"\x05value\x18\x04 \x01(\x04R\x05value*\xe8\x02\n" +
 	"\x04Type\x12\x14\n" +
 	"\x10TYPE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rTYPE_INSTANCE\x10\x01\x12\x0e\n" +
@@ -5283,7 +6537,12 @@ const file_dump_record_proto_rawDesc = "" +
 	"\tTYPE_PIPE\x10\x15\x12\x14\n" +
 	"\x10TYPE_UNIX_SOCKET\x10\x16\x12\f\n" +
 	"\bTYPE_TTY\x10\x17\x12\x0f\n" +
-	"\vTYPE_MEMORY\x10\x18B\n" +
+	"\vTYPE_MEMORY\x10\x18\x12\x14\n" +
+	"\x10TYPE_SHM_SEGMENT\x10(\x12\x10\n" +
+	"\fTYPE_SEM_SET\x10)\x12\x12\n" +
+	"\x0eTYPE_MSG_QUEUE\x10*\x12\x0f\n" +
+	"\vTYPE_MQUEUE\x10+\x12\x0f\n" +
+	"\vTYPE_SOCKET\x10<B\n" +
 	"Z\bvps/dumpb\x06proto3"
 
 var (
@@ -5298,8 +6557,8 @@ func file_dump_record_proto_rawDescGZIP() []byte {
 	return file_dump_record_proto_rawDescData
 }
 
-var file_dump_record_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
-var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_dump_record_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
+var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_dump_record_proto_goTypes = []any{
 	(Type)(0),             // 0: vps.dump.Type
 	(Process_State)(0),    // 1: vps.dump.Process.State
@@ -5307,104 +6566,133 @@ var file_dump_record_proto_goTypes = []any{
 	(Mapping_Kind)(0),     // 3: vps.dump.Mapping.Kind
 	(Memory_Kind)(0),      // 4: vps.dump.Memory.Kind
 	(Lock_Kind)(0),        // 5: vps.dump.Lock.Kind
-	(UnixSocket_State)(0), // 6: vps.dump.UnixSocket.State
-	(*Instance)(nil),      // 7: vps.dump.Instance
-	(*Clocks)(nil),        // 8: vps.dump.Clocks
-	(*Mount)(nil),         // 9: vps.dump.Mount
-	(*Inode)(nil),         // 10: vps.dump.Inode
-	(*Process)(nil),       // 11: vps.dump.Process
-	(*Rlimit)(nil),        // 12: vps.dump.Rlimit
-	(*Itimer)(nil),        // 13: vps.dump.Itimer
-	(*PosixTimer)(nil),    // 14: vps.dump.PosixTimer
-	(*Thread)(nil),        // 15: vps.dump.Thread
-	(*Fs)(nil),            // 16: vps.dump.Fs
-	(*Restart)(nil),       // 17: vps.dump.Restart
-	(*Sched)(nil),         // 18: vps.dump.Sched
-	(*Registers)(nil),     // 19: vps.dump.Registers
-	(*AltStack)(nil),      // 20: vps.dump.AltStack
-	(*Rseq)(nil),          // 21: vps.dump.Rseq
-	(*Creds)(nil),         // 22: vps.dump.Creds
-	(*Seccomp)(nil),       // 23: vps.dump.Seccomp
-	(*SigHand)(nil),       // 24: vps.dump.SigHand
-	(*SigAction)(nil),     // 25: vps.dump.SigAction
-	(*Mm)(nil),            // 26: vps.dump.Mm
-	(*Mapping)(nil),       // 27: vps.dump.Mapping
-	(*FileRef)(nil),       // 28: vps.dump.FileRef
-	(*Memory)(nil),        // 29: vps.dump.Memory
-	(*FdTable)(nil),       // 30: vps.dump.FdTable
-	(*Fd)(nil),            // 31: vps.dump.Fd
-	(*File)(nil),          // 32: vps.dump.File
-	(*Lock)(nil),          // 33: vps.dump.Lock
-	(*Owner)(nil),         // 34: vps.dump.Owner
-	(*PipeEnd)(nil),       // 35: vps.dump.PipeEnd
-	(*EventFd)(nil),       // 36: vps.dump.EventFd
-	(*TimerFd)(nil),       // 37: vps.dump.TimerFd
-	(*SignalFd)(nil),      // 38: vps.dump.SignalFd
-	(*Epoll)(nil),         // 39: vps.dump.Epoll
-	(*EpollItem)(nil),     // 40: vps.dump.EpollItem
-	(*TtyEnd)(nil),        // 41: vps.dump.TtyEnd
-	(*External)(nil),      // 42: vps.dump.External
-	(*Pipe)(nil),          // 43: vps.dump.Pipe
-	(*UnixSocket)(nil),    // 44: vps.dump.UnixSocket
-	(*Message)(nil),       // 45: vps.dump.Message
-	(*SockOpt)(nil),       // 46: vps.dump.SockOpt
-	(*Tty)(nil),           // 47: vps.dump.Tty
-	(*Termios)(nil),       // 48: vps.dump.Termios
-	nil,                   // 49: vps.dump.Instance.SysctlEntry
-	nil,                   // 50: vps.dump.Inode.XattrsEntry
+	(Lock_Breaking)(0),    // 6: vps.dump.Lock.Breaking
+	(UnixSocket_State)(0), // 7: vps.dump.UnixSocket.State
+	(*Instance)(nil),      // 8: vps.dump.Instance
+	(*Clocks)(nil),        // 9: vps.dump.Clocks
+	(*Mount)(nil),         // 10: vps.dump.Mount
+	(*Inode)(nil),         // 11: vps.dump.Inode
+	(*Process)(nil),       // 12: vps.dump.Process
+	(*Rlimit)(nil),        // 13: vps.dump.Rlimit
+	(*Itimer)(nil),        // 14: vps.dump.Itimer
+	(*PosixTimer)(nil),    // 15: vps.dump.PosixTimer
+	(*Thread)(nil),        // 16: vps.dump.Thread
+	(*Fs)(nil),            // 17: vps.dump.Fs
+	(*Restart)(nil),       // 18: vps.dump.Restart
+	(*Sched)(nil),         // 19: vps.dump.Sched
+	(*Registers)(nil),     // 20: vps.dump.Registers
+	(*AltStack)(nil),      // 21: vps.dump.AltStack
+	(*Rseq)(nil),          // 22: vps.dump.Rseq
+	(*Creds)(nil),         // 23: vps.dump.Creds
+	(*Seccomp)(nil),       // 24: vps.dump.Seccomp
+	(*SigHand)(nil),       // 25: vps.dump.SigHand
+	(*SigAction)(nil),     // 26: vps.dump.SigAction
+	(*Mm)(nil),            // 27: vps.dump.Mm
+	(*Mapping)(nil),       // 28: vps.dump.Mapping
+	(*FileRef)(nil),       // 29: vps.dump.FileRef
+	(*Memory)(nil),        // 30: vps.dump.Memory
+	(*FdTable)(nil),       // 31: vps.dump.FdTable
+	(*Fd)(nil),            // 32: vps.dump.Fd
+	(*File)(nil),          // 33: vps.dump.File
+	(*Lock)(nil),          // 34: vps.dump.Lock
+	(*Owner)(nil),         // 35: vps.dump.Owner
+	(*PipeEnd)(nil),       // 36: vps.dump.PipeEnd
+	(*EventFd)(nil),       // 37: vps.dump.EventFd
+	(*TimerFd)(nil),       // 38: vps.dump.TimerFd
+	(*SignalFd)(nil),      // 39: vps.dump.SignalFd
+	(*Epoll)(nil),         // 40: vps.dump.Epoll
+	(*EpollItem)(nil),     // 41: vps.dump.EpollItem
+	(*Inotify)(nil),       // 42: vps.dump.Inotify
+	(*InotifyWatch)(nil),  // 43: vps.dump.InotifyWatch
+	(*PidFd)(nil),         // 44: vps.dump.PidFd
+	(*TtyEnd)(nil),        // 45: vps.dump.TtyEnd
+	(*External)(nil),      // 46: vps.dump.External
+	(*Pipe)(nil),          // 47: vps.dump.Pipe
+	(*UnixSocket)(nil),    // 48: vps.dump.UnixSocket
+	(*Connection)(nil),    // 49: vps.dump.Connection
+	(*Message)(nil),       // 50: vps.dump.Message
+	(*SockOpt)(nil),       // 51: vps.dump.SockOpt
+	(*Tty)(nil),           // 52: vps.dump.Tty
+	(*Termios)(nil),       // 53: vps.dump.Termios
+	(*IpcPerm)(nil),       // 54: vps.dump.IpcPerm
+	(*ShmSegment)(nil),    // 55: vps.dump.ShmSegment
+	(*SemSet)(nil),        // 56: vps.dump.SemSet
+	(*Semaphore)(nil),     // 57: vps.dump.Semaphore
+	(*SemUndo)(nil),       // 58: vps.dump.SemUndo
+	(*MsgQueue)(nil),      // 59: vps.dump.MsgQueue
+	(*IpcMessage)(nil),    // 60: vps.dump.IpcMessage
+	(*Mqueue)(nil),        // 61: vps.dump.Mqueue
+	(*MqueueNotify)(nil),  // 62: vps.dump.MqueueNotify
+	nil,                   // 63: vps.dump.Instance.SysctlEntry
+	nil,                   // 64: vps.dump.Inode.XattrsEntry
 }
 var file_dump_record_proto_depIdxs = []int32{
-	8,  // 0: vps.dump.Instance.clocks:type_name -> vps.dump.Clocks
-	49, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
-	50, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
+	9,  // 0: vps.dump.Instance.clocks:type_name -> vps.dump.Clocks
+	63, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
+	64, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
 	1,  // 3: vps.dump.Process.state:type_name -> vps.dump.Process.State
-	28, // 4: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
-	28, // 5: vps.dump.Process.root:type_name -> vps.dump.FileRef
-	12, // 6: vps.dump.Process.rlimits:type_name -> vps.dump.Rlimit
-	13, // 7: vps.dump.Process.itimers:type_name -> vps.dump.Itimer
-	14, // 8: vps.dump.Process.timers:type_name -> vps.dump.PosixTimer
-	19, // 9: vps.dump.Thread.regs:type_name -> vps.dump.Registers
-	20, // 10: vps.dump.Thread.altstack:type_name -> vps.dump.AltStack
-	21, // 11: vps.dump.Thread.rseq:type_name -> vps.dump.Rseq
-	22, // 12: vps.dump.Thread.creds:type_name -> vps.dump.Creds
-	17, // 13: vps.dump.Thread.restart:type_name -> vps.dump.Restart
-	18, // 14: vps.dump.Thread.sched:type_name -> vps.dump.Sched
-	16, // 15: vps.dump.Thread.fs:type_name -> vps.dump.Fs
-	28, // 16: vps.dump.Fs.cwd:type_name -> vps.dump.FileRef
-	28, // 17: vps.dump.Fs.root:type_name -> vps.dump.FileRef
-	2,  // 18: vps.dump.Restart.kind:type_name -> vps.dump.Restart.Kind
-	25, // 19: vps.dump.SigHand.actions:type_name -> vps.dump.SigAction
-	27, // 20: vps.dump.Mm.mappings:type_name -> vps.dump.Mapping
-	28, // 21: vps.dump.Mm.exe:type_name -> vps.dump.FileRef
-	3,  // 22: vps.dump.Mapping.kind:type_name -> vps.dump.Mapping.Kind
-	28, // 23: vps.dump.Mapping.file:type_name -> vps.dump.FileRef
-	4,  // 24: vps.dump.Memory.kind:type_name -> vps.dump.Memory.Kind
-	31, // 25: vps.dump.FdTable.fds:type_name -> vps.dump.Fd
-	34, // 26: vps.dump.File.owner:type_name -> vps.dump.Owner
-	33, // 27: vps.dump.File.locks:type_name -> vps.dump.Lock
-	28, // 28: vps.dump.File.path:type_name -> vps.dump.FileRef
-	35, // 29: vps.dump.File.pipe:type_name -> vps.dump.PipeEnd
-	36, // 30: vps.dump.File.eventfd:type_name -> vps.dump.EventFd
-	37, // 31: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
-	38, // 32: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
-	39, // 33: vps.dump.File.epoll:type_name -> vps.dump.Epoll
-	41, // 34: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
-	42, // 35: vps.dump.File.external:type_name -> vps.dump.External
-	5,  // 36: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
-	28, // 37: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
-	40, // 38: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
-	28, // 39: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
-	28, // 40: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
-	6,  // 41: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
-	28, // 42: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
-	45, // 43: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
-	46, // 44: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
-	48, // 45: vps.dump.Tty.termios:type_name -> vps.dump.Termios
-	46, // [46:46] is the sub-list for method output_type
-	46, // [46:46] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	29, // 4: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
+	29, // 5: vps.dump.Process.root:type_name -> vps.dump.FileRef
+	13, // 6: vps.dump.Process.rlimits:type_name -> vps.dump.Rlimit
+	14, // 7: vps.dump.Process.itimers:type_name -> vps.dump.Itimer
+	15, // 8: vps.dump.Process.timers:type_name -> vps.dump.PosixTimer
+	58, // 9: vps.dump.Process.sem_undos:type_name -> vps.dump.SemUndo
+	20, // 10: vps.dump.Thread.regs:type_name -> vps.dump.Registers
+	21, // 11: vps.dump.Thread.altstack:type_name -> vps.dump.AltStack
+	22, // 12: vps.dump.Thread.rseq:type_name -> vps.dump.Rseq
+	23, // 13: vps.dump.Thread.creds:type_name -> vps.dump.Creds
+	18, // 14: vps.dump.Thread.restart:type_name -> vps.dump.Restart
+	19, // 15: vps.dump.Thread.sched:type_name -> vps.dump.Sched
+	17, // 16: vps.dump.Thread.fs:type_name -> vps.dump.Fs
+	29, // 17: vps.dump.Fs.cwd:type_name -> vps.dump.FileRef
+	29, // 18: vps.dump.Fs.root:type_name -> vps.dump.FileRef
+	2,  // 19: vps.dump.Restart.kind:type_name -> vps.dump.Restart.Kind
+	26, // 20: vps.dump.SigHand.actions:type_name -> vps.dump.SigAction
+	28, // 21: vps.dump.Mm.mappings:type_name -> vps.dump.Mapping
+	29, // 22: vps.dump.Mm.exe:type_name -> vps.dump.FileRef
+	3,  // 23: vps.dump.Mapping.kind:type_name -> vps.dump.Mapping.Kind
+	29, // 24: vps.dump.Mapping.file:type_name -> vps.dump.FileRef
+	4,  // 25: vps.dump.Memory.kind:type_name -> vps.dump.Memory.Kind
+	32, // 26: vps.dump.FdTable.fds:type_name -> vps.dump.Fd
+	35, // 27: vps.dump.File.owner:type_name -> vps.dump.Owner
+	34, // 28: vps.dump.File.locks:type_name -> vps.dump.Lock
+	29, // 29: vps.dump.File.path:type_name -> vps.dump.FileRef
+	36, // 30: vps.dump.File.pipe:type_name -> vps.dump.PipeEnd
+	37, // 31: vps.dump.File.eventfd:type_name -> vps.dump.EventFd
+	38, // 32: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
+	39, // 33: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
+	40, // 34: vps.dump.File.epoll:type_name -> vps.dump.Epoll
+	45, // 35: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
+	46, // 36: vps.dump.File.external:type_name -> vps.dump.External
+	42, // 37: vps.dump.File.inotify:type_name -> vps.dump.Inotify
+	44, // 38: vps.dump.File.pidfd:type_name -> vps.dump.PidFd
+	5,  // 39: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
+	6,  // 40: vps.dump.Lock.breaking:type_name -> vps.dump.Lock.Breaking
+	29, // 41: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
+	41, // 42: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
+	43, // 43: vps.dump.Inotify.watches:type_name -> vps.dump.InotifyWatch
+	29, // 44: vps.dump.InotifyWatch.file:type_name -> vps.dump.FileRef
+	29, // 45: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
+	29, // 46: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
+	7,  // 47: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
+	29, // 48: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
+	50, // 49: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
+	51, // 50: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
+	49, // 51: vps.dump.UnixSocket.waiting:type_name -> vps.dump.Connection
+	50, // 52: vps.dump.Connection.queue:type_name -> vps.dump.Message
+	53, // 53: vps.dump.Tty.termios:type_name -> vps.dump.Termios
+	54, // 54: vps.dump.ShmSegment.perm:type_name -> vps.dump.IpcPerm
+	54, // 55: vps.dump.SemSet.perm:type_name -> vps.dump.IpcPerm
+	57, // 56: vps.dump.SemSet.semaphores:type_name -> vps.dump.Semaphore
+	54, // 57: vps.dump.MsgQueue.perm:type_name -> vps.dump.IpcPerm
+	60, // 58: vps.dump.MsgQueue.queue:type_name -> vps.dump.IpcMessage
+	60, // 59: vps.dump.Mqueue.queue:type_name -> vps.dump.IpcMessage
+	62, // 60: vps.dump.Mqueue.notify:type_name -> vps.dump.MqueueNotify
+	61, // [61:61] is the sub-list for method output_type
+	61, // [61:61] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_dump_record_proto_init() }
@@ -5412,6 +6700,7 @@ func file_dump_record_proto_init() {
 	if File_dump_record_proto != nil {
 		return
 	}
+	file_dump_record_proto_msgTypes[4].OneofWrappers = []any{}
 	file_dump_record_proto_msgTypes[25].OneofWrappers = []any{
 		(*File_Path)(nil),
 		(*File_Pipe)(nil),
@@ -5423,14 +6712,19 @@ func file_dump_record_proto_init() {
 		(*File_UnixSocket)(nil),
 		(*File_Tty)(nil),
 		(*File_External)(nil),
+		(*File_Mqueue)(nil),
+		(*File_Namespace)(nil),
+		(*File_Inotify)(nil),
+		(*File_Pidfd)(nil),
+		(*File_Socket)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dump_record_proto_rawDesc), len(file_dump_record_proto_rawDesc)),
-			NumEnums:      7,
-			NumMessages:   44,
+			NumEnums:      8,
+			NumMessages:   57,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

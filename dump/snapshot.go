@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"google.golang.org/protobuf/proto"
+
+	"vps/dump/internal/codec"
 )
 
 // Snapshot is a whole snapshot, open for access in any order. Its methods may be called from several goroutines.
@@ -17,7 +19,7 @@ type Snapshot struct {
 	header  *Header
 	version Version
 	ledger  *ledger
-	decoder decoder
+	decoder codec.Decoder
 
 	mu    sync.Mutex // guards cache, and the ledger's logs while they are resolved
 	cache frameBuffer

@@ -5,6 +5,9 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
+
+	"vps/dump/internal/queue"
+	"vps/dump/page"
 )
 
 // WritePages writes the pages of ranges of the object k, whose record was written before. It calls fill
@@ -12,13 +15,13 @@ import (
 // buf; that may be straight from a process, as process_vm_readv(2) does. Pages that turn out to be zero
 // are not stored. If fill fails, WritePages returns that error, and nothing is written of this call's buf.
 func (w *Writer) WritePages(k Key, ranges []Range, fill func(buf []byte, ranges []Range) error) error {
-	if err := w.checkRanges(k, ranges); err != nil {
-		return err
+	if err := page.CheckAll(ranges, uint64(w.pageSize)); err != nil {
+		return fmt.Errorf("write pages of %s: %w", k, err)
 	}
 	rest := slices.Clone(ranges)
 	for len(rest) > 0 {
 		var part []Range
-		part, rest = splitRanges(rest, MaxFrame)
+		part, rest = page.Split(rest, MaxFrame)
 		if err := w.writeFrame(k, part, fill); err != nil {
 			return err
 		}
@@ -28,35 +31,49 @@ func (w *Writer) WritePages(k Key, ranges []Range, fill func(buf []byte, ranges 
 
 // WriteZeros writes that ranges of the object k are zero: what was stored there before no longer counts.
 func (w *Writer) WriteZeros(k Key, ranges []Range) error {
-	if err := w.checkRanges(k, ranges); err != nil {
-		return err
+	if err := page.CheckAll(ranges, uint64(w.pageSize)); err != nil {
+		return fmt.Errorf("write pages of %s: %w", k, err)
 	}
+	extents := unstored(ranges, Zero)
+	return w.queue.Submit(queue.Job{Do: func() error { return w.emitRanges(k, Zeros, extents) }})
+}
+
+// WithdrawPages takes back what was written about ranges of the object k: it is as if they had never been told about.
+func (w *Writer) WithdrawPages(k Key, ranges []Range) error {
+	if err := page.CheckAll(ranges, uint64(w.pageSize)); err != nil {
+		return fmt.Errorf("write pages of %s: %w", k, err)
+	}
+	extents := unstored(ranges, None)
+	return w.queue.Submit(queue.Job{Do: func() error { return w.emitRanges(k, Withdrawn, extents) }})
+}
+
+func unstored(ranges []Range, frame int) []Extent {
 	extents := make([]Extent, len(ranges))
 	for i, r := range ranges {
-		extents[i] = Extent{Range: r, Frame: Zero}
+		extents[i] = Extent{Range: r, Frame: frame}
 	}
-	return w.submit(job{emit: func() error { return w.emitRanges(k, Zeros, extents) }})
+	return extents
 }
 
 // WriteShared writes that ranges of the object k are the same pages, not only equal ones, as those of the
 // object from at the same places moved by shift bytes, as they were last written.
 func (w *Writer) WriteShared(k Key, ranges []Range, from Key, shift int64) error {
-	if err := w.checkRanges(k, ranges); err != nil {
-		return err
+	if err := page.CheckAll(ranges, uint64(w.pageSize)); err != nil {
+		return fmt.Errorf("write pages of %s: %w", k, err)
 	}
 	ranges = slices.Clone(ranges)
-	return w.submit(job{emit: func() error {
+	return w.queue.Submit(queue.Job{Do: func() error {
 		var zeros, shared []Extent
 		for _, r := range ranges {
-			source := Range{r.Start + uint64(shift), r.End + uint64(shift)}
+			source := Range{Start: r.Start + uint64(shift), End: r.End + uint64(shift)}
 			at := source.Start
-			for _, e := range overlap(w.ledger.extents(from), source) {
-				e = e.cut(source, w.ledger.pageSize)
+			for _, e := range page.Overlap(w.ledger.extents(from), source) {
+				e = e.Cut(source, w.ledger.pageSize)
 				if e.Start != at {
 					break
 				}
 				at = e.End
-				e.Range = Range{e.Start - uint64(shift), e.End - uint64(shift)}
+				e.Range = Range{Start: e.Start - uint64(shift), End: e.End - uint64(shift)}
 				if e.Frame == Zero {
 					zeros = append(zeros, e)
 				} else {
@@ -74,39 +91,9 @@ func (w *Writer) WriteShared(k Key, ranges []Range, from Key, shift int64) error
 	}})
 }
 
-func (w *Writer) checkRanges(k Key, ranges []Range) error {
-	var last uint64
-	for _, r := range ranges {
-		if err := r.check(uint64(w.pageSize)); err != nil {
-			return fmt.Errorf("write pages of %s: %w", k, err)
-		}
-		if r.Start < last {
-			return fmt.Errorf("write pages of %s: range %v is out of order", k, r)
-		}
-		last = r.End
-	}
-	return nil
-}
-
-// splitRanges takes up to size bytes off the front of ranges, which it changes.
-func splitRanges(ranges []Range, size uint64) (part, rest []Range) {
-	for i, r := range ranges {
-		if r.Len() > size {
-			if size > 0 {
-				part = append(part, Range{r.Start, r.Start + size})
-				ranges[i].Start += size
-			}
-			return part, ranges[i:]
-		}
-		part = append(part, r)
-		size -= r.Len()
-	}
-	return part, nil
-}
-
 // writeFrame writes what fits into one frame.
 func (w *Writer) writeFrame(k Key, ranges []Range, fill func([]byte, []Range) error) error {
-	if err := w.err(); err != nil {
+	if err := w.queue.Err(); err != nil {
 		return err
 	}
 	size := 0
@@ -128,7 +115,7 @@ func (w *Writer) writeFrame(k Key, ranges []Range, fill func([]byte, []Range) er
 		defer close(ready)
 		s.prepare(w, buf[:size], ranges)
 	}()
-	err := w.submit(job{ready: ready, emit: func() error { return w.emitPages(s) }, after: release})
+	err := w.queue.Submit(queue.Job{Ready: ready, Do: func() error { return w.emitPages(s) }, After: release})
 	if err != nil {
 		<-ready
 		release()
@@ -146,45 +133,36 @@ type prepared struct {
 
 // prepare drops the zero pages of buf, then compresses and hashes it.
 func (s *prepared) prepare(w *Writer, buf []byte, ranges []Range) {
-	page := w.pageSize
-	zero := make([]byte, page)
+	size := w.pageSize
+	zero := make([]byte, size)
 	kept := 0
 	at := 0
 	for _, r := range ranges {
-		for addr := r.Start; addr < r.End; addr += uint64(page) {
-			content := buf[at : at+page]
-			at += page
-			one := Range{addr, addr + uint64(page)}
+		for addr := r.Start; addr < r.End; addr += uint64(size) {
+			content := buf[at : at+size]
+			at += size
+			one := Range{Start: addr, End: addr + uint64(size)}
 			if bytes.Equal(content, zero) {
-				s.zeros = appendPage(s.zeros, one)
+				s.zeros = page.Append(s.zeros, one)
 				continue
 			}
-			s.extents = appendPage(s.extents, one)
-			if kept != at-page {
+			s.extents = page.Append(s.extents, one)
+			if kept != at-size {
 				copy(buf[kept:], content)
 			}
-			kept += page
+			kept += size
 		}
 	}
-	s.Count = kept / page
+	s.Count = kept / size
 	s.stored = buf[:kept]
-	if w.encoder != nil && kept > 0 {
-		if z := w.encoder.EncodeAll(s.stored, make([]byte, 0, kept/2)); len(z) < kept {
+	if w.encoder != nil {
+		if z := w.encoder.Encode(s.stored); z != nil {
 			s.stored, s.Codec = z, Zstd
 		}
 	}
 	s.Size = len(s.stored)
 	s.Sum = checksum(s.stored)
 	s.Digest = sha256.Sum256(s.stored)
-}
-
-// appendPage appends a page, joined with the last extent if it goes on there.
-func appendPage(extents []Extent, r Range) []Extent {
-	if n := len(extents); n > 0 && extents[n-1].End == r.Start {
-		extents[n-1].End = r.End
-		return extents
-	}
-	return append(extents, Extent{Range: r, Frame: Zero})
 }
 
 // emitPages writes a frame with its pages, and another one for those that are zero.

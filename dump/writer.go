@@ -7,19 +7,20 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"sync"
-	"sync/atomic"
 
-	"github.com/klauspost/compress/zstd"
 	"google.golang.org/protobuf/proto"
+
+	"vps/dump/internal/codec"
+	"vps/dump/internal/message"
+	"vps/dump/internal/queue"
 )
 
 // buffers is the number of frames on their way: one is filled, one hashed, one written.
 const buffers = 3
 
 // Writer writes a snapshot. What it is given goes through a pipeline: frames are compressed and hashed
-// while earlier ones are written, in the order of the calls. Its methods may be called from several
-// goroutines. The first failure to write is final: every later call returns it.
+// while earlier ones are written, in the order of the calls. Pages wait for room in it; a record never waits. Its methods
+// may be called from several goroutines. The first failure to write is final: every later call returns it.
 //
 // Exactly one of Close and Abort ends a Writer.
 type Writer struct {
@@ -29,22 +30,9 @@ type Writer struct {
 	ledger   *ledger
 	pageSize int
 	codec    Codec
-	encoder  *zstd.Encoder
-	free     chan []byte // buffers for frames
-	queue    chan job    // in the order of the file
-	finished chan struct{}
-
-	mu     sync.Mutex // orders submissions against the end of the queue
-	closed bool
-
-	failure atomic.Pointer[error]
-}
-
-// job is something to be written: emit writes it, in its turn and once ready is closed.
-type job struct {
-	ready <-chan struct{} // nil: at once
-	emit  func() error
-	after func() // nil or called in the end, whether it was emitted or not
+	encoder  *codec.Encoder
+	free     chan []byte  // buffers for frames
+	queue    *queue.Queue // what is to be written, in the order of the file
 }
 
 // NewWriter begins a snapshot on w with the header, whose page size counts. Pages are stored by the codec.
@@ -52,7 +40,7 @@ func NewWriter(w io.Writer, h *Header, codec Codec) (*Writer, error) {
 	return newWriter(w, h, Version{Major, Minor}, codec)
 }
 
-func newWriter(w io.Writer, h *Header, v Version, codec Codec) (*Writer, error) {
+func newWriter(w io.Writer, h *Header, v Version, c Codec) (*Writer, error) {
 	b, err := appendHeader(nil, h, v)
 	if err != nil {
 		return nil, err
@@ -62,82 +50,23 @@ func newWriter(w io.Writer, h *Header, v Version, codec Codec) (*Writer, error) 
 		sum:      sha256.New(),
 		ledger:   newLedger(h),
 		pageSize: int(h.PageSize),
-		codec:    codec,
+		codec:    c,
 		free:     make(chan []byte, buffers),
-		queue:    make(chan job, 64),
-		finished: make(chan struct{}),
 	}
-	switch codec {
+	switch c {
 	case Plain:
 	case Zstd:
-		writer.encoder, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false))
-		if err != nil {
-			return nil, fmt.Errorf("start zstd: %w", err)
+		if writer.encoder, err = codec.NewEncoder(); err != nil {
+			return nil, err
 		}
 	default:
-		return nil, fmt.Errorf("write snapshot: %s: %w", codec, ErrUnsupported)
+		return nil, fmt.Errorf("write snapshot: %s: %w", c, ErrUnsupported)
 	}
 	for range buffers {
 		writer.free <- nil
 	}
-	go writer.run()
-	return writer, writer.submit(job{emit: func() error { return writer.write(b) }})
-}
-
-// run writes the jobs. After a failure it only takes them off the queue, so that nobody waits in vain.
-func (w *Writer) run() {
-	defer close(w.finished)
-	for j := range w.queue {
-		if j.ready != nil {
-			<-j.ready
-		}
-		if w.err() == nil {
-			if err := j.emit(); err != nil {
-				w.fail(err)
-			}
-		}
-		if j.after != nil {
-			j.after()
-		}
-	}
-}
-
-func (w *Writer) err() error {
-	if err := w.failure.Load(); err != nil {
-		return *err
-	}
-	return nil
-}
-
-// fail records the first failure.
-func (w *Writer) fail(err error) { w.failure.CompareAndSwap(nil, &err) }
-
-func (w *Writer) submit(j job) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if err := w.err(); err != nil {
-		return err
-	}
-	if w.closed {
-		return ErrClosed
-	}
-	w.queue <- j
-	return nil
-}
-
-// end closes the queue after a last job and waits until it is empty.
-func (w *Writer) end(last job) error {
-	w.mu.Lock()
-	if w.closed {
-		w.mu.Unlock()
-		return ErrClosed
-	}
-	w.closed = true
-	w.queue <- last
-	close(w.queue)
-	w.mu.Unlock()
-	<-w.finished
-	return w.err()
+	writer.queue = queue.New(ErrClosed)
+	return writer, writer.queue.Submit(queue.Job{Do: func() error { return writer.write(b) }})
 }
 
 // write puts out bytes that the digest covers.
@@ -174,7 +103,7 @@ func (w *Writer) Put(id uint64, m proto.Message) error {
 	if k.Type == Type_TYPE_UNSPECIFIED || id == 0 {
 		return fmt.Errorf("write record %d of %T: not a record: %w", id, m, ErrUnsupported)
 	}
-	b, err := marshal(make([]byte, unitHeadSize, 256), m)
+	b, err := message.Marshal(make([]byte, unitHeadSize, 256), m)
 	if err != nil {
 		return fmt.Errorf("write record %s: %w", k, err)
 	}
@@ -182,7 +111,7 @@ func (w *Writer) Put(id uint64, m proto.Message) error {
 		return fmt.Errorf("write record %s: %d bytes are more than %d: %w", k, n, MaxPayload, ErrLimit)
 	}
 	putUnitHead(b, uint32(k.Type), 0, id)
-	return w.submit(job{emit: func() error {
+	return w.queue.Submit(queue.Job{Do: func() error {
 		w.ledger.record(k, span{w.off, len(b)})
 		return w.write(b)
 	}})
@@ -195,7 +124,7 @@ func (w *Writer) Delete(k Key) error {
 	}
 	b := make([]byte, unitHeadSize)
 	putUnitHead(b, uint32(k.Type), flagTombstone, k.ID)
-	return w.submit(job{emit: func() error {
+	return w.queue.Submit(queue.Job{Do: func() error {
 		w.ledger.tombstone(k)
 		return w.write(b)
 	}})
@@ -204,16 +133,16 @@ func (w *Writer) Delete(k Key) error {
 // Flush returns when everything has been handed to the underlying writer.
 func (w *Writer) Flush() error {
 	done := make(chan struct{})
-	if err := w.submit(job{emit: w.flush, after: func() { close(done) }}); err != nil {
+	if err := w.queue.Submit(queue.Job{Do: w.flush, After: func() { close(done) }}); err != nil {
 		return err
 	}
 	<-done
-	return w.err()
+	return w.queue.Err()
 }
 
 // Close writes the trailer. The snapshot is whole if it returns nil. It does not close the underlying writer.
 func (w *Writer) Close() error {
-	return w.end(job{emit: func() error {
+	return w.queue.End(queue.Job{Do: func() error {
 		if err := w.put(w.ledger.appendTrailer(nil, w.off, w.sum)); err != nil {
 			return err
 		}
@@ -227,9 +156,9 @@ func (w *Writer) Records() int { return len(w.ledger.records) }
 // Abort ends the Writer without a trailer, so that no reader takes for whole what was written. After
 // Close or Abort it does nothing. It waits for a write that is under way.
 func (w *Writer) Abort() {
-	w.fail(errAborted)
+	w.queue.Fail(errAborted)
 	// The end of a Writer that has ended already is not a failure of Abort.
-	_ = w.end(job{emit: func() error { return nil }})
+	_ = w.queue.End(queue.Job{Do: func() error { return nil }})
 }
 
 var errAborted = errors.New("snapshot was abandoned")

@@ -73,7 +73,7 @@ func TestWriterRefuses(t *testing.T) {
 		{"pages of nothing", func(w *Writer) error { return w.WritePages(mm(9), []Range{pages(0, 1)}, constant(1)) }, ErrOrder, "frame 0 of MM 9"},
 		{"zeros of nothing", func(w *Writer) error { return w.WriteZeros(mm(9), []Range{pages(0, 1)}) }, ErrOrder, "frame 0 of MM 9"},
 		{"pages shared with nothing", func(w *Writer) error { return w.WriteShared(mm(1), []Range{pages(0, 1)}, mm(9), 0) }, ErrNotFound, "write pages of MM 1: those of MM 9 at 0x0"},
-		{"unaligned pages", func(w *Writer) error { return w.WritePages(mm(1), []Range{{1, 2}}, constant(1)) }, nil, "0x1-0x2 is not aligned"},
+		{"unaligned pages", func(w *Writer) error { return w.WritePages(mm(1), []Range{{Start: 1, End: 2}}, constant(1)) }, nil, "0x1-0x2 is not aligned"},
 		{"no pages", func(w *Writer) error { return w.WriteZeros(mm(1), []Range{{}}) }, nil, "not ascending"},
 		{"disorder", func(w *Writer) error { return w.WriteZeros(mm(1), []Range{pages(3, 1), pages(3, 1)}) }, nil, "out of order"},
 	}

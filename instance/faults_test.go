@@ -82,13 +82,13 @@ func (h *testHost) nothingLeft(id string) {
 	if state := h.state(id); state != "" {
 		h.t.Errorf("%s is %s", id, state)
 	}
-	if _, err := os.Stat(h.runDir(id)); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(h.home.Instance(id)); !errors.Is(err, os.ErrNotExist) {
 		h.t.Errorf("run directory of %s: %v", id, err)
 	}
 	if names, err := h.tree.List(h.key); err != nil || slices.Contains(names, id) {
 		h.t.Errorf("control groups: %v, %v", names, err)
 	}
-	if left, err := filepath.Glob(filepath.Join(h.dirs.state, "*.tmp")); err != nil || len(left) > 0 {
+	if left, err := filepath.Glob(filepath.Join(h.home.State, "*.tmp")); err != nil || len(left) > 0 {
 		h.t.Errorf("temporary files: %v, %v", left, err)
 	}
 }
@@ -248,7 +248,7 @@ func TestDaemonKilledInRestore(t *testing.T) {
 func (h *testHost) killedAfter(id, path string, after time.Duration) {
 	h.t.Helper()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), "VPS_TEST_DAEMON="+h.home, "VPS_TEST_RESTORE="+id+"="+path)
+	cmd.Env = append(os.Environ(), "VPS_TEST_DAEMON="+h.dir, "VPS_TEST_RESTORE="+id+"="+path)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		h.t.Fatal(err)
@@ -448,7 +448,7 @@ func TestSuspended(t *testing.T) {
 	}
 
 	// It goes on from where it stood then.
-	if err := h.Restore(t.Context(), "web", bytes.NewReader(snapshot), RestoreOptions{}, nil); err != nil {
+	if err := h.Restore(t.Context(), "web", bytes.NewReader(snapshot), RestoreOptions{Force: true}, nil); err != nil {
 		t.Fatal(err)
 	}
 	h.stands("web")
@@ -474,7 +474,7 @@ func TestSuspended(t *testing.T) {
 			h.stands("web")
 		}
 	}
-	if err := h.Restore(t.Context(), "web", bytes.NewReader(snapshot), RestoreOptions{Resume: true}, nil); err != nil {
+	if err := h.Restore(t.Context(), "web", bytes.NewReader(snapshot), RestoreOptions{Resume: true, Force: true}, nil); err != nil {
 		t.Fatal(err)
 	}
 	h.ticks()
@@ -595,9 +595,7 @@ func TestChangedFile(t *testing.T) {
 		t.Fatalf("forced: %v", err)
 	}
 	h.ticks()
-	if err := h.Stop(t.Context(), "web", 0); err != nil {
-		t.Fatal(err)
-	}
+	snapshot = h.snapshotted("web", SnapshotOptions{Stop: true})
 	if err := os.Remove(busybox); err != nil {
 		t.Fatal(err)
 	}

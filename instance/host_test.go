@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"vps/config"
 	"vps/internal/leak"
 	"vps/internal/testimage"
@@ -30,7 +32,7 @@ func TestMain(m *testing.M) {
 type testHost struct {
 	*Host
 	t    testing.TB
-	home string
+	dir  string
 	root string
 }
 
@@ -40,7 +42,7 @@ func newHost(t testing.TB, opts ...testimage.Option) *testHost {
 		t.Skip("needs root")
 	}
 	h := &testHost{t: t, root: testimage.Build(t, opts...)}
-	h.home = filepath.Join(filepath.Dir(h.root), "home")
+	h.dir = filepath.Join(filepath.Dir(h.root), "home")
 	h.open()
 	t.Cleanup(h.cleanUp)
 	return h
@@ -51,7 +53,7 @@ func (h *testHost) open() {
 	h.t.Helper()
 	var err error
 	log := slog.New(slog.NewTextHandler(h.t.Output(), nil))
-	if h.Host, err = Open(h.t.Context(), Options{Home: h.home, Log: log}); err != nil {
+	if h.Host, err = Open(h.t.Context(), Options{Home: h.dir, Log: log}); err != nil {
 		h.t.Fatal(err)
 	}
 }
@@ -274,7 +276,7 @@ func TestFailedStart(t *testing.T) {
 		if h.state("bad") != "" {
 			t.Errorf("%s: the instance is left, %s", test.line, h.state("bad"))
 		}
-		if entries, _ := os.ReadDir(h.dirs.run); len(entries) != 1 {
+		if entries, _ := os.ReadDir(h.home.Run); len(entries) != 1 {
 			t.Errorf("%s: run directory has %v", test.line, entries)
 		}
 		if names, err := h.tree.List(h.key); err != nil || len(names) != 0 {
@@ -528,6 +530,45 @@ func TestVolumes(t *testing.T) {
 	}
 }
 
+func TestDevices(t *testing.T) {
+	h := newHost(t)
+	rules := "[quiet]\nadd include default\nadd path full mode 0666 ro\nadd path random hide\n"
+	if err := os.WriteFile(filepath.Join(h.home.Etc, "devfs.rules"), []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// A node in a volume leads to a device that the ruleset does not show.
+	data := filepath.Join(filepath.Dir(h.root), "data")
+	if err := os.Mkdir(data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mknod(filepath.Join(data, "random"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 8))); err != nil {
+		t.Fatal(err)
+	}
+	h.start("web", initLine("sleep 1000"), "DEVFS_RULESET=quiet", "MOUNT_0='"+data+" /srv/data'")
+	check := func() {
+		t.Helper()
+		for _, test := range []struct{ script, want string }{
+			{"stat -c %a /dev/full", "666"},
+			{"head -c 1 /dev/full | wc -c", "1"},
+			{"(: >/dev/full) 2>&1 | sed 's/.*: //'", "Operation not permitted"},
+			{"echo x >/dev/null && echo written", "written"},
+			{"head -c 1 /dev/urandom | wc -c", "1"},
+			{"ls /dev/random 2>&1 | sed 's/.*: //'", "No such file or directory"},
+			{"head -c 1 /srv/data/random 2>&1 | sed 's/.*: //'", "Operation not permitted"},
+		} {
+			if got := h.shell("web", test.script); got != test.want {
+				t.Errorf("%s: %q, want %q", test.script, got, test.want)
+			}
+		}
+	}
+	check()
+	snapshot := h.snapshotted("web", SnapshotOptions{Stop: true})
+	if err := h.Restore(t.Context(), "web", bytes.NewReader(snapshot), RestoreOptions{Resume: true}, nil); err != nil {
+		t.Fatal(err)
+	}
+	check()
+}
+
 func TestLimits(t *testing.T) {
 	h := newHost(t)
 	h.start("web", "LIMITS=procs:0:20,phys:0:64M")
@@ -560,7 +601,7 @@ func TestShowHost(t *testing.T) {
 
 func TestSecondDaemon(t *testing.T) {
 	h := newHost(t)
-	if _, err := Open(t.Context(), Options{Home: h.home}); !errors.Is(err, ErrLocked) {
+	if _, err := Open(t.Context(), Options{Home: h.dir}); !errors.Is(err, ErrLocked) {
 		t.Fatalf("a second daemon on one home: %v", err)
 	}
 }
@@ -604,7 +645,7 @@ func TestAutostart(t *testing.T) {
 		"bad":   {"AUTOSTART=yes", "FSROOT=/missing"},
 	} {
 		text := h.config(append(lines, initLine("sleep 1000"))...).Text()
-		if err := os.WriteFile(h.ConfigPath(id), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(h.home.Config(id), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -621,10 +662,10 @@ func TestAutostart(t *testing.T) {
 	if err := h.Autostart(t.Context()); err == nil || strings.Contains(err.Error(), "it is running") {
 		t.Errorf("second autostart: %v", err)
 	}
-	if err := h.Shutdown(t.Context(), nil); err != nil {
+	if err := h.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if h.state("first") != Suspended || h.state("last") != Dead {
+	if h.state("first") != Dead || h.state("last") != Dead {
 		t.Errorf("after shutdown: %s, %s", h.state("first"), h.state("last"))
 	}
 }

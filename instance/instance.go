@@ -10,6 +10,7 @@ import (
 	"vps/account"
 	"vps/cell"
 	"vps/config"
+	"vps/instance/registry"
 )
 
 // instance is one instance. One operation at a time changes it; a supervisor waits for its end.
@@ -17,17 +18,18 @@ type instance struct {
 	host *Host
 	id   string
 
-	mu     sync.Mutex
-	rec    record
-	cfg    *config.Config
-	cell   *cell.Cell     // nil if it has no process
-	group  *account.Group // likewise
-	verb   string         // the operation under way
-	ending string         // why it is being ended by an operation, which waits for over; "" if nothing ends it
-	idle   *sync.Cond     // an operation has ended
-	over   chan struct{}  // closed when the supervisor is through with the cell
-	dead   chan struct{}  // closed when it has no process and will not get one by itself
-	retry  *time.Timer    // a start by the restart policy
+	mu      sync.Mutex
+	rec     registry.Record
+	cfg     *config.Config
+	cell    *cell.Cell     // nil if it has no process
+	group   *account.Group // likewise
+	filling *filling       // of memory that is missing yet, nil if none is
+	verb    string         // the operation under way
+	ending  string         // why it is being ended by an operation, which waits for over; "" if nothing ends it
+	idle    *sync.Cond     // an operation has ended
+	over    chan struct{}  // closed when the supervisor is through with the cell
+	dead    chan struct{}  // closed when it has no process and will not get one by itself
+	retry   *time.Timer    // a start by the restart policy
 
 	dropped bool // it is not the host's any more
 }
@@ -111,13 +113,13 @@ func (i *instance) set(state State, what string) error {
 }
 
 func (i *instance) setLocked(state State, what string) error {
-	i.rec.State = state
+	i.rec.Enter(state)
 	err := i.save()
 	e := Event{Time: time.Now(), ID: i.id, State: state, What: what}
 	if state == Dead || state == Dying {
 		e.ExitStatus = i.rec.Exit
 	}
-	i.host.hub.send(e)
+	i.host.events.Send(e)
 	return err
 }
 

@@ -2,13 +2,10 @@ package instance
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -18,62 +15,49 @@ import (
 
 	"vps/account"
 	"vps/config"
+	"vps/instance/audit"
+	"vps/instance/feed"
+	"vps/instance/home"
 	"vps/instance/idrange"
-	"vps/object/task"
+	"vps/instance/image"
 )
 
 // Host is the instances of one VPS_HOME. Its methods may be called by several goroutines.
 type Host struct {
 	log    *slog.Logger
-	dirs   dirs
+	home   home.Home
 	key    string // a hash of the home, part of every name that we make
 	ids    idrange.File
 	tree   *account.Hierarchies
 	lock   *os.File
 	joined bool // we are in control groups of our own
-	hub    hub
+	events feed.Feed[Event]
 	stop   context.CancelFunc // ends what the host does by itself
 	ctx    context.Context
 	tasks  sync.WaitGroup
 
-	restartsOnce  sync.Once
-	restartReader *task.RestartReader
-	restartsErr   error
+	insight image.Insight
 
 	mu        sync.Mutex
 	instances map[string]*instance
 	closed    bool
 }
 
-type dirs struct{ etc, state, run string }
-
-func homeDirs(home string) (dirs, error) {
-	if home == "" {
-		return dirs{"/etc/vps", "/var/lib/vps", "/run/vps"}, nil
-	}
-	home, err := filepath.Abs(home)
-	return dirs{filepath.Join(home, "etc"), filepath.Join(home, "state"), filepath.Join(home, "run")}, err
-}
-
 // Open opens the host whose home opt names, takes over what runs there, and undoes what an earlier daemon left half
 // made. One process has a home at a time: else ErrLocked. ctx bounds the opening only.
 func Open(ctx context.Context, opt Options) (*Host, error) {
-	d, err := homeDirs(opt.Home)
+	at, err := home.At(opt.Home)
 	if err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{d.etc, d.state, d.run} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, err
-		}
+	if err := at.Make(); err != nil {
+		return nil, err
 	}
-	h := &Host{log: opt.Log, dirs: d, ids: idrange.Machine, instances: make(map[string]*instance)}
+	h := &Host{log: opt.Log, home: at, key: at.Key(), ids: idrange.Machine, insight: image.NewInsight(), instances: make(map[string]*instance)}
 	if h.log == nil {
 		h.log = slog.Default()
 	}
-	sum := sha256.Sum256([]byte(d.state))
-	h.key = hex.EncodeToString(sum[:4])
-	if h.lock, err = lockFile(filepath.Join(d.run, "lock")); err != nil {
+	if h.lock, err = at.Lock(); err != nil {
 		return nil, err
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
@@ -93,22 +77,6 @@ func Open(ctx context.Context, opt Options) (*Host, error) {
 	return h, nil
 }
 
-// lockFile takes a file for as long as it is open.
-func lockFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if err == unix.EWOULDBLOCK {
-			return nil, fmt.Errorf("%s: %w", path, ErrLocked)
-		}
-		return nil, fmt.Errorf("lock %s: %w", path, err)
-	}
-	return f, nil
-}
-
 // Close lets go of the instances, which go on. It waits for operations under way.
 func (h *Host) Close() error {
 	h.mu.Lock()
@@ -124,7 +92,7 @@ func (h *Host) Close() error {
 		i.detach()
 	}
 	h.tasks.Wait()
-	h.hub.close()
+	h.events.Close()
 	var err error
 	if len(all) == 0 && h.tree != nil {
 		err = h.removeGroups()
@@ -219,20 +187,6 @@ func (h *Host) drop(i *instance) {
 	}
 }
 
-type actorKey struct{}
-
-// WithActor tells who asks for what is done with the context, for the audit log.
-func WithActor(ctx context.Context, who string) context.Context {
-	return context.WithValue(ctx, actorKey{}, who)
-}
-
-// audit writes the line that every verb leaves: who, what, result.
 func (h *Host) audit(ctx context.Context, verb, id string, err error) error {
-	who, _ := ctx.Value(actorKey{}).(string)
-	if err != nil {
-		h.log.Warn("verb", "who", who, "verb", verb, "instance", id, "result", "failed", "error", err)
-	} else {
-		h.log.Info("verb", "who", who, "verb", verb, "instance", id, "result", "ok")
-	}
-	return err
+	return audit.Line(ctx, h.log, verb, id, err)
 }

@@ -5,136 +5,97 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"strings"
 	"time"
 
-	"vps/cell"
 	"vps/config"
-	"vps/dump"
-	"vps/object/recordset"
-	"vps/restore"
-	"vps/snapshot"
+	"vps/instance/image"
+	"vps/instance/registry"
 )
 
 // Restore builds an instance from a snapshot, which is read from r: a file is read where it lies, anything else is stored first. The
 // instance is then suspended, unless opt says otherwise. A restore that fails leaves nothing behind.
 func (h *Host) Restore(ctx context.Context, id string, r io.Reader, opt RestoreOptions, progress func(Progress)) error {
+	warn := func(text string) {
+		h.log.Warn("restore", "instance", id, "passed over", text)
+		if progress != nil {
+			progress(Progress{Warning: text})
+		}
+	}
 	i, done, err := h.claim("restore", id, "", Dead)
 	if err == nil {
-		if err = i.restoreFrom(ctx, r, opt); err != nil {
+		if err = i.restore(ctx, r, opt, warn); err != nil {
 			err = fmt.Errorf("restore %s: %w", id, err)
 		}
 		done()
 	}
+	if err == nil && opt.Wait {
+		err = i.awaitFilled(ctx, progress)
+	}
 	return h.audit(ctx, "restore", id, err)
 }
 
-func (i *instance) restoreFrom(ctx context.Context, r io.Reader, opt RestoreOptions) error {
-	s, closeFile, err := i.host.openSnapshot(r)
+// restore reads the snapshot and builds what is in it. The caller's operation has the instance.
+func (i *instance) restore(ctx context.Context, r io.Reader, opt RestoreOptions, warn func(string)) error {
+	im, err := image.Open(r, i.host.home.State)
 	if err != nil {
 		return err
 	}
-	defer closeFile()
-	here, err := snapshot.Header(i.id)
-	if err != nil {
-		return err
-	}
-	if err := s.Header().CheckHost(here); err != nil {
-		return err
-	}
-	set, err := recordset.Load(s)
-	if err != nil {
-		return err
-	}
-	plan, err := restore.Prepare(s, set)
-	if err != nil {
-		return err
+	defer im.Close()
+	if err := i.rec.CheckAge(im.Header, im.Info); err != nil {
+		if !opt.Force {
+			return err
+		}
+		warn(err.Error())
 	}
 	i.cancelRetry()
-	cfg, err := i.host.restoredConfig(i, set.Instance, opt.Config)
+	cfg, err := i.restoredConfig(im, opt.Config)
 	if err != nil {
 		return err
 	}
-	return i.restore(ctx, cfg, plan, set.Instance, opt)
-}
-
-// openSnapshot opens the snapshot that a reader gives.
-func (h *Host) openSnapshot(r io.Reader) (*dump.Snapshot, func() error, error) {
-	if f, ok := r.(*os.File); ok {
-		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-			s, err := dump.Open(f, info.Size())
-			return s, func() error { return nil }, err
-		}
-	}
-	s, err := dump.Spool(r, h.dirs.state)
-	if err != nil {
-		return nil, nil, err
-	}
-	return s.Snapshot, s.Close, nil
-}
-
-// restoredConfig chooses the configuration of a restored instance: the one given, else its file, else the one that it had here
-// last, else what the snapshot says, with default rights only.
-func (h *Host) restoredConfig(i *instance, info *dump.Instance, given *config.Config) (*config.Config, error) {
-	cfg, err := h.configure(i, given)
-	if err == nil || given != nil || !errors.Is(err, ErrNotFound) {
-		return cfg, err
-	}
-	own, perr := config.Parse("the snapshot's configuration", strings.NewReader(info.GetConfig()))
-	if perr != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, perr)
-	}
-	safe, dropped := own.DefaultRights()
-	safe.Name = i.id
-	if err := safe.Validate(); err != nil {
-		return nil, fmt.Errorf("%w; the snapshot's own cannot be used without %s: give one with --config", err, strings.Join(dropped, ", "))
-	}
-	return safe, nil
-}
-
-// restore builds the cell and what is in it. The caller's operation has the instance.
-func (i *instance) restore(ctx context.Context, cfg *config.Config, plan *restore.Plan, info *dump.Instance, opt RestoreOptions) error {
-	b := birth{state: Restoring, what: "restore", adjust: func(spec *cell.Spec) error {
-		spec.Slots, spec.SlotSize = cell.DefaultSlots+plan.Slots, cell.DefaultSlotSize
-		var err error
-		spec.ArenaBase, err = plan.ArenaBase(uint64(spec.Slots*spec.SlotSize) + 4096)
-		spec.Hostname = info.GetHostname()
-		spec.Monotonic, spec.Boottime = time.Duration(info.GetClocks().GetMonotonic()), time.Duration(info.GetClocks().GetBoottime())
-		return err
-	}}
-	if err := i.create(ctx, cfg, b); err != nil {
+	if err := i.create(ctx, cfg, birth{state: Restoring, what: "restore", bootID: im.BootID, adjust: im.Adjust}); err != nil {
 		return err
 	}
-	err := i.into(ctx, plan, opt)
+	var later image.Later
+	if opt.Lazy {
+		later = i.fillLater
+	}
+	err = im.Into(ctx, i.cell, i.group, cfg, later, opt.Force, warn)
 	if err == nil && opt.Resume {
 		err = i.group.Thaw(ctx)
 	}
 	if err != nil {
 		return errors.Join(err, i.abandon(context.WithoutCancel(ctx)))
 	}
+	return i.restored(im, opt.Resume)
+}
+
+// restoredConfig chooses the configuration of a restored instance: the one given, else its file, else the one that it had here
+// last, else what the snapshot says, with default rights only.
+func (i *instance) restoredConfig(im *image.Image, given *config.Config) (*config.Config, error) {
+	cfg, err := i.host.configure(i, given)
+	if err == nil || given != nil || !errors.Is(err, ErrNotFound) {
+		return cfg, err
+	}
+	if cfg, err = im.Config(i.id); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return cfg, nil
+}
+
+// restored notes that the instance is what the image was.
+func (i *instance) restored(im *image.Image, runs bool) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.rec.Started = time.Now()
 	i.rec.Restores++
-	if !opt.Resume {
-		i.rec.Suspended = time.Now()
-		return i.setLocked(Suspended, "restore")
+	i.rec.Saved = nil
+	if im.UUID != (registry.UUID{}) {
+		i.rec.UUID = im.UUID
 	}
-	return i.setLocked(Running, "restore")
-}
-
-func (i *instance) into(ctx context.Context, plan *restore.Plan, opt RestoreOptions) error {
-	r, err := rights(i.cfg)
-	if err != nil {
-		return err
+	i.rec.Age.Adopt(im.Info)
+	if runs {
+		return i.setLocked(Running, "restore")
 	}
-	c := i.cell
-	first, _ := c.FreeSlots()
-	return plan.Into(ctx, restore.Target{
-		Arena: c.Arena, Page: c.Init.Page, PID: c.Init.PID, PidFD: c.Init.PidFD, FirstSlot: first,
-		Socket: c.Socket, SocketFD: c.SocketFD, Group: i.group, Console: c.Console,
-		Filter: r.Filter, Bound: r.Capabilities, Force: opt.Force,
-		Warn: func(text string) { i.host.log.Warn("restore", "instance", i.id, "skipped", text) },
-	})
+	i.rec.Suspended = time.Now()
+	return i.setLocked(Suspended, "restore")
 }

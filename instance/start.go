@@ -12,6 +12,8 @@ import (
 
 	"vps/cell"
 	"vps/config"
+	"vps/instance/blueprint"
+	"vps/instance/registry"
 	"vps/object/mount"
 )
 
@@ -56,13 +58,13 @@ func (h *Host) start(ctx context.Context, verb, id string, cfg *config.Config, r
 func (h *Host) configure(i *instance, cfg *config.Config) (*config.Config, error) {
 	if cfg == nil {
 		var err error
-		cfg, err = config.Load(h.ConfigPath(i.id))
+		cfg, err = config.Load(h.home.Config(i.id))
 		if errors.Is(err, fs.ErrNotExist) && i.rec.State != "" {
 			cfg, err = i.cfg, nil
 		}
 		if err != nil {
 			if errors.Is(err, fs.ErrNotExist) {
-				return nil, fmt.Errorf("%w, and no configuration %s", ErrNotFound, h.ConfigPath(i.id))
+				return nil, fmt.Errorf("%w, and no configuration %s", ErrNotFound, h.home.Config(i.id))
 			}
 			return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
@@ -79,6 +81,7 @@ func (h *Host) configure(i *instance, cfg *config.Config) (*config.Config, error
 type birth struct {
 	state  State // meanwhile
 	what   string
+	bootID registry.UUID          // zero: a new one
 	adjust func(*cell.Spec) error // nil: nothing
 }
 
@@ -87,6 +90,11 @@ var starting = birth{state: Creating, what: "create"}
 // create builds the instance's cell. On an error everything is as before: not there, or dead with its last record.
 // The caller's operation has the instance.
 func (i *instance) create(ctx context.Context, cfg *config.Config, b birth) (err error) {
+	if b.state == Creating {
+		if err := i.startFresh(); err != nil {
+			return err
+		}
+	}
 	before, oldCfg := i.rec, i.cfg
 	i.mu.Lock()
 	i.cfg = cfg
@@ -97,6 +105,11 @@ func (i *instance) create(ctx context.Context, cfg *config.Config, b birth) (err
 			err = errors.Join(err, i.undo(context.WithoutCancel(ctx), before, oldCfg))
 		}
 	}()
+	if b.bootID == (registry.UUID{}) {
+		if b.bootID, err = registry.NewUUID(); err != nil {
+			return err
+		}
+	}
 	if err := i.register(b); err != nil {
 		return err
 	}
@@ -104,7 +117,7 @@ func (i *instance) create(ctx context.Context, cfg *config.Config, b birth) (err
 }
 
 // undo gives the instance back the state that it had before a create that failed.
-func (i *instance) undo(ctx context.Context, before record, cfg *config.Config) error {
+func (i *instance) undo(ctx context.Context, before registry.Record, cfg *config.Config) error {
 	err := i.clean(ctx)
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -113,7 +126,7 @@ func (i *instance) undo(ctx context.Context, before record, cfg *config.Config) 
 		return errors.Join(err, i.forget())
 	}
 	if i.rec.OwnRange && !before.OwnRange {
-		err = errors.Join(err, i.host.ids.Release(i.rec.FirstUID, i.host.recordPath(i.id)))
+		err = errors.Join(err, i.host.ids.Release(i.rec.FirstUID, i.host.home.Records().Path(i.id)))
 	}
 	i.rec, i.cfg = before, cfg
 	return errors.Join(err, i.setLocked(before.State, "undo"))
@@ -121,14 +134,22 @@ func (i *instance) undo(ctx context.Context, before record, cfg *config.Config) 
 
 // register writes the record of an instance that is being created, with its id range.
 func (i *instance) register(b birth) error {
+	id := i.rec.UUID
+	if id == (registry.UUID{}) {
+		var err error
+		if id, err = registry.NewUUID(); err != nil {
+			return err
+		}
+	}
 	save := func(first int, own bool) error {
 		i.mu.Lock()
 		defer i.mu.Unlock()
 		i.rec.FirstUID, i.rec.OwnRange = first, own
-		i.rec.Created, i.rec.Exit, i.rec.Cell = time.Now(), nil, nil
+		i.rec.UUID, i.rec.BootID = id, b.bootID
+		i.rec.Created, i.rec.Exit, i.rec.Cell, i.rec.Lost = time.Now(), nil, nil, ""
 		return i.setLocked(b.state, b.what)
 	}
-	path := i.host.recordPath(i.id)
+	path := i.host.home.Records().Path(i.id)
 	if ns := i.cfg.UserNS; ns.Host || ns.First != 0 {
 		if i.rec.OwnRange {
 			if err := i.host.ids.Release(i.rec.FirstUID, path); err != nil {
@@ -145,7 +166,7 @@ func (i *instance) register(b birth) error {
 
 // build makes what the record says: the control group, the root's mount and the cell.
 func (i *instance) build(ctx context.Context, b birth) error {
-	if err := os.MkdirAll(i.host.runDir(i.id), 0o711); err != nil {
+	if err := os.MkdirAll(i.host.home.Instance(i.id), 0o711); err != nil {
 		return err
 	}
 	if i.cfg.RootMount != "" || i.cfg.RootUnmount != "" {
@@ -156,7 +177,7 @@ func (i *instance) build(ctx context.Context, b birth) error {
 		if err != nil {
 			return err
 		}
-		if err := i.command(ctx, "ROOT_MOUNT", i.cfg.RootMount); err != nil {
+		if err := blueprint.Command(ctx, i.cfg, "ROOT_MOUNT", i.cfg.RootMount); err != nil {
 			return err
 		}
 	}
@@ -165,7 +186,7 @@ func (i *instance) build(ctx context.Context, b birth) error {
 	} else if !info.IsDir() {
 		return fmt.Errorf("FSROOT %s is not a directory", i.cfg.Root)
 	}
-	if _, err := rights(i.cfg); err != nil {
+	if _, err := blueprint.Rights(i.cfg); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	group, err := i.host.tree.Create(i.host.key, i.id, uint32(i.rec.FirstUID))
@@ -175,11 +196,14 @@ func (i *instance) build(ctx context.Context, b birth) error {
 	i.mu.Lock()
 	i.group = group
 	i.mu.Unlock()
-	if err := i.limit(); err != nil {
+	spec, err := blueprint.Spec(i.cfg, blueprint.Place{
+		ID: i.id, Run: i.host.home.Instance(i.id), Rulesets: i.host.home.Rulesets(), FirstUID: i.rec.FirstUID,
+	})
+	if err != nil {
 		return err
 	}
-	spec, err := i.spec()
-	if err != nil {
+	spec.Group, spec.BootID = i.group, i.rec.BootID.String()
+	if err := blueprint.Bound(group, i.cfg, spec.Devices, i.host.log); err != nil {
 		return err
 	}
 	if b.adjust != nil {
@@ -213,7 +237,7 @@ func (i *instance) adopt(c *cell.Cell, state State, what string) error {
 
 // run turns the parked init into the program. On an error the cell is gone, and with it an instance that never ran.
 func (i *instance) run(ctx context.Context, what string) error {
-	spec, err := i.initSpec()
+	spec, err := blueprint.Init(i.cfg)
 	if err == nil {
 		err = i.cell.ExecInit(ctx, spec)
 	}
@@ -226,15 +250,15 @@ func (i *instance) run(ctx context.Context, what string) error {
 		return nil // its init has ended already
 	}
 	i.rec.Started = time.Now()
-	i.rec.Runs++
+	i.rec.Starts++
 	return i.setLocked(Running, what)
 }
 
 // abandon ends an instance whose init could not be run.
 func (i *instance) abandon(ctx context.Context) error {
 	i.mu.Lock()
-	runs, over := i.rec.Runs+i.rec.Restores, i.over
-	i.ending = reasonFailed
+	runs, over := i.rec.Starts+i.rec.Restores, i.over
+	i.ending = registry.ReasonFailed
 	i.idle.Broadcast()
 	err := i.cell.Process().Signal(unix.SIGKILL)
 	i.mu.Unlock()
@@ -257,6 +281,7 @@ func (i *instance) clean(ctx context.Context) error {
 	i.mu.Lock()
 	c, group := i.cell, i.group
 	i.cell, i.group = nil, nil
+	i.filling, i.rec.Fill = nil, nil
 	i.mu.Unlock()
 	var errs []error
 	if c != nil {
@@ -266,7 +291,7 @@ func (i *instance) clean(ctx context.Context) error {
 		errs = append(errs, group.KillAll(), group.Remove(ctx))
 	}
 	if i.rec.Mounted {
-		errs = append(errs, i.command(ctx, "ROOT_UNMOUNT", i.cfg.RootUnmount))
+		errs = append(errs, blueprint.Command(ctx, i.cfg, "ROOT_UNMOUNT", i.cfg.RootUnmount))
 		i.mu.Lock()
 		i.rec.Mounted = false
 		i.mu.Unlock()

@@ -10,20 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/cell"
-	"vps/config"
 	"vps/instance/inside"
-)
-
-// Reasons of an [ExitStatus].
-const (
-	reasonExit     = "exit"
-	reasonSignal   = "signal"
-	reasonReboot   = "reboot"
-	reasonPoweroff = "poweroff"
-	reasonStop     = "stop"
-	reasonAbort    = "abort"
-	reasonFailed   = "failed" // its init could not be run
-	reasonLost     = "lost"   // nobody saw how it ended
+	"vps/instance/registry"
 )
 
 func gone(err error) bool { return errors.Is(err, unix.ESRCH) }
@@ -59,7 +47,7 @@ func (h *Host) halt(ctx context.Context, verb, id string, timeout time.Duration,
 	}
 	defer done()
 	i.cancelRetry()
-	err = i.end(ctx, reasonStop, func(c *cell.Cell) error {
+	err = i.end(ctx, registry.ReasonStop, func(c *cell.Cell) error {
 		if timeout <= 0 {
 			timeout = i.cfg.StopTimeout
 		}
@@ -97,26 +85,12 @@ func (i *instance) end(ctx context.Context, reason string, how func(*cell.Cell) 
 	}
 }
 
-// powerOff asks init to end, then kills. A signal that init does not wait for would only be lost.
+// powerOff asks init to end, then kills.
 func (i *instance) powerOff(ctx context.Context, c *cell.Cell, timeout time.Duration) error {
-	p := c.Process()
-	sig := i.cfg.StopSignal
-	if sig == 0 {
-		sig = inside.PowerOffSignal(p.PID)
-	}
-	if !c.Parked() && inside.Expects(p.PID, sig) {
-		if err := p.Signal(sig); err != nil && !gone(err) {
-			return fmt.Errorf("signal %s to init: %w", config.SignalName(sig), err)
-		}
-		limit, cancel := context.WithTimeout(ctx, timeout)
-		defer cancel()
-		select {
-		case <-p.Done():
-			return nil
-		case <-limit.Done():
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
+	if !c.Parked() {
+		ended, err := inside.PowerOff(ctx, c.Process(), i.cfg.StopSignal, timeout)
+		if err != nil || ended {
+			return err
 		}
 	}
 	return i.killAll()
@@ -178,7 +152,7 @@ func (h *Host) remove(id string) error {
 	if err := i.forget(); err != nil {
 		return fmt.Errorf("rm %s: %w", id, err)
 	}
-	h.hub.send(Event{Time: time.Now(), ID: id, State: Dead, What: "rm"})
+	h.events.Send(Event{Time: time.Now(), ID: id, State: Dead, What: "rm"})
 	return nil
 }
 

@@ -6,18 +6,8 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"vps/cell"
-	"vps/cell/reaper"
-	"vps/config"
-)
-
-// A start by the restart policy waits, each time twice as long; an instance that ran for restartCalm begins anew.
-const (
-	restartFirst = 100 * time.Millisecond
-	restartMost  = 30 * time.Second
-	restartCalm  = time.Minute
+	"vps/instance/registry"
 )
 
 // supervise waits for the end of a cell's init, cleans up, and starts the instance again where it asked for that or its
@@ -28,7 +18,7 @@ func (i *instance) supervise(c *cell.Cell, over chan struct{}) {
 	if errors.Is(err, os.ErrClosed) {
 		return // the host let go of it
 	}
-	status := exitStatus(exit, err)
+	status := registry.Ended(exit, err)
 	if !i.claim() {
 		return
 	}
@@ -39,7 +29,7 @@ func (i *instance) supervise(c *cell.Cell, over chan struct{}) {
 		status = *i.rec.Exit // an earlier daemon died while it cleaned up
 	}
 	i.rec.Exit = &status
-	err = i.setLocked(Dying, reasonExit)
+	err = i.setLocked(Dying, registry.ReasonExit)
 	i.mu.Unlock()
 	err = errors.Join(err, i.clean(context.Background()))
 	if err != nil {
@@ -65,8 +55,8 @@ func (i *instance) claim() bool {
 // afterwards decides what becomes of an instance whose processes are gone.
 func (i *instance) afterwards(status ExitStatus) {
 	i.mu.Lock()
-	now := status.Reason == reasonReboot
-	delay, again := i.policy(status)
+	now := status.Reason == registry.ReasonReboot
+	delay, again := i.rec.Again(status, i.cfg.Restart)
 	if err := i.setLocked(Dead, status.Reason); err != nil {
 		i.host.log.Error("write record", "instance", i.id, "error", err)
 	}
@@ -77,41 +67,15 @@ func (i *instance) afterwards(status ExitStatus) {
 		i.ended()
 	case now:
 		i.rec.Restarts = 0
-		i.verb = reasonReboot
+		i.verb = registry.ReasonReboot
 	default:
 		i.retry = time.AfterFunc(delay, i.restart)
 	}
 	i.mu.Unlock()
 	if now && !busy {
-		i.again(reasonReboot)
+		i.again(registry.ReasonReboot)
 		i.done()
 	}
-}
-
-// policy tells whether and when the configuration wants the instance started again. The caller holds i.mu.
-func (i *instance) policy(status ExitStatus) (delay time.Duration, again bool) {
-	switch status.Reason {
-	case reasonStop, reasonAbort, reasonFailed, reasonLost:
-		return 0, false
-	}
-	switch i.cfg.Restart.Policy {
-	case config.RestartAlways:
-	case config.RestartOnFailure:
-		if status.Reason == reasonPoweroff || status.Code == 0 {
-			return 0, false
-		}
-	default:
-		return 0, false
-	}
-	if time.Since(i.rec.Started) > restartCalm {
-		i.rec.Restarts = 0
-	}
-	if most := i.cfg.Restart.Max; most > 0 && i.rec.Restarts >= most {
-		return 0, false
-	}
-	delay = min(restartFirst<<min(i.rec.Restarts, 20), restartMost)
-	i.rec.Restarts++
-	return delay, true
 }
 
 // restart is a start by the policy.
@@ -150,21 +114,4 @@ func (i *instance) cancelRetry() {
 		i.retry = nil
 		i.ended()
 	}
-}
-
-// exitStatus interprets how an init ended: reboot(2) in a pid namespace ends it with SIGHUP to be started again, and with
-// SIGINT for halt and power-off (pid_namespaces(7)).
-func exitStatus(e cell.Exit, err error) ExitStatus {
-	s := ExitStatus{Code: e.ExitCode(), Reason: reasonExit, Time: time.Now()}
-	switch {
-	case err != nil:
-		s.Code, s.Reason = 255, reasonLost
-	case e.Code == reaper.Killed && unix.Signal(e.Status) == unix.SIGHUP:
-		s.Code, s.Reason = 0, reasonReboot
-	case e.Code == reaper.Killed && unix.Signal(e.Status) == unix.SIGINT:
-		s.Code, s.Reason = 0, reasonPoweroff
-	case e.Code != reaper.Exited:
-		s.Reason, s.Signal = reasonSignal, config.SignalName(unix.Signal(e.Status))
-	}
-	return s
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"vps/cell"
+	"vps/instance/registry"
 	"vps/suspend"
 )
 
@@ -58,23 +59,28 @@ func (i *instance) attach(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	i.refill(ctx, c) // a task that waits for memory cannot be stopped
 	if err := i.putBack(ctx); err != nil {
 		return err
 	}
+	i.outlived()
 	i.host.log.Info("taken over", "instance", i.id, "state", i.rec.State)
 	return i.adopt(c, i.rec.State, "takeover")
 }
 
 // lost ends an instance whose keeper is gone, with the exit status that it left, if any.
 func (i *instance) lost(ctx context.Context, why error) error {
-	status := exitStatus(cell.Exit{}, why)
+	status := registry.Ended(cell.Exit{}, why)
 	if i.rec.Cell != nil {
 		if e, err := cell.LastExit(*i.rec.Cell); err == nil {
-			status = exitStatus(e, nil)
+			status = registry.Ended(e, nil)
 		}
 	}
 	if i.rec.State == Dying && i.rec.Exit != nil {
 		status = *i.rec.Exit
+	}
+	if i.wasSaved() {
+		status.Reason = registry.ReasonSaved
 	}
 	if err := i.clean(ctx); err != nil {
 		return err
@@ -91,7 +97,7 @@ func (i *instance) undoHalf(ctx context.Context) error {
 		return err
 	}
 	i.host.log.Warn("undone", "instance", i.id, "state", i.rec.State)
-	if i.rec.Runs+i.rec.Restores == 0 {
+	if i.rec.Starts+i.rec.Restores == 0 {
 		return i.forget()
 	}
 	return i.set(Dead, "undo")
@@ -102,7 +108,7 @@ func (i *instance) takeBack(ctx context.Context) error {
 	if i.rec.Before == "" {
 		i.rec.Before = Running
 	}
-	i.rec.State = i.rec.Before
+	i.rec.Enter(i.rec.Before)
 	return i.attach(ctx)
 }
 

@@ -24,6 +24,9 @@ func daemon(home string) {
 	if what := os.Getenv("VPS_TEST_RESTORE"); what != "" {
 		restoreOnly(ctx, h, what)
 	}
+	if path := os.Getenv("VPS_TEST_LAZY"); path != "" {
+		lazyOnly(ctx, h, path)
+	}
 	for {
 		var verb, id, path string
 		if _, err := fmt.Scanln(&verb, &id, &path); err == io.EOF {
@@ -68,7 +71,7 @@ func (h *testHost) killed(lines ...string) {
 		h.t.Fatal(err)
 	}
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), "VPS_TEST_DAEMON="+h.home)
+	cmd.Env = append(os.Environ(), "VPS_TEST_DAEMON="+h.dir)
 	cmd.Stderr = h.t.Output()
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -97,7 +100,7 @@ func (h *testHost) killed(lines ...string) {
 // file writes a configuration for a daemon of its own.
 func (h *testHost) file(name string, lines ...string) string {
 	h.t.Helper()
-	path := filepath.Join(h.home, name)
+	path := filepath.Join(h.dir, name)
 	if err := os.WriteFile(path, []byte(h.config(lines...).Text()), 0o600); err != nil {
 		h.t.Fatal(err)
 	}
@@ -181,7 +184,7 @@ func (h *testHost) recordedInit(id string) int {
 func (h *testHost) awaitFile(id, name string) {
 	h.t.Helper()
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if info, err := os.Stat(filepath.Join(h.runDir(id), name)); err == nil && info.Size() > 0 {
+		if info, err := os.Stat(filepath.Join(h.home.Instance(id), name)); err == nil && info.Size() > 0 {
 			return
 		}
 	}

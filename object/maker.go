@@ -19,6 +19,8 @@ type Maker struct {
 	// Socket is our end of a Unix socket whose other end is the maker's descriptor SocketFD.
 	Socket   *os.File
 	SocketFD int
+	// Child is a free slot, for children of the maker that live for a moment; nil: it makes none.
+	Child *remote.Page
 }
 
 // Run lets the maker run the batch that build writes.

@@ -97,6 +97,11 @@ type Set struct {
 	UnixSockets map[uint64]*dump.UnixSocket
 	Ttys        map[uint64]*dump.Tty
 	Memories    map[uint64]*dump.Memory
+	ShmSegments map[uint64]*dump.ShmSegment
+	SemSets     map[uint64]*dump.SemSet
+	MsgQueues   map[uint64]*dump.MsgQueue
+	Mqueues     map[uint64]*dump.Mqueue
+	Sockets     map[uint64]*dump.Socket
 }
 
 // CheckPath refuses what no path of the kernel's can be.

@@ -31,6 +31,7 @@ type Status struct {
 	Seccomp                        int // SECCOMP_MODE_
 	SeccompFilters                 int
 	ThreadFeatures                 string // shstk wrss: shadow stacks
+	RssAnon, VmSwap                uint64 // in KiB: memory without a file, present and swapped
 }
 
 // ReadStatus reads the status of a process or thread by its pid or tid here.
@@ -135,6 +136,10 @@ func parseStatus(text []byte) (*Status, error) {
 			s.CapAmb = p.Uint(v, 16)
 		case "NoNewPrivs":
 			s.NoNewPrivs = v == "1"
+		case "RssAnon":
+			s.RssAnon = p.Uint(strings.TrimSuffix(v, " kB"), 10)
+		case "VmSwap":
+			s.VmSwap = p.Uint(strings.TrimSuffix(v, " kB"), 10)
 		case "Seccomp":
 			s.Seccomp = p.Int(v)
 		case "Seccomp_filters":

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -13,51 +14,61 @@ import (
 	"vps/remote"
 )
 
-// Dump writes the pages in ranges of a stopped process to w, as pages of the Mm record id.
-func Dump(ctx context.Context, w *dump.Writer, id uint64, pid int, ranges []dump.Range) error {
-	key := dump.Key{Type: dump.Type_TYPE_MM, ID: id}
-	var mem *os.File
-	defer func() {
-		if mem != nil {
-			mem.Close()
-		}
-	}()
-	return w.WritePages(key, ranges, func(buf []byte, ranges []dump.Range) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		for _, r := range ranges {
-			part := buf[:r.Len()]
-			buf = buf[r.Len():]
-			err := remote.ReadMemory(pid, r.Start, part)
-			if errors.Is(err, unix.EFAULT) {
-				// A range that the program itself may not read.
-				if mem == nil {
-					if mem, err = os.Open(fmt.Sprintf("/proc/%d/mem", pid)); err != nil {
-						return err
-					}
-				}
-				_, err = mem.ReadAt(part, int64(r.Start))
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+// memory reads the memory of a process.
+type memory struct {
+	pid  int
+	mu   sync.Mutex
+	file *os.File
 }
 
-// DumpFile writes the content of r, size bytes, as pages of the Memory record id. If r is a file, its holes are passed over.
-func DumpFile(ctx context.Context, w *dump.Writer, id uint64, r io.ReaderAt, size int64) error {
+// read reads ranges, one after the other, into buf.
+func (m *memory) read(buf []byte, ranges []dump.Range) error {
+	n, err := remote.ReadRanges(m.pid, ranges, buf)
+	if !errors.Is(err, unix.EFAULT) {
+		return err
+	}
+	// There is a range that the program itself may not read.
+	file, err := m.open()
+	if err != nil {
+		return err
+	}
+	for _, r := range ranges {
+		part := buf[:r.Len()]
+		buf = buf[len(part):]
+		if n -= len(part); n >= 0 {
+			continue
+		}
+		if _, err := file.ReadAt(part, int64(r.Start)); err != nil {
+			return fmt.Errorf("read memory of process %d: %w", m.pid, err)
+		}
+	}
+	return nil
+}
+
+func (m *memory) open() (*os.File, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var err error
+	if m.file == nil {
+		m.file, err = os.Open(fmt.Sprintf("/proc/%d/mem", m.pid))
+	}
+	return m.file, err
+}
+
+func (m *memory) close() {
+	if m.file != nil {
+		m.file.Close()
+	}
+}
+
+// File copies the content of r, size bytes, of the Memory record id. If r is a file, its holes are passed over.
+func (c *Copy) File(ctx context.Context, id uint64, r io.ReaderAt, size int64) error {
 	ranges, err := dataRanges(r, size)
 	if err != nil {
 		return err
 	}
 	key := dump.Key{Type: dump.Type_TYPE_MEMORY, ID: id}
-	return w.WritePages(key, ranges, func(buf []byte, ranges []dump.Range) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
+	return c.copyParts(ctx, key, ranges, func(buf []byte, ranges []dump.Range) error {
 		for _, rg := range ranges {
 			part := buf[:rg.Len()]
 			buf = buf[rg.Len():]

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -113,49 +114,46 @@ type Job struct {
 	Batch  *Batch
 }
 
-// Run lets stopped threads run a batch each, at the same time, and puts each back to where it was.
+// atOnce is how many batches run at the same time: a stub that waits for its tracer takes processor time.
+const atOnce = 4
+
+// Run lets stopped threads run a batch each, and puts each back to where it was.
 // A batch must have room for a signal frame, about 4 to 12 KiB.
 func (l *Live) Run(ctx context.Context, jobs []Job) error {
 	saved := make([]*moment, len(jobs))
-	var first error
-	note := func(err error) {
-		if first == nil {
-			first = err
-		}
-	}
-	for i, job := range jobs {
-		s, err := job.Thread.save()
-		if err != nil {
-			note(err)
-			break
-		}
-		saved[i] = s
-		if err := l.start(job, s); err != nil {
-			note(err)
-			saved[i] = nil
-			break
-		}
-	}
-	for i, job := range jobs {
-		if saved[i] == nil {
+	var err error
+	begun := 0
+	for done := 0; done < begun || err == nil && begun < len(jobs); {
+		if err == nil && begun < len(jobs) && begun-done < atOnce {
+			if saved[begun], err = jobs[begun].Thread.save(); err == nil {
+				if err = l.start(jobs[begun], saved[begun]); err == nil {
+					begun++
+				}
+			}
 			continue
 		}
-		if err := job.Batch.Wait(ctx, l.pidfd); err != nil {
-			note(fmt.Errorf("task %d: %w", job.Thread.TID, err))
+		if e := l.finish(ctx, jobs[done], saved[done]); err == nil {
+			err = e
 		}
-		if err := job.Thread.Interrupt(); err != nil {
-			note(err)
-			continue
-		}
-		if err := job.Thread.WaitStop(); err != nil {
-			note(err)
-			continue
-		}
-		if err := job.Thread.put(saved[i]); err != nil {
-			note(err)
-		}
+		done++
 	}
-	return first
+	return err
+}
+
+// finish waits for the end of a batch.
+func (l *Live) finish(ctx context.Context, job Job, saved *moment) error {
+	err := job.Batch.Wait(ctx, l.pidfd)
+	if err != nil {
+		err = fmt.Errorf("task %d: %w", job.Thread.TID, err)
+	}
+	stop := job.Thread.Interrupt()
+	if stop == nil {
+		stop = job.Thread.WaitStop()
+	}
+	if stop == nil {
+		stop = job.Thread.put(saved)
+	}
+	return cmp.Or(err, stop)
 }
 
 // healYields is how often a stub that is done gives the processor away before it takes its tracer for dead: about a second.

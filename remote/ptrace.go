@@ -1,8 +1,10 @@
 package remote
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -11,16 +13,27 @@ import (
 // Tracer holds threads by ptrace(2). All its methods and those of its threads must be called by the function that
 // [Trace] runs: ptrace belongs to one OS thread.
 type Tracer struct {
-	threads map[int]*Thread
+	Patience time.Duration // how long a thread may take to stop; then [ErrStuck]
+	threads  map[int]*Thread
+	stuck    bool // one of them did not
 }
+
+// ErrStuck says that a thread did not stop in time: it is in an uninterruptible sleep, or does not leave the kernel.
+var ErrStuck = errors.New("does not stop")
+
+const patience = 10 * time.Second
 
 // Trace runs f on an OS thread of its own. Threads that f still holds when it returns go on running.
 func Trace(f func(t *Tracer) error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		t := &Tracer{threads: make(map[int]*Thread)}
+		if unix.Gettid() == unix.Getpid() {
+			defer runtime.UnlockOSThread()
+			done <- Trace(f) // the main thread cannot be ended
+			return
+		}
+		t := &Tracer{Patience: patience, threads: make(map[int]*Thread)}
 		err := f(t)
 		for _, th := range t.threads {
 			if derr := th.Detach(); err == nil {
@@ -28,6 +41,9 @@ func Trace(f func(t *Tracer) error) error {
 			}
 		}
 		done <- err
+		if !t.stuck {
+			runtime.UnlockOSThread()
+		} // else the OS thread ends here, and with it the kernel lets go of what cannot be detached
 	}()
 	return <-done
 }
@@ -38,6 +54,7 @@ type Thread struct {
 	Stopped unix.Signal // the signal that has stopped its process (SIGSTOP, SIGTSTP, ...); 0: it runs
 	tracer  *Tracer
 	stopped bool
+	stuck   bool
 }
 
 // Seize takes hold of a thread, which goes on running; its seccomp filters do not apply until it is let go.
@@ -64,7 +81,8 @@ func (th *Thread) Interrupt() error {
 }
 
 // WaitStop waits until an interrupted thread has stopped on its way out of the kernel, where signals are looked for:
-// from there the kernel itself restarts an interrupted call. A signal that comes first is delivered.
+// from there the kernel itself restarts an interrupted call. A signal that comes first is delivered. A thread that does not
+// stop within the tracer's patience is ErrStuck; it is let go by the end of the tracer.
 func (th *Thread) WaitStop() error {
 	for {
 		ws, err := th.wait()
@@ -88,36 +106,51 @@ func (th *Thread) WaitStop() error {
 	}
 }
 
-// spins is how often a stop is looked for before we sleep: a tracee on another core takes some microseconds, but one on
-// our own runs only when we sleep.
-const spins = 20
+// A stop is looked for without delay first, since a tracee on another core takes some microseconds only; then with yields, which
+// let one on our own core run; then with sleeps.
+const (
+	spins  = 20
+	yields = 200
+)
 
 // wait waits for the next stop of this very thread.
 func (th *Thread) wait() (unix.WaitStatus, error) {
-	var status int32
+	var end time.Time
+	pause := 10 * time.Microsecond
 	for tries := 0; ; tries++ {
-		var pid uintptr
-		var errno unix.Errno
-		if tries < spins {
-			pid, _, errno = unix.RawSyscall6(unix.SYS_WAIT4, uintptr(th.TID), uintptr(unsafe.Pointer(&status)), unix.WALL|unix.WNOHANG, 0, 0, 0)
-		} else {
-			pid, _, errno = unix.Syscall6(unix.SYS_WAIT4, uintptr(th.TID), uintptr(unsafe.Pointer(&status)), unix.WALL, 0, 0, 0)
-		}
+		var status int32
+		pid, _, errno := unix.RawSyscall6(unix.SYS_WAIT4, uintptr(th.TID), uintptr(unsafe.Pointer(&status)), unix.WALL|unix.WNOHANG, 0, 0, 0)
 		switch {
-		case errno == unix.EINTR || (errno == 0 && pid == 0):
-			spinPause()
-		case errno != 0:
+		case errno != 0 && errno != unix.EINTR:
 			return 0, fmt.Errorf("wait for task %d: %w", th.TID, errno)
-		default:
-			ws := unix.WaitStatus(status)
-			if ws.Exited() || ws.Signaled() {
-				delete(th.tracer.threads, th.TID)
-				return ws, fmt.Errorf("task %d: %w", th.TID, ErrGone)
-			}
-			th.stopped = true
-			return ws, nil
+		case errno == 0 && pid != 0:
+			return th.reached(unix.WaitStatus(status))
+		case tries < spins:
+			spinPause()
+			continue
+		case tries < spins+yields:
+			unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+			continue
+		case end.IsZero():
+			end = time.Now().Add(th.tracer.Patience)
+		case time.Now().After(end):
+			th.stuck, th.tracer.stuck = true, true
+			return 0, fmt.Errorf("task %d: %w within %v", th.TID, ErrStuck, th.tracer.Patience)
 		}
+		ts := unix.NsecToTimespec(pause.Nanoseconds())
+		_ = unix.Nanosleep(&ts, nil) // waking early is as well
+		pause = min(2*pause, 5*time.Millisecond)
 	}
+}
+
+// reached notes what wait(2) told of the thread.
+func (th *Thread) reached(ws unix.WaitStatus) (unix.WaitStatus, error) {
+	if ws.Exited() || ws.Signaled() {
+		delete(th.tracer.threads, th.TID)
+		return ws, fmt.Errorf("task %d: %w", th.TID, ErrGone)
+	}
+	th.stopped = true
+	return ws, nil
 }
 
 func (th *Thread) resume(request int, sig unix.Signal) error {
@@ -131,11 +164,16 @@ func (th *Thread) resume(request int, sig unix.Signal) error {
 // Continue lets a stopped thread run on, still traced.
 func (th *Thread) Continue() error { return th.resume(unix.PTRACE_CONT, 0) }
 
-// Detach lets the thread go on.
+// Detach lets the thread go on. One that is stuck goes on with the end of the tracer.
 func (th *Thread) Detach() error {
+	if th.stuck {
+		return nil
+	}
 	if !th.stopped {
 		if err := th.Interrupt(); err == nil {
-			if err := th.WaitStop(); err != nil {
+			if err := th.WaitStop(); errors.Is(err, ErrStuck) {
+				return err
+			} else if err != nil {
 				return nil // it has died
 			}
 		}

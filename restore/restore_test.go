@@ -18,10 +18,12 @@ import (
 	"vps/dump"
 	"vps/internal/leak"
 	"vps/internal/testimage"
+	"vps/kmem"
 	"vps/object"
 	"vps/object/mount"
 	"vps/object/recordset"
 	"vps/object/task"
+	"vps/pager/lazy"
 	"vps/priv"
 	"vps/remote"
 	"vps/restore"
@@ -47,9 +49,22 @@ type site struct {
 	runs    int
 
 	restarts *task.RestartReader
+	kernel   *kmem.Reader
 
-	force  bool     // restores are forced
-	warned []string // what the last one skipped
+	copy     snapshot.Way
+	progress func(int, snapshot.Round)
+
+	limits []account.Limit // of the instance that the next restore builds
+	lazy   bool            // restores leave memory for later
+	file   *os.File        // of the snapshot that is restored
+	fill   *cell.Fill      // what was left by the last one, nil if nothing
+	filled chan error
+
+	spoil       func()        // is called before lazy filling begins
+	interrupt   time.Duration // after which it is begun anew; 0: never
+	interrupted int
+	force       bool     // restores are forced
+	warned      []string // what the last one skipped
 }
 
 func newSite(t testing.TB, opts ...testimage.Option) *site {
@@ -78,9 +93,13 @@ func newSite(t testing.TB, opts ...testimage.Option) *site {
 	if s.restarts, err = task.OpenRestartReader(); err != nil {
 		t.Fatal(err)
 	}
+	if s.kernel, err = kmem.Open(); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		s.end()
 		s.restarts.Close()
+		s.kernel.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if err := s.hosts.RemoveHome(ctx, s.home); err != nil {
@@ -149,7 +168,7 @@ func (s *site) end() {
 func (s *site) source() *snapshot.Source {
 	return &snapshot.Source{
 		Group: s.group, Init: s.cell.Init.PID, Info: &dump.Instance{Name: "web"}, Standard: s.mounts, Filters: 1,
-		Restarts: s.restarts,
+		Restarts: s.restarts, Kernel: s.kernel, Copy: s.copy, Progress: s.progress,
 	}
 }
 
@@ -183,6 +202,7 @@ func (s *site) restore(path string) {
 		s.t.Fatal(err)
 	}
 	defer file.Close()
+	s.file = file.File()
 	set, err := recordset.Load(file.Snapshot)
 	if err != nil {
 		s.t.Fatal(err)
@@ -202,7 +222,7 @@ func (s *site) restore(path string) {
 // into restores by a plan, in a new cell.
 func (s *site) into(ctx context.Context, plan *restore.Plan, set *object.Set) error {
 	s.t.Helper()
-	spec := cell.Spec{Slots: 8 + plan.Slots, SlotSize: 256 << 10}
+	spec := cell.Spec{Slots: cell.DefaultSlots + plan.Slots, SlotSize: 256 << 10}
 	var err error
 	if spec.ArenaBase, err = plan.ArenaBase(uint64(spec.Slots*spec.SlotSize) + 4096); err != nil {
 		return err
@@ -213,9 +233,18 @@ func (s *site) into(ctx context.Context, plan *restore.Plan, set *object.Set) er
 	if err := s.tryBuild(ctx, spec); err != nil {
 		return err
 	}
+	if err := s.group.SetLimits(s.limits); err != nil {
+		return err
+	}
 	s.warned = nil
 	first, _ := s.cell.FreeSlots()
+	s.fill, s.filled = nil, nil
+	var later func(context.Context, []lazy.Memory) error
+	if s.lazy {
+		later = s.fillLazily
+	}
 	return plan.Into(ctx, restore.Target{
+		Lazy:  later,
 		Arena: s.cell.Arena, Page: s.cell.Init.Page, PID: s.cell.Init.PID, PidFD: s.cell.Init.PidFD, FirstSlot: first,
 		Socket: s.cell.Socket, SocketFD: s.cell.SocketFD, Group: s.group, Console: s.cell.Console,
 		Filter: s.rights.Filter, Bound: s.rights.Capabilities, Force: s.force, Warn: func(text string) { s.warned = append(s.warned, text) },

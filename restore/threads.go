@@ -13,13 +13,8 @@ import (
 	"vps/remote"
 )
 
-// takeOver has the threads born, lets each take what is its own, and then takes all of them out of their stubs.
+// takeOver lets each thread take what is its own, and then takes all of them out of their stubs.
 func (r *restorer) takeOver(ctx context.Context) error {
-	for _, p := range r.procs {
-		if err := r.bearThreads(ctx, p); err != nil {
-			return p.nameOf(r.set, err)
-		}
-	}
 	return remote.Trace(func(t *remote.Tracer) error {
 		if err := r.each(func(p *process, th *thread) (err error) {
 			if th.traced, err = t.Seize(th.host, true); err != nil {
@@ -182,10 +177,11 @@ func (r *restorer) compose(b *remote.Batch, p *process, th *thread) error {
 	task.RestoreCreds(b, th.record.GetCreds(), th.record.GetNoNewPrivs(), r.Bound)
 	task.RestoreDeathSignal(b, th.record)
 	if leader {
-		dumpable := r.set.Mms[p.record.GetMm()].GetDumpable()
-		if dumpable == 1 {
-			b.Call("set dumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
+		dumpable := 0 // SUID_DUMP_ROOT cannot be set
+		if r.set.Mms[p.record.GetMm()].GetDumpable() == 1 {
+			dumpable = 1
 		}
+		b.Call("set dumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, dumpable, 0, 0, 0)
 	}
 	if th.record.GetRestart() != nil {
 		th.call, th.waits = task.RestoreRestart(b, th.record)

@@ -1,9 +1,11 @@
 // Package snapshot takes an instance apart: it has the order in which everything is found, asked and written.
 //
 //	probe      walk everything while the instance runs; refuse now, by name
+//	copy       memory, in rounds, while the instance runs
 //	hold       freeze, seize every task                            ─┐
 //	ask        each process says what only it can tell              │ frozen
-//	write      general info, mounts, processes, descriptors, pages  │
+//	write      general info, mounts, processes, descriptors         │
+//	pages      those that have changed since they were copied       │
 //	let go     the instance goes on, or stays suspended            ─┘
 package snapshot
 
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"vps/dump"
+	"vps/kmem"
 	"vps/object"
 	"vps/object/file"
 	"vps/object/ipc"
@@ -23,7 +26,7 @@ import (
 	"vps/object/mount"
 	"vps/object/network"
 	"vps/object/task"
-	"vps/remote"
+	"vps/pager"
 	"vps/suspend"
 )
 
@@ -36,14 +39,20 @@ type Source struct {
 	Standard  []string // mount points that the manager makes at every start
 	Externals file.Externals
 	Restarts  *task.RestartReader // nil: the rest of an interrupted sleep is not known
+	Kernel    *kmem.Reader        // nil: what only the kernel's memory tells is refused
 	// Filters is the number of seccomp filters that the manager has installed in every process.
 	Filters int
+	Copy    Way
+	// Progress is told of each round, from 1 on; it may be nil.
+	Progress func(n int, r Round)
 }
 
 // Report is what a snapshot cost.
 type Report struct {
 	Processes, Threads int
-	Frozen             time.Duration // from the freeze until the instance was let go
+	Rounds             []Round       // copied before
+	Stopped            time.Duration // for which a process stood still, at most, to be tracked
+	Frozen             time.Duration // from the freeze until the instance was let go, or the snapshot was written
 	Phases             []Phase       // of the frozen time, in their order
 }
 
@@ -68,26 +77,103 @@ func (c *clock) done(name string) {
 // Take writes a snapshot of an instance to w, which the caller closes. suspended says in which state it is left; one that was
 // found suspended stays suspended, and so does whatever state it was found in if the snapshot fails.
 func Take(ctx context.Context, src *Source, w *dump.Writer, suspended bool) (Report, error) {
+	read := later(func() (map[string]string, error) { return network.ReadSysctls(src.Init) })
+	defer read()
 	if err := errors.Join(Probe(src)...); err != nil {
 		return Report{}, err
 	}
-	var report Report
+	pages := pager.NewCopy(w)
+	defer pages.Close()
+	report := &Report{}
+	if err := prepare(ctx, src, pages, report); err != nil {
+		return *report, err
+	}
+	for end := time.Now().Add(patience); ; {
+		busy, err := takeOnce(ctx, src, w, pages, read, suspended, report)
+		if !busy || time.Now().After(end) {
+			return *report, err
+		}
+		if frozen, ferr := src.Group.Frozen(); ferr != nil || frozen {
+			return *report, errors.Join(err, ferr) // it was suspended
+		}
+		pages.Forget()
+		select {
+		case <-time.After(busyPause):
+		case <-ctx.Done():
+			return *report, errors.Join(err, context.Cause(ctx))
+		}
+	}
+}
+
+// For how long an instance may be found in a state that cannot be dumped but does not last, and how long it runs between looks.
+const (
+	patience  = 2 * time.Second
+	busyPause = 5 * time.Millisecond
+)
+
+// settings returns those of the network, which take long to read: that begins before the instance is stopped.
+type settings func() (map[string]string, error)
+
+// later begins to work, and returns what waits for the end of it.
+func later[T any](work func() (T, error)) func() (T, error) {
+	var v T
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		v, err = work()
+	}()
+	return func() (T, error) {
+		<-done
+		return v, err
+	}
+}
+
+// takeOnce stops the instance once. busy says that it found what cannot be dumped at the moment, and has written nothing since the
+// instance was stopped.
+func takeOnce(ctx context.Context, src *Source, w *dump.Writer, pages *pager.Copy, settings settings, suspended bool, report *Report) (busy bool, err error) {
 	begin := time.Now()
 	clock := clock{last: begin}
-	err := suspend.Hold(ctx, src.Group, func() bool { return suspended }, func(in *suspend.Instance) error {
+	err = suspend.Hold(ctx, src.Group, func() bool { return suspended }, func(in *suspend.Instance) error {
 		clock.done("stop")
-		t := &taker{ctx: ctx, src: src, w: w, in: in, clock: &clock}
+		t := &taker{ctx: ctx, src: src, w: w, memory: pages, settings: settings, in: in, clock: &clock}
 		defer t.close()
+		suspended = suspended || in.Suspended
 		err := t.take()
 		report.Processes, report.Threads = len(t.procs), t.threads
+		busy = errors.Is(err, object.ErrBusy) && !t.writing
 		return err
 	})
 	clock.done("let go")
-	report.Frozen, report.Phases = time.Since(begin), clock.phases
-	if err != nil {
-		return report, err
+	report.Frozen = time.Since(begin)
+	if err == nil {
+		err = pages.Finish(ctx)
 	}
-	return report, nil
+	if suspended {
+		clock.done("write pages")
+		report.Frozen = time.Since(begin)
+	}
+	report.Phases = clock.phases
+	return busy, err
+}
+
+// prepare copies what can be copied before the instance is frozen.
+func prepare(ctx context.Context, src *Source, pages *pager.Copy, report *Report) error {
+	frozen, err := src.Group.Frozen()
+	if err != nil || frozen {
+		return err
+	}
+	if src.Copy != Frozen {
+		switch err := canTrack(); {
+		case err == nil:
+			if err := copyRounds(ctx, src, pages, report); err != nil {
+				return err
+			}
+		case src.Copy == Rounds:
+			return fmt.Errorf("copy in rounds: %w", err)
+		}
+	}
+	return reserve(src, pages)
 }
 
 // A process that executes a program, or has just been born by vfork(2), looks strange for a moment: what stands in the way
@@ -143,7 +229,7 @@ func probe(src *Source) []error {
 	}
 	refusals = append(refusals, ipc.Probe(src.Init)...)
 	refusals = append(refusals, network.Probe(src.Init)...)
-	d := kinds.NewDescriptors(procs, src.Init, src.Externals, nil)
+	d := src.descriptors(procs, nil)
 	for _, p := range procs {
 		refusals = append(refusals, probeProcess(p, src.Init, d)...)
 	}
@@ -151,6 +237,11 @@ func probe(src *Source) []error {
 		refusals = append(refusals, err)
 	}
 	return refusals
+}
+
+// descriptors prepares a dump of open files of every kind.
+func (src *Source) descriptors(procs []object.Proc, sink object.Sink) *file.Descriptors {
+	return kinds.NewDescriptors(procs, src.Init, src.Externals, sink, src.Kernel)
 }
 
 func probeProcess(p object.Proc, init int, d *file.Descriptors) []error {
@@ -181,43 +272,4 @@ func nameOf(p object.Proc, err error) error {
 		return nil
 	}
 	return fmt.Errorf("pid %d (%s): %w", p.PID, p.Comm, err)
-}
-
-// Estimate tells how large a snapshot taken now would be, and for about how long the instance would be frozen.
-func Estimate(src *Source) (bytes int64, frozen time.Duration, err error) {
-	pids, err := src.Group.Procs()
-	if err != nil {
-		return 0, 0, err
-	}
-	level, err := object.ReadLevel(src.Init)
-	if err != nil {
-		return 0, 0, err
-	}
-	const perProcess, perThread = 32 << 10, 4 << 10
-	for _, pid := range pids {
-		p, err := object.OpenProc(pid, level)
-		if err != nil {
-			continue // it has ended, or a probe names it
-		}
-		defer p.Close()
-		as, err := memory.ReadAddressSpace(p)
-		if err != nil {
-			continue
-		}
-		ranges, err := as.Ranges()
-		if err != nil {
-			return 0, 0, err
-		}
-		for _, r := range ranges {
-			bytes += int64(r.Len())
-		}
-		tasks, err := remote.Tasks(pid)
-		if err != nil {
-			continue
-		}
-		bytes += perProcess + int64(len(tasks))*perThread
-		frozen += time.Millisecond + time.Duration(len(tasks))*100*time.Microsecond
-	}
-	const bytesPerSecond = 0.6e9
-	return bytes, frozen + time.Duration(float64(bytes)/bytesPerSecond*1e9), nil
 }

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,7 +14,7 @@ import (
 	"vps/dump"
 	"vps/object"
 	"vps/object/file"
-	"vps/object/kinds"
+	"vps/object/ipc"
 	"vps/object/memory"
 	"vps/object/task"
 	"vps/object/tty"
@@ -27,18 +28,22 @@ const slotSize = 64 << 10
 
 // taker takes one stopped instance apart.
 type taker struct {
-	ctx     context.Context
-	src     *Source
-	w       *dump.Writer
-	in      *suspend.Instance
-	ids     object.IDMaps
-	procs   []*process
-	inside  map[int]int // pids and tids from here to inside
-	shared  object.Sharings
-	files   *file.Descriptors
-	filters *task.Seccomps
-	threads int
-	clock   *clock
+	ctx      context.Context
+	src      *Source
+	w        *dump.Writer
+	memory   *pager.Copy
+	in       *suspend.Instance
+	ids      object.IDMaps
+	procs    []*process
+	inside   map[int]int // pids and tids from here to inside
+	shared   object.Sharings
+	files    *file.Descriptors
+	ipc      *ipc.Objects
+	filters  *task.Seccomps
+	threads  int
+	writing  bool // the writer has been given something
+	settings settings
+	clock    *clock
 }
 
 // process is a process with what was asked of it.
@@ -58,7 +63,7 @@ func (t *taker) Put(id uint64, m proto.Message) error { return t.w.Put(id, m) }
 
 // Memory writes the content of a Memory record.
 func (t *taker) Memory(id uint64, r io.ReaderAt, size int64) error {
-	return pager.DumpFile(t.ctx, t.w, id, r, size)
+	return t.memory.File(t.ctx, id, r, size)
 }
 
 func (t *taker) close() {
@@ -89,12 +94,19 @@ func (t *taker) take() error {
 	if err := planTree(records); err != nil {
 		return err
 	}
+	if err := t.undos(); err != nil {
+		return err
+	}
+	if err := t.files.Busy(); err != nil {
+		return err
+	}
 	t.clock.done("examine")
 	if t.in.Suspended {
 		if err := t.in.Freeze(t.ctx); err != nil {
 			return err
 		}
 	}
+	t.writing = true
 	if err := t.write(); err != nil {
 		return err
 	}
@@ -120,14 +132,21 @@ func (t *taker) find() error {
 		t.inside[p.Host] = p.PID
 	}
 	slices.SortFunc(t.procs, func(a, b *process) int { return a.PID - b.PID })
+	procs := t.living()
+	t.files = t.src.descriptors(procs, t)
+	t.ipc, err = ipc.Read(t.files)
+	return err
+}
+
+// living returns the processes that are no zombies.
+func (t *taker) living() []object.Proc {
 	var procs []object.Proc
 	for _, p := range t.procs {
 		if !p.held.Zombie {
 			procs = append(procs, p.Proc)
 		}
 	}
-	t.files = kinds.NewDescriptors(procs, t.src.Init, t.src.Externals, t)
-	return nil
+	return procs
 }
 
 // examine reads a process, and asks it.
@@ -143,6 +162,9 @@ func (t *taker) examine(p *process) error {
 	p.record.ExternalParent = p.record.Ppid == 0 && p.PID != 1
 	if p.held.Zombie {
 		return nil
+	}
+	if err := task.DumpAttributes(p.record, p.Host, t.ids); err != nil {
+		return err
 	}
 	if signal := p.held.Threads[0].Stopped; signal != 0 {
 		p.record.State, p.record.StopSignal = dump.Process_STOPPED, uint32(signal)
@@ -185,6 +207,25 @@ func (t *taker) examine(p *process) error {
 	return t.ask(p)
 }
 
+// askObjects asks a process for what only it can tell of the objects that it uses, see [file.Descriptors.Ask].
+func (t *taker) askObjects(b *remote.Batch, p *process) (answer func() error, more bool, err error) {
+	files, more, err := t.files.Ask(b, p.Proc)
+	if err != nil || p.PID != 1 {
+		return files, more, err
+	}
+	objects, again := t.ipc.Ask(b)
+	return func() error { return errors.Join(files(), objects()) }, more || again, nil
+}
+
+// undos notes what the ends of the processes do to semaphores.
+func (t *taker) undos() error {
+	undos, err := t.ipc.Undos(t.src.Kernel, t.living())
+	for _, p := range t.procs {
+		p.record.SemUndos = undos[p.Host]
+	}
+	return err
+}
+
 // places notes where the process stands: its directories, its controlling terminal.
 func (t *taker) places(p *process) error {
 	var err error
@@ -193,6 +234,9 @@ func (t *taker) places(p *process) error {
 	}
 	if p.record.Root, err = t.link(p, "root"); err != nil {
 		return err
+	}
+	if p.record.Root.GetProcess() != 0 {
+		return &object.Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "root directory " + p.record.Root.GetPath()}
 	}
 	stat, err := object.ReadStat(p.Host)
 	if err != nil {
@@ -314,10 +358,21 @@ func (t *taker) ask(p *process) error {
 		mm := memory.Ask(b)
 		answers = append(answers, func() error { return mm(p.mm) })
 	}
+	open, more, err := t.askObjects(b, p)
+	if err != nil {
+		return errors.Join(err, live.Leave())
+	}
+	answers = append(answers, open)
 	err = live.Run(t.ctx, jobs)
 	for _, answer := range answers {
 		if err == nil {
 			err = answer()
+		}
+	}
+	for err == nil && more {
+		b = live.Arena.Page(0).Batch()
+		if open, more, err = t.askObjects(b, p); err == nil {
+			err = errors.Join(live.Run(t.ctx, []remote.Job{{Thread: leader, Batch: b}}), open())
 		}
 	}
 	if lerr := live.Leave(); err == nil {

@@ -9,6 +9,7 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/file"
 	"vps/object/ipc"
 	"vps/object/mount"
 	"vps/object/task"
@@ -25,6 +26,16 @@ func (t *taker) write() error {
 	var err error
 	if info.Sysctl, err = ipc.ReadSysctls(t.src.Init); err != nil {
 		return err
+	}
+	settings, err := t.settings()
+	if err != nil {
+		return err
+	}
+	maps.Copy(info.Sysctl, settings)
+	if t.src.Kernel != nil {
+		if info.LastPid, err = object.LastPID(t.src.Kernel, t.procs[0].PidFD); err != nil {
+			return err
+		}
 	}
 	info.Suspended = t.in.Suspended
 	info.SeccompBase = uint32(t.src.Filters)
@@ -51,7 +62,18 @@ func (t *taker) write() error {
 			return err
 		}
 	}
+	if err := t.writeIPC(); err != nil {
+		return err
+	}
 	return t.files.Finish(t.ctx)
+}
+
+func (t *taker) writeIPC() error {
+	mms := make(map[int]*dump.Mm)
+	for _, p := range t.procs {
+		mms[p.Host] = p.mm
+	}
+	return t.ipc.Dump(t, mms)
 }
 
 func (t *taker) writeProcess(p *process) error {
@@ -115,19 +137,27 @@ func (t *taker) restarts() error {
 	return nil
 }
 
-// pages writes the memory of all processes.
+// pages copies the memory of all processes.
 func (t *taker) pages() error {
+	var spaces []*pager.Space
+	known := make(map[uint64]*pager.Space)
 	for _, p := range t.procs {
-		if p.mm == nil {
+		if p.held.Zombie {
 			continue
 		}
-		ranges, err := p.memory.Ranges()
-		if err != nil {
-			return err
+		id := p.record.GetMm()
+		s := known[id]
+		if s == nil {
+			s = p.memory.Space(id)
+			known[id] = s
+			spaces = append(spaces, s)
 		}
-		if err := pager.Dump(t.ctx, t.w, p.mm.GetId(), p.Host, ranges); err != nil {
-			return nameOf(p.Proc, err)
+		if t.memory.Tracks(id) && !s.Direct {
+			var err error
+			if s.Direct, err = file.WritesDirectly(p.Proc); err != nil {
+				return nameOf(p.Proc, err)
+			}
 		}
 	}
-	return nil
+	return t.memory.Freeze(t.ctx, spaces)
 }

@@ -53,7 +53,7 @@ func Hold(ctx context.Context, g Group, leave func() (frozen bool), f func(*Inst
 		return err
 	}
 	if err := freeze(ctx, g, frozen); err != nil {
-		return errors.Join(fmt.Errorf("freeze: %w", err), undo(g, frozen))
+		return errors.Join(err, undo(g, frozen))
 	}
 	in := &Instance{group: g, Suspended: frozen}
 	defer in.close()
@@ -78,7 +78,7 @@ const vforkPatience = 2 * time.Second
 // child executes a program or ends.
 func freeze(ctx context.Context, g Group, frozen bool) error {
 	for end := time.Now().Add(vforkPatience); ; {
-		if err := g.Freeze(ctx); err != nil {
+		if err := freezeSoon(ctx, g); err != nil {
 			return err
 		}
 		parent, err := vforking(g)
@@ -86,7 +86,7 @@ func freeze(ctx context.Context, g Group, frozen bool) error {
 			return err
 		}
 		if frozen || time.Now().After(end) {
-			return fmt.Errorf("process %d waits for its child in vfork: %w", parent, unix.EBUSY)
+			return fmt.Errorf("%s waits for its child in vfork: %w", taskName(parent), unix.EBUSY)
 		}
 		if err := g.Thaw(ctx); err != nil {
 			return err
@@ -97,6 +97,20 @@ func freeze(ctx context.Context, g Group, frozen bool) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// freezeSoon freezes the instance, and says which task it is that does not let it.
+func freezeSoon(ctx context.Context, g Group) error {
+	begin := time.Now()
+	limit, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := g.Freeze(limit)
+	if errors.Is(err, context.DeadlineExceeded) {
+		if tid := sleeper(g); tid != 0 {
+			return stuck(tid, time.Since(begin))
+		}
+	}
+	return err
 }
 
 // vforking returns a task that waits in vfork(2); 0: there is none.
@@ -142,8 +156,10 @@ func (in *Instance) hold(ctx context.Context, f func(*Instance) error) error {
 	}
 	for _, p := range in.Processes {
 		for _, th := range p.Threads {
-			if err := th.WaitStop(); err != nil {
-				return err
+			if err := th.WaitStop(); errors.Is(err, remote.ErrStuck) {
+				return stuck(th.TID, in.Tracer.Patience)
+			} else if err != nil {
+				return fmt.Errorf("%s: %w", taskName(th.TID), err)
 			}
 		}
 	}
@@ -152,7 +168,7 @@ func (in *Instance) hold(ctx context.Context, f func(*Instance) error) error {
 	}
 	for _, p := range in.Processes {
 		for _, th := range p.Threads {
-			if err := putBack(th); err != nil {
+			if err := th.PutBack(); err != nil {
 				return err
 			}
 		}
@@ -244,7 +260,7 @@ func (in *Instance) seize(p *Process) error {
 	for _, tid := range tids {
 		th, err := in.Tracer.Seize(tid, false)
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", taskName(tid), err)
 		}
 		p.Threads = append(p.Threads, th)
 		if err := th.Interrupt(); err != nil {
@@ -252,42 +268,6 @@ func (in *Instance) seize(p *Process) error {
 		}
 	}
 	return nil
-}
-
-// putBack has a call made again that answers EINTR to the freezer, unless a signal is due.
-func putBack(th *remote.Thread) error {
-	regs, err := th.Registers()
-	if err != nil {
-		return err
-	}
-	if !regs.Interrupted() {
-		return nil
-	}
-	due, err := signalDue(th)
-	if err != nil || due {
-		return err
-	}
-	regs.Rewind()
-	return th.SetRegisters(regs)
-}
-
-func signalDue(th *remote.Thread) (bool, error) {
-	mask, err := th.SigMask()
-	if err != nil {
-		return false, err
-	}
-	for _, process := range []bool{false, true} {
-		pending, err := th.Pending(process)
-		if err != nil {
-			return false, err
-		}
-		for _, info := range pending {
-			if mask&(1<<(info[0]-1)) == 0 {
-				return true, nil
-			}
-		}
-	}
-	return false, nil
 }
 
 func (in *Instance) close() {

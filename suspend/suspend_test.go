@@ -3,6 +3,8 @@ package suspend
 import (
 	"bufio"
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"vps/account"
+	"vps/internal/testimage"
 )
 
 // group makes a cgroup of our own.
@@ -56,7 +59,15 @@ while True:
 // counting starts a program in the group that counts, waiting in epoll_wait in between.
 func counting(t *testing.T, g *account.Group) (*exec.Cmd, *bufio.Reader) {
 	t.Helper()
-	cmd := exec.Command("python3", "-c", counter)
+	cmd, r := running(t, g, counter)
+	r.ReadString('\n')
+	return cmd, r
+}
+
+// running starts a Python program in the group.
+func running(t *testing.T, g *account.Group, program string) (*exec.Cmd, *bufio.Reader) {
+	t.Helper()
+	cmd := exec.Command("python3", "-c", program)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -71,9 +82,7 @@ func counting(t *testing.T, g *account.Group) (*exec.Cmd, *bufio.Reader) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	r := bufio.NewReader(out)
-	r.ReadString('\n')
-	return cmd, r
+	return cmd, bufio.NewReader(out)
 }
 
 func TestSuspendResume(t *testing.T) {
@@ -121,6 +130,42 @@ func TestHoldFailureLeavesItRunning(t *testing.T) {
 	}
 	if frozen, err := g.Frozen(); err != nil || frozen {
 		t.Fatalf("frozen: %v, %v", frozen, err)
+	}
+}
+
+func TestStuckTask(t *testing.T) {
+	g := group(t)
+	cmd, lines := running(t, g, testimage.Stuck)
+	var tid int
+	if _, err := fmt.Fscanln(lines, &tid); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(5 * time.Second); statusLine(t, tid, "State:") != "D (disk sleep)"; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the thread does not sleep")
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	err := Suspend(ctx, g)
+	if _, ok := errors.AsType[*StuckError](err); !ok {
+		t.Fatalf("%v", err)
+	}
+	text := err.Error()
+	if !strings.HasPrefix(text, fmt.Sprintf("pid %d (python3) task %d: does not stop within 2", cmd.Process.Pid, tid)) ||
+		!strings.Contains(text, "0ms (uninterruptible sleep in handle_userfault)") {
+		t.Errorf("%s", text)
+	}
+	if frozen, err := g.Frozen(); err != nil || frozen {
+		t.Errorf("frozen: %v, %v", frozen, err)
+	}
+	if tracer := statusLine(t, tid, "TracerPid:"); tracer != "0" {
+		t.Errorf("tracer %s", tracer)
+	}
+	for range 10 {
+		if _, err := lines.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -165,7 +165,7 @@ func (h *Host) Stop(ctx context.Context, id string, timeout time.Duration) error
 		h.become(i, instance.Dead, "stop", &instance.ExitStatus{Reason: "stop", Time: Time})
 		h.consoles[id].end()
 		return nil
-	}, instance.Running, instance.Suspended)
+	}, instance.Running)
 }
 
 // Restart is Stop and Start.
@@ -178,7 +178,7 @@ func (h *Host) Restart(ctx context.Context, id string, timeout time.Duration) er
 
 // Remove forgets a dead instance.
 func (h *Host) Remove(_ context.Context, id string) error {
-	return h.use("remove", id, func(*instance.Info) error { delete(h.instances, id); return nil }, instance.Dead)
+	return h.use("rm", id, func(*instance.Info) error { delete(h.instances, id); return nil }, instance.Dead)
 }
 
 // Kill ends an instance.

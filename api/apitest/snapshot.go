@@ -17,6 +17,7 @@ const SnapshotSize = 1 << 20
 func Report() instance.SnapshotReport {
 	return instance.SnapshotReport{
 		Bytes: SnapshotSize, Frozen: 9 * time.Millisecond, Total: 30 * time.Millisecond, Records: 42, Processes: 3, Threads: 5,
+		Rounds: []instance.Round{{Bytes: SnapshotSize, Took: 4 * time.Millisecond}}, Stopped: time.Millisecond,
 		Phases: []instance.Phase{{Name: "stop", Took: time.Millisecond}, {Name: "pages", Took: 8 * time.Millisecond}},
 	}
 }

@@ -245,6 +245,9 @@ type Instance struct {
 	Restores      int32                  `protobuf:"varint,16,opt,name=restores,proto3" json:"restores,omitempty"`
 	Restarts      int32                  `protobuf:"varint,17,opt,name=restarts,proto3" json:"restarts,omitempty"`
 	ExitStatus    *ExitStatus            `protobuf:"bytes,18,opt,name=exit_status,json=exitStatus,proto3" json:"exit_status,omitempty"`
+	Saved         []byte                 `protobuf:"bytes,19,opt,name=saved,proto3" json:"saved,omitempty"`                                    // path of the file with its memory, since the host went down
+	MissingBytes  uint64                 `protobuf:"varint,20,opt,name=missing_bytes,json=missingBytes,proto3" json:"missing_bytes,omitempty"` // of its memory, after a lazy restore
+	Lost          string                 `protobuf:"bytes,21,opt,name=lost,proto3" json:"lost,omitempty"`                                      // why memory of it cannot be read
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -403,6 +406,27 @@ func (x *Instance) GetExitStatus() *ExitStatus {
 		return x.ExitStatus
 	}
 	return nil
+}
+
+func (x *Instance) GetSaved() []byte {
+	if x != nil {
+		return x.Saved
+	}
+	return nil
+}
+
+func (x *Instance) GetMissingBytes() uint64 {
+	if x != nil {
+		return x.MissingBytes
+	}
+	return 0
+}
+
+func (x *Instance) GetLost() string {
+	if x != nil {
+		return x.Lost
+	}
+	return ""
 }
 
 type ListResponse struct {
@@ -859,6 +883,7 @@ type CheckReport struct {
 	Blockers      []*Blocker             `protobuf:"bytes,2,rep,name=blockers,proto3" json:"blockers,omitempty"`
 	Bytes         int64                  `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	FrozenNs      int64                  `protobuf:"varint,4,opt,name=frozen_ns,json=frozenNs,proto3" json:"frozen_ns,omitempty"`
+	Copy          string                 `protobuf:"bytes,5,opt,name=copy,proto3" json:"copy,omitempty"` // how memory would be copied, and why
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -919,6 +944,13 @@ func (x *CheckReport) GetFrozenNs() int64 {
 		return x.FrozenNs
 	}
 	return 0
+}
+
+func (x *CheckReport) GetCopy() string {
+	if x != nil {
+		return x.Copy
+	}
+	return ""
 }
 
 // Configuration is the text of a configuration file, vps.conf(5).
@@ -1930,7 +1962,8 @@ type Progress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Phase         string                 `protobuf:"bytes,1,opt,name=phase,proto3" json:"phase,omitempty"`
 	Bytes         int64                  `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	Total         int64                  `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"` // 0: not known
+	Total         int64                  `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`    // 0: not known
+	Warning       string                 `protobuf:"bytes,4,opt,name=warning,proto3" json:"warning,omitempty"` // of something that was passed over; the rest is empty then
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1986,12 +2019,20 @@ func (x *Progress) GetTotal() int64 {
 	return 0
 }
 
+func (x *Progress) GetWarning() string {
+	if x != nil {
+		return x.Warning
+	}
+	return ""
+}
+
 type SnapshotRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Fd            int32                  `protobuf:"varint,2,opt,name=fd,proto3" json:"fd,omitempty"` // of the client's process, open for writing
 	Stop          bool                   `protobuf:"varint,3,opt,name=stop,proto3" json:"stop,omitempty"`
 	Suspend       bool                   `protobuf:"varint,4,opt,name=suspend,proto3" json:"suspend,omitempty"`
+	Copy          string                 `protobuf:"bytes,5,opt,name=copy,proto3" json:"copy,omitempty"` // when memory is copied: auto, rounds or frozen
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2052,6 +2093,13 @@ func (x *SnapshotRequest) GetSuspend() bool {
 		return x.Suspend
 	}
 	return false
+}
+
+func (x *SnapshotRequest) GetCopy() string {
+	if x != nil {
+		return x.Copy
+	}
+	return ""
 }
 
 type SnapshotResponse struct {
@@ -2144,7 +2192,9 @@ type SnapshotReport struct {
 	Records       int32                  `protobuf:"varint,4,opt,name=records,proto3" json:"records,omitempty"`
 	Processes     int32                  `protobuf:"varint,5,opt,name=processes,proto3" json:"processes,omitempty"`
 	Threads       int32                  `protobuf:"varint,6,opt,name=threads,proto3" json:"threads,omitempty"`
-	Phases        []*Phase               `protobuf:"bytes,7,rep,name=phases,proto3" json:"phases,omitempty"` // of the frozen time
+	Phases        []*Phase               `protobuf:"bytes,7,rep,name=phases,proto3" json:"phases,omitempty"`                         // of the frozen time
+	Rounds        []*Round               `protobuf:"bytes,8,rep,name=rounds,proto3" json:"rounds,omitempty"`                         // before it
+	StoppedNs     int64                  `protobuf:"varint,9,opt,name=stopped_ns,json=stoppedNs,proto3" json:"stopped_ns,omitempty"` // for which a process stood still, at most, so that rounds could begin
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2228,6 +2278,72 @@ func (x *SnapshotReport) GetPhases() []*Phase {
 	return nil
 }
 
+func (x *SnapshotReport) GetRounds() []*Round {
+	if x != nil {
+		return x.Rounds
+	}
+	return nil
+}
+
+func (x *SnapshotReport) GetStoppedNs() int64 {
+	if x != nil {
+		return x.StoppedNs
+	}
+	return 0
+}
+
+type Round struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Bytes         uint64                 `protobuf:"varint,1,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	TookNs        int64                  `protobuf:"varint,2,opt,name=took_ns,json=tookNs,proto3" json:"took_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Round) Reset() {
+	*x = Round{}
+	mi := &file_api_vps_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Round) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Round) ProtoMessage() {}
+
+func (x *Round) ProtoReflect() protoreflect.Message {
+	mi := &file_api_vps_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Round.ProtoReflect.Descriptor instead.
+func (*Round) Descriptor() ([]byte, []int) {
+	return file_api_vps_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Round) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Round) GetTookNs() int64 {
+	if x != nil {
+		return x.TookNs
+	}
+	return 0
+}
+
 type Phase struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2238,7 +2354,7 @@ type Phase struct {
 
 func (x *Phase) Reset() {
 	*x = Phase{}
-	mi := &file_api_vps_proto_msgTypes[30]
+	mi := &file_api_vps_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2250,7 +2366,7 @@ func (x *Phase) String() string {
 func (*Phase) ProtoMessage() {}
 
 func (x *Phase) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[30]
+	mi := &file_api_vps_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2263,7 +2379,7 @@ func (x *Phase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Phase.ProtoReflect.Descriptor instead.
 func (*Phase) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{30}
+	return file_api_vps_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Phase) GetName() string {
@@ -2287,13 +2403,15 @@ type RestoreRequest struct {
 	Resume        bool                   `protobuf:"varint,3,opt,name=resume,proto3" json:"resume,omitempty"`
 	Force         bool                   `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
 	Config        *Configuration         `protobuf:"bytes,5,opt,name=config,proto3" json:"config,omitempty"` // none: the instance's file on the host, else what the snapshot holds, with default rights
+	Lazy          bool                   `protobuf:"varint,6,opt,name=lazy,proto3" json:"lazy,omitempty"`
+	Wait          bool                   `protobuf:"varint,7,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_api_vps_proto_msgTypes[31]
+	mi := &file_api_vps_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2305,7 +2423,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[31]
+	mi := &file_api_vps_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2318,7 +2436,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{31}
+	return file_api_vps_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RestoreRequest) GetId() string {
@@ -2356,6 +2474,20 @@ func (x *RestoreRequest) GetConfig() *Configuration {
 	return nil
 }
 
+func (x *RestoreRequest) GetLazy() bool {
+	if x != nil {
+		return x.Lazy
+	}
+	return false
+}
+
+func (x *RestoreRequest) GetWait() bool {
+	if x != nil {
+		return x.Wait
+	}
+	return false
+}
+
 var File_api_vps_proto protoreflect.FileDescriptor
 
 const file_api_vps_proto_rawDesc = "" +
@@ -2372,7 +2504,7 @@ const file_api_vps_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
 	"\x06signal\x18\x02 \x01(\tR\x06signal\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n" +
-	"\x04time\x18\x04 \x01(\x03R\x04time\"\xec\x03\n" +
+	"\x04time\x18\x04 \x01(\x03R\x04time\"\xbb\x04\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x1c\n" +
@@ -2393,7 +2525,10 @@ const file_api_vps_proto_rawDesc = "" +
 	"\brestores\x18\x10 \x01(\x05R\brestores\x12\x1a\n" +
 	"\brestarts\x18\x11 \x01(\x05R\brestarts\x123\n" +
 	"\vexit_status\x18\x12 \x01(\v2\x12.vps.v1.ExitStatusR\n" +
-	"exitStatus\">\n" +
+	"exitStatus\x12\x14\n" +
+	"\x05saved\x18\x13 \x01(\fR\x05saved\x12#\n" +
+	"\rmissing_bytes\x18\x14 \x01(\x04R\fmissingBytes\x12\x12\n" +
+	"\x04lost\x18\x15 \x01(\tR\x04lost\">\n" +
 	"\fListResponse\x12.\n" +
 	"\tinstances\x18\x01 \x03(\v2\x10.vps.v1.InstanceR\tinstances\"\xae\x01\n" +
 	"\bResource\x12\x12\n" +
@@ -2429,12 +2564,13 @@ const file_api_vps_proto_rawDesc = "" +
 	"\x04comm\x18\x02 \x01(\tR\x04comm\x12\x0e\n" +
 	"\x02fd\x18\x03 \x01(\x05R\x02fd\x12\x16\n" +
 	"\x06object\x18\x04 \x01(\tR\x06object\x12\x12\n" +
-	"\x04text\x18\x05 \x01(\tR\x04text\"}\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text\"\x91\x01\n" +
 	"\vCheckReport\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12+\n" +
 	"\bblockers\x18\x02 \x03(\v2\x0f.vps.v1.BlockerR\bblockers\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x1b\n" +
-	"\tfrozen_ns\x18\x04 \x01(\x03R\bfrozenNs\"7\n" +
+	"\tfrozen_ns\x18\x04 \x01(\x03R\bfrozenNs\x12\x12\n" +
+	"\x04copy\x18\x05 \x01(\tR\x04copy\"7\n" +
 	"\rConfiguration\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\"M\n" +
@@ -2498,20 +2634,22 @@ const file_api_vps_proto_rawDesc = "" +
 	"\x06window\x18\x03 \x01(\v2\x0e.vps.v1.WindowH\x00R\x06windowB\x06\n" +
 	"\x04kind\")\n" +
 	"\x0fConsoleResponse\x12\x16\n" +
-	"\x06output\x18\x01 \x01(\fR\x06output\"L\n" +
+	"\x06output\x18\x01 \x01(\fR\x06output\"f\n" +
 	"\bProgress\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\x12\x14\n" +
-	"\x05total\x18\x03 \x01(\x03R\x05total\"_\n" +
+	"\x05total\x18\x03 \x01(\x03R\x05total\x12\x18\n" +
+	"\awarning\x18\x04 \x01(\tR\awarning\"s\n" +
 	"\x0fSnapshotRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x0e\n" +
 	"\x02fd\x18\x02 \x01(\x05R\x02fd\x12\x12\n" +
 	"\x04stop\x18\x03 \x01(\bR\x04stop\x12\x18\n" +
-	"\asuspend\x18\x04 \x01(\bR\asuspend\"|\n" +
+	"\asuspend\x18\x04 \x01(\bR\asuspend\x12\x12\n" +
+	"\x04copy\x18\x05 \x01(\tR\x04copy\"|\n" +
 	"\x10SnapshotResponse\x12.\n" +
 	"\bprogress\x18\x01 \x01(\v2\x10.vps.v1.ProgressH\x00R\bprogress\x120\n" +
 	"\x06report\x18\x02 \x01(\v2\x16.vps.v1.SnapshotReportH\x00R\x06reportB\x06\n" +
-	"\x04kind\"\xd7\x01\n" +
+	"\x04kind\"\x9d\x02\n" +
 	"\x0eSnapshotReport\x12\x14\n" +
 	"\x05bytes\x18\x01 \x01(\x03R\x05bytes\x12\x1b\n" +
 	"\tfrozen_ns\x18\x02 \x01(\x03R\bfrozenNs\x12\x19\n" +
@@ -2519,16 +2657,24 @@ const file_api_vps_proto_rawDesc = "" +
 	"\arecords\x18\x04 \x01(\x05R\arecords\x12\x1c\n" +
 	"\tprocesses\x18\x05 \x01(\x05R\tprocesses\x12\x18\n" +
 	"\athreads\x18\x06 \x01(\x05R\athreads\x12%\n" +
-	"\x06phases\x18\a \x03(\v2\r.vps.v1.PhaseR\x06phases\"4\n" +
+	"\x06phases\x18\a \x03(\v2\r.vps.v1.PhaseR\x06phases\x12%\n" +
+	"\x06rounds\x18\b \x03(\v2\r.vps.v1.RoundR\x06rounds\x12\x1d\n" +
+	"\n" +
+	"stopped_ns\x18\t \x01(\x03R\tstoppedNs\"6\n" +
+	"\x05Round\x12\x14\n" +
+	"\x05bytes\x18\x01 \x01(\x04R\x05bytes\x12\x17\n" +
+	"\atook_ns\x18\x02 \x01(\x03R\x06tookNs\"4\n" +
 	"\x05Phase\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
-	"\atook_ns\x18\x02 \x01(\x03R\x06tookNs\"\x8d\x01\n" +
+	"\atook_ns\x18\x02 \x01(\x03R\x06tookNs\"\xb5\x01\n" +
 	"\x0eRestoreRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x0e\n" +
 	"\x02fd\x18\x02 \x01(\x05R\x02fd\x12\x16\n" +
 	"\x06resume\x18\x03 \x01(\bR\x06resume\x12\x14\n" +
 	"\x05force\x18\x04 \x01(\bR\x05force\x12-\n" +
-	"\x06config\x18\x05 \x01(\v2\x15.vps.v1.ConfigurationR\x06config2\xa3\b\n" +
+	"\x06config\x18\x05 \x01(\v2\x15.vps.v1.ConfigurationR\x06config\x12\x12\n" +
+	"\x04lazy\x18\x06 \x01(\bR\x04lazy\x12\x12\n" +
+	"\x04wait\x18\a \x01(\bR\x04wait2\xa3\b\n" +
 	"\x04Host\x121\n" +
 	"\aVersion\x12\r.vps.v1.Empty\x1a\x17.vps.v1.VersionResponse\x12+\n" +
 	"\x04List\x12\r.vps.v1.Empty\x1a\x14.vps.v1.ListResponse\x12(\n" +
@@ -2565,7 +2711,7 @@ func file_api_vps_proto_rawDescGZIP() []byte {
 	return file_api_vps_proto_rawDescData
 }
 
-var file_api_vps_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_api_vps_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_api_vps_proto_goTypes = []any{
 	(*Empty)(nil),             // 0: vps.v1.Empty
 	(*Target)(nil),            // 1: vps.v1.Target
@@ -2597,8 +2743,9 @@ var file_api_vps_proto_goTypes = []any{
 	(*SnapshotRequest)(nil),   // 27: vps.v1.SnapshotRequest
 	(*SnapshotResponse)(nil),  // 28: vps.v1.SnapshotResponse
 	(*SnapshotReport)(nil),    // 29: vps.v1.SnapshotReport
-	(*Phase)(nil),             // 30: vps.v1.Phase
-	(*RestoreRequest)(nil),    // 31: vps.v1.RestoreRequest
+	(*Round)(nil),             // 30: vps.v1.Round
+	(*Phase)(nil),             // 31: vps.v1.Phase
+	(*RestoreRequest)(nil),    // 32: vps.v1.RestoreRequest
 }
 var file_api_vps_proto_depIdxs = []int32{
 	3,  // 0: vps.v1.Instance.exit_status:type_name -> vps.v1.ExitStatus
@@ -2614,57 +2761,58 @@ var file_api_vps_proto_depIdxs = []int32{
 	19, // 10: vps.v1.ConsoleRequest.window:type_name -> vps.v1.Window
 	26, // 11: vps.v1.SnapshotResponse.progress:type_name -> vps.v1.Progress
 	29, // 12: vps.v1.SnapshotResponse.report:type_name -> vps.v1.SnapshotReport
-	30, // 13: vps.v1.SnapshotReport.phases:type_name -> vps.v1.Phase
-	12, // 14: vps.v1.RestoreRequest.config:type_name -> vps.v1.Configuration
-	0,  // 15: vps.v1.Host.Version:input_type -> vps.v1.Empty
-	0,  // 16: vps.v1.Host.List:input_type -> vps.v1.Empty
-	1,  // 17: vps.v1.Host.Show:input_type -> vps.v1.Target
-	1,  // 18: vps.v1.Host.Args:input_type -> vps.v1.Target
-	1,  // 19: vps.v1.Host.Processes:input_type -> vps.v1.Target
-	1,  // 20: vps.v1.Host.Check:input_type -> vps.v1.Target
-	13, // 21: vps.v1.Host.Create:input_type -> vps.v1.StartRequest
-	13, // 22: vps.v1.Host.Start:input_type -> vps.v1.StartRequest
-	14, // 23: vps.v1.Host.Stop:input_type -> vps.v1.StopRequest
-	14, // 24: vps.v1.Host.Restart:input_type -> vps.v1.StopRequest
-	1,  // 25: vps.v1.Host.Remove:input_type -> vps.v1.Target
-	15, // 26: vps.v1.Host.Kill:input_type -> vps.v1.KillRequest
-	1,  // 27: vps.v1.Host.Wait:input_type -> vps.v1.Target
-	1,  // 28: vps.v1.Host.Suspend:input_type -> vps.v1.Target
-	1,  // 29: vps.v1.Host.Resume:input_type -> vps.v1.Target
-	1,  // 30: vps.v1.Host.Abort:input_type -> vps.v1.Target
-	0,  // 31: vps.v1.Host.Events:input_type -> vps.v1.Empty
-	17, // 32: vps.v1.Host.Logs:input_type -> vps.v1.LogsRequest
-	20, // 33: vps.v1.Host.Exec:input_type -> vps.v1.ExecRequest
-	24, // 34: vps.v1.Host.Console:input_type -> vps.v1.ConsoleRequest
-	27, // 35: vps.v1.Host.Snapshot:input_type -> vps.v1.SnapshotRequest
-	31, // 36: vps.v1.Host.Restore:input_type -> vps.v1.RestoreRequest
-	2,  // 37: vps.v1.Host.Version:output_type -> vps.v1.VersionResponse
-	5,  // 38: vps.v1.Host.List:output_type -> vps.v1.ListResponse
-	4,  // 39: vps.v1.Host.Show:output_type -> vps.v1.Instance
-	7,  // 40: vps.v1.Host.Args:output_type -> vps.v1.Arguments
-	9,  // 41: vps.v1.Host.Processes:output_type -> vps.v1.ProcessesResponse
-	11, // 42: vps.v1.Host.Check:output_type -> vps.v1.CheckReport
-	0,  // 43: vps.v1.Host.Create:output_type -> vps.v1.Empty
-	0,  // 44: vps.v1.Host.Start:output_type -> vps.v1.Empty
-	0,  // 45: vps.v1.Host.Stop:output_type -> vps.v1.Empty
-	0,  // 46: vps.v1.Host.Restart:output_type -> vps.v1.Empty
-	0,  // 47: vps.v1.Host.Remove:output_type -> vps.v1.Empty
-	0,  // 48: vps.v1.Host.Kill:output_type -> vps.v1.Empty
-	3,  // 49: vps.v1.Host.Wait:output_type -> vps.v1.ExitStatus
-	0,  // 50: vps.v1.Host.Suspend:output_type -> vps.v1.Empty
-	0,  // 51: vps.v1.Host.Resume:output_type -> vps.v1.Empty
-	0,  // 52: vps.v1.Host.Abort:output_type -> vps.v1.Empty
-	16, // 53: vps.v1.Host.Events:output_type -> vps.v1.Event
-	18, // 54: vps.v1.Host.Logs:output_type -> vps.v1.LogsResponse
-	22, // 55: vps.v1.Host.Exec:output_type -> vps.v1.ExecResponse
-	25, // 56: vps.v1.Host.Console:output_type -> vps.v1.ConsoleResponse
-	28, // 57: vps.v1.Host.Snapshot:output_type -> vps.v1.SnapshotResponse
-	26, // 58: vps.v1.Host.Restore:output_type -> vps.v1.Progress
-	37, // [37:59] is the sub-list for method output_type
-	15, // [15:37] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	31, // 13: vps.v1.SnapshotReport.phases:type_name -> vps.v1.Phase
+	30, // 14: vps.v1.SnapshotReport.rounds:type_name -> vps.v1.Round
+	12, // 15: vps.v1.RestoreRequest.config:type_name -> vps.v1.Configuration
+	0,  // 16: vps.v1.Host.Version:input_type -> vps.v1.Empty
+	0,  // 17: vps.v1.Host.List:input_type -> vps.v1.Empty
+	1,  // 18: vps.v1.Host.Show:input_type -> vps.v1.Target
+	1,  // 19: vps.v1.Host.Args:input_type -> vps.v1.Target
+	1,  // 20: vps.v1.Host.Processes:input_type -> vps.v1.Target
+	1,  // 21: vps.v1.Host.Check:input_type -> vps.v1.Target
+	13, // 22: vps.v1.Host.Create:input_type -> vps.v1.StartRequest
+	13, // 23: vps.v1.Host.Start:input_type -> vps.v1.StartRequest
+	14, // 24: vps.v1.Host.Stop:input_type -> vps.v1.StopRequest
+	14, // 25: vps.v1.Host.Restart:input_type -> vps.v1.StopRequest
+	1,  // 26: vps.v1.Host.Remove:input_type -> vps.v1.Target
+	15, // 27: vps.v1.Host.Kill:input_type -> vps.v1.KillRequest
+	1,  // 28: vps.v1.Host.Wait:input_type -> vps.v1.Target
+	1,  // 29: vps.v1.Host.Suspend:input_type -> vps.v1.Target
+	1,  // 30: vps.v1.Host.Resume:input_type -> vps.v1.Target
+	1,  // 31: vps.v1.Host.Abort:input_type -> vps.v1.Target
+	0,  // 32: vps.v1.Host.Events:input_type -> vps.v1.Empty
+	17, // 33: vps.v1.Host.Logs:input_type -> vps.v1.LogsRequest
+	20, // 34: vps.v1.Host.Exec:input_type -> vps.v1.ExecRequest
+	24, // 35: vps.v1.Host.Console:input_type -> vps.v1.ConsoleRequest
+	27, // 36: vps.v1.Host.Snapshot:input_type -> vps.v1.SnapshotRequest
+	32, // 37: vps.v1.Host.Restore:input_type -> vps.v1.RestoreRequest
+	2,  // 38: vps.v1.Host.Version:output_type -> vps.v1.VersionResponse
+	5,  // 39: vps.v1.Host.List:output_type -> vps.v1.ListResponse
+	4,  // 40: vps.v1.Host.Show:output_type -> vps.v1.Instance
+	7,  // 41: vps.v1.Host.Args:output_type -> vps.v1.Arguments
+	9,  // 42: vps.v1.Host.Processes:output_type -> vps.v1.ProcessesResponse
+	11, // 43: vps.v1.Host.Check:output_type -> vps.v1.CheckReport
+	0,  // 44: vps.v1.Host.Create:output_type -> vps.v1.Empty
+	0,  // 45: vps.v1.Host.Start:output_type -> vps.v1.Empty
+	0,  // 46: vps.v1.Host.Stop:output_type -> vps.v1.Empty
+	0,  // 47: vps.v1.Host.Restart:output_type -> vps.v1.Empty
+	0,  // 48: vps.v1.Host.Remove:output_type -> vps.v1.Empty
+	0,  // 49: vps.v1.Host.Kill:output_type -> vps.v1.Empty
+	3,  // 50: vps.v1.Host.Wait:output_type -> vps.v1.ExitStatus
+	0,  // 51: vps.v1.Host.Suspend:output_type -> vps.v1.Empty
+	0,  // 52: vps.v1.Host.Resume:output_type -> vps.v1.Empty
+	0,  // 53: vps.v1.Host.Abort:output_type -> vps.v1.Empty
+	16, // 54: vps.v1.Host.Events:output_type -> vps.v1.Event
+	18, // 55: vps.v1.Host.Logs:output_type -> vps.v1.LogsResponse
+	22, // 56: vps.v1.Host.Exec:output_type -> vps.v1.ExecResponse
+	25, // 57: vps.v1.Host.Console:output_type -> vps.v1.ConsoleResponse
+	28, // 58: vps.v1.Host.Snapshot:output_type -> vps.v1.SnapshotResponse
+	26, // 59: vps.v1.Host.Restore:output_type -> vps.v1.Progress
+	38, // [38:60] is the sub-list for method output_type
+	16, // [16:38] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_api_vps_proto_init() }
@@ -2701,7 +2849,7 @@ func file_api_vps_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_vps_proto_rawDesc), len(file_api_vps_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   32,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

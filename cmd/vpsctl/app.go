@@ -1,27 +1,25 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"vps/api"
+	"vps/cmd/vpsctl/cli"
+	"vps/cmd/vpsctl/daemon"
+	"vps/cmd/vpsctl/dumpverb"
 	"vps/instance"
+	"vps/instance/home"
 )
 
 // app is one run of vpsctl.
 type app struct {
-	home   string // VPS_HOME or --home
-	json   bool
+	cli.IO
 	parsed bool // the command line is right: errors are not about usage any more
-
-	stdin, stdout, stderr *os.File
 
 	client *api.Client // nil until it is needed
 }
@@ -36,7 +34,8 @@ func (a *app) root() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.PersistentFlags().StringVar(&a.home, "home", os.Getenv("VPS_HOME"), "the host's `directory`, with etc, state and run in it (default $VPS_HOME)")
+	root.PersistentFlags().StringVar(&a.Home, "home", os.Getenv("VPS_HOME"), "the host's `directory`, with etc, state and run in it (default $VPS_HOME)")
+	root.PersistentFlags().Lookup("home").DefValue = "" // its usage says it
 	root.CompletionOptions.HiddenDefaultCmd = true
 	groups := []struct {
 		title string
@@ -46,7 +45,7 @@ func (a *app) root() *cobra.Command {
 		{"Looking at them:", []*cobra.Command{a.listCmd(), a.showCmd(), a.argshowCmd(), a.psCmd(), a.eventsCmd(), a.logsCmd()}},
 		{"Working in them:", []*cobra.Command{a.execCmd(), a.execinCmd(), a.execwtCmd(), a.shellCmd(), a.consoleCmd()}},
 		{"Suspending and saving:", []*cobra.Command{
-			a.suspendCmd(), a.resumeCmd(), a.abortCmd(), a.snapshotCmd(), a.snapshotsCmd(), a.restoreCmd(), a.showdumpCmd()}},
+			a.suspendCmd(), a.resumeCmd(), a.abortCmd(), a.snapshotCmd(), a.snapshotsCmd(), a.restoreCmd(), dumpverb.Show(&a.IO), dumpverb.Command(&a.IO)}},
 		{"The host:", []*cobra.Command{a.checkCmd(), a.configCmd(), a.versionCmd()}},
 	}
 	for _, g := range groups {
@@ -57,17 +56,26 @@ func (a *app) root() *cobra.Command {
 			root.AddCommand(verb)
 		}
 	}
-	root.AddCommand(daemonCmd())
+	root.AddCommand(daemon.Command(version))
 	root.SetHelpCommandGroupID(groups[len(groups)-1].title)
 	a.notice(root)
-	root.SetIn(a.stdin)
-	root.SetOut(a.stdout)
-	root.SetErr(a.stderr)
+	root.SetIn(a.Stdin)
+	root.SetOut(a.Stdout)
+	root.SetErr(a.Stderr)
 	return root
 }
 
-// notice has it noted when a verb is about to run: the command line is right then.
+// notice has it noted when a verb is about to run: the command line is right then. When it is not, its usage is told.
 func (a *app) notice(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			err := check(cmd, args)
+			if err != nil && strings.Contains(err.Error(), "arg(s)") { // cobra's own words
+				return fmt.Errorf("usage: %s %s", cmd.Root().Name(), cmd.Use)
+			}
+			return err
+		}
+	}
 	if run := cmd.RunE; run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			a.parsed = true
@@ -82,11 +90,11 @@ func (a *app) notice(cmd *cobra.Command) {
 // dial returns the client.
 func (a *app) dial() (*api.Client, error) {
 	if a.client == nil {
-		home, err := api.HomeAt(a.home)
+		at, err := home.At(a.Home)
 		if err != nil {
 			return nil, err
 		}
-		a.client = api.Dial(home, version)
+		a.client = api.Dial(at, version)
 	}
 	return a.client, nil
 }
@@ -102,59 +110,14 @@ func (a *app) warn() {
 	if a.client == nil {
 		return
 	}
-	if daemon := a.client.Mismatch(); daemon != "" {
-		fmt.Fprintf(a.stderr, "vpsctl: the daemon is of version %s, this is %s: restart vpsd (instances go on)\n", daemon, version)
+	if running := a.client.Mismatch(); running != "" {
+		fmt.Fprintf(a.Stderr, "vpsctl: the daemon is of version %s, this is %s: restart vpsd (instances go on)\n", running, version)
 	}
 }
-
-// signalError is the cause of a context that a signal ended.
-type signalError syscall.Signal
-
-func (e signalError) Error() string { return "interrupted" }
-
-// context ends when vpsctl is asked to. A second signal has its usual effect.
-func (a *app) context(cmd *cobra.Command) context.Context {
-	ctx, cancel := context.WithCancelCause(cmd.Context())
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	go func() {
-		cancel(signalError((<-signals).(syscall.Signal)))
-		signal.Stop(signals)
-	}()
-	return ctx
-}
-
-// fail says what was tried with which instance, and what to do about it. Nothing is said twice.
-func fail(ctx context.Context, verb, id string, err error) error {
-	if err == nil {
-		return nil
-	}
-	if cause, ok := errors.AsType[signalError](context.Cause(ctx)); ok && errors.Is(err, context.Canceled) {
-		err = cause
-	}
-	what := verb + " " + id + ": "
-	text := err.Error()
-	for _, said := range []string{what, what, verb + ": ", id + ": "} { // a daemon may say it in layers
-		text = strings.TrimPrefix(text, said)
-	}
-	if text == instance.ErrNotFound.Error() {
-		text += "; 'vpsctl list' shows those there are"
-	}
-	return &verbError{text: what + text, err: err}
-}
-
-// verbError is an error of one verb, about one instance.
-type verbError struct {
-	text string
-	err  error
-}
-
-func (e *verbError) Error() string { return e.text }
-func (e *verbError) Unwrap() error { return e.err }
 
 // exitStatus is the status that an error ends vpsctl with.
 func (a *app) exitStatus(verb string, err error) int {
-	if s, ok := errors.AsType[signalError](err); ok {
+	if s, ok := errors.AsType[cli.SignalError](err); ok {
 		return exitSignal + int(s)
 	}
 	switch verb {
@@ -163,6 +126,8 @@ func (a *app) exitStatus(verb string, err error) int {
 			return e.Status
 		}
 		return exitExec
+	case "diff":
+		return dumpverb.DiffTrouble
 	}
 	if !a.parsed {
 		return exitUsage

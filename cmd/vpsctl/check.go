@@ -9,13 +9,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"vps/api"
+	"vps/cmd/vpsctl/cli"
 	"vps/instance"
+	"vps/instance/home"
 	"vps/linux/probe"
 )
 
 func (a *app) checkCmd() *cobra.Command {
-	return a.jsonFlag(&cobra.Command{
+	return a.JSONFlag(&cobra.Command{
 		Use:   "check [ID]",
 		Short: "Tell what this machine offers, or whether an instance can be snapshotted",
 		Long: "check without ID tries what the system uses of the kernel, and tells what each missing thing costs; the exit\n" +
@@ -25,7 +26,7 @@ func (a *app) checkCmd() *cobra.Command {
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.complete(1, instance.Running, instance.Suspended),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx := a.context(cmd)
+			ctx := cli.Context(cmd)
 			if len(args) == 0 {
 				return a.checkHost(ctx)
 			}
@@ -45,14 +46,14 @@ type feature struct {
 }
 
 func (a *app) checkHost(ctx context.Context) error {
-	home, err := api.HomeAt(a.home)
+	at, err := home.At(a.Home)
 	if err != nil {
 		return err
 	}
 	var features []feature
 	var rows []string
 	broken := false
-	for _, r := range probe.All(ctx, existing(home.State)) {
+	for _, r := range probe.All(ctx, existing(at.State)) {
 		f := feature{Name: r.Name, Since: r.Since, Available: r.Err == nil, Needed: r.Need, Cost: r.Cost}
 		here, note := "yes", ""
 		if r.Err != nil {
@@ -65,13 +66,13 @@ func (a *app) checkHost(ctx context.Context) error {
 		features = append(features, f)
 		rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s", r.Name, r.Since, here, note))
 	}
-	if a.json {
-		err = a.document("features", features)
+	if a.JSON {
+		err = a.Document("features", features)
 	} else {
-		err = a.table("FEATURE\tSINCE\tHERE\tCOST OF ITS LACK", rows)
+		err = a.Table("FEATURE\tSINCE\tHERE\tCOST OF ITS LACK", rows)
 	}
 	if err == nil && broken {
-		return statusError(exitFailed)
+		return cli.StatusError(exitFailed)
 	}
 	return err
 }
@@ -93,21 +94,21 @@ func (a *app) checkInstance(ctx context.Context, id string) error {
 	}
 	r, err := c.Check(ctx, id)
 	if err != nil {
-		return fail(ctx, "check", id, err)
+		return cli.Fail(ctx, "check", id, err)
 	}
 	switch {
-	case a.json:
-		err = a.document("check", r)
+	case a.JSON:
+		err = a.Document("check", r)
 	case r.OK:
-		_, err = fmt.Fprintf(a.stdout, "%s can be snapshotted: about %s, frozen for about %s\n", id, size(uint64(r.Bytes)),
-			r.Frozen.Round(100*time.Microsecond))
+		_, err = fmt.Fprintf(a.Stdout, "%s can be snapshotted: about %s, frozen for about %s\nmemory is copied %s\n", id, cli.Size(uint64(r.Bytes)),
+			r.Frozen.Round(100*time.Microsecond), r.Copy)
 	default:
 		for _, b := range r.Blockers {
-			fmt.Fprintln(a.stdout, printable(b.Text))
+			fmt.Fprintln(a.Stdout, cli.Printable(b.Text))
 		}
 	}
 	if err == nil && !r.OK {
-		return statusError(exitFailed)
+		return cli.StatusError(exitFailed)
 	}
 	return err
 }

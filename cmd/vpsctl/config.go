@@ -2,10 +2,13 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"vps/cmd/vpsctl/cli"
 	"vps/config"
+	"vps/instance/blueprint"
 )
 
 func (a *app) configCmd() *cobra.Command {
@@ -30,7 +33,7 @@ type fault struct {
 }
 
 func (a *app) configCheckCmd() *cobra.Command {
-	return a.jsonFlag(&cobra.Command{
+	return a.JSONFlag(&cobra.Command{
 		Use:     "check FILE",
 		Short:   "Tell what is wrong with a configuration file",
 		Long:    "check reads a configuration file and prints what is wrong with it, by file and line.",
@@ -41,7 +44,13 @@ func (a *app) configCheckCmd() *cobra.Command {
 			if err == nil {
 				err = c.Validate()
 			}
-			if a.json {
+			if err == nil {
+				var idle []string
+				if idle, err = blueprint.Unenforced(c); len(idle) > 0 {
+					fmt.Fprintf(a.Stderr, "vpsctl: warning: %s: LIMITS: this version does not enforce %s\n", args[0], strings.Join(idle, ", "))
+				}
+			}
+			if a.JSON {
 				faults := []fault{}
 				for _, e := range config.Errors(err) {
 					faults = append(faults, fault{e.File, e.Line, e.Key, e.Msg, e.Hint})
@@ -49,36 +58,36 @@ func (a *app) configCheckCmd() *cobra.Command {
 				if err != nil && len(faults) == 0 { // it cannot be read
 					return err
 				}
-				if e := a.document("errors", faults); e != nil || err == nil {
+				if e := a.Document("errors", faults); e != nil || err == nil {
 					return e
 				}
-				return statusError(exitFailed)
+				return cli.StatusError(exitFailed)
 			}
 			if err != nil {
-				return configError(err)
+				return cli.ConfigError(err)
 			}
-			_, err = fmt.Fprintf(a.stdout, "%s: ok\n", args[0])
+			_, err = fmt.Fprintf(a.Stdout, "%s: ok\n", args[0])
 			return err
 		},
 	})
 }
 
 func (a *app) configKeysCmd() *cobra.Command {
-	return a.jsonFlag(&cobra.Command{
+	return a.JSONFlag(&cobra.Command{
 		Use:     "keys",
 		Short:   "List the keys of configuration files",
 		Long:    "keys lists what may be set in a configuration file.",
 		Example: "  vpsctl config keys",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			if a.json {
-				return a.document("keys", config.Keys())
+			if a.JSON {
+				return a.Document("keys", config.Keys())
 			}
 			var rows []string
 			for _, k := range config.Keys() {
 				rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s", k.Name, k.Value, k.Default, k.Doc))
 			}
-			return a.table("KEY\tVALUE\tDEFAULT\tMEANING", rows)
+			return a.Table("KEY\tVALUE\tDEFAULT\tMEANING", rows)
 		},
 	})
 }

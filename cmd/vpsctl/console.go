@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"vps/cmd/vpsctl/cli"
+	"vps/cmd/vpsctl/terminal"
 	"vps/instance"
 )
 
@@ -20,30 +22,30 @@ func (a *app) consoleCmd() *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.complete(1, instance.Running, instance.Suspended),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, id := a.context(cmd), args[0]
+			ctx, id := cli.Context(cmd), args[0]
 			c, err := a.dial()
 			if err != nil {
 				return err
 			}
 			console, err := c.Console(ctx, id)
 			if err != nil {
-				return fail(ctx, "console", id, err)
+				return cli.Fail(ctx, "console", id, err)
 			}
 			defer console.Close()
-			var out io.Writer = a.stdout
+			var out io.Writer = a.Stdout
 			ended := make(chan error, 2)
-			if isTerminal(a.stdin) {
-				t, err := openTerminal(a.stdin, a.stdout)
+			if terminal.Is(a.Stdin) {
+				t, err := terminal.Open(a.Stdin, a.Stdout)
 				if err != nil {
-					return fail(ctx, "console", id, err)
+					return cli.Fail(ctx, "console", id, err)
 				}
 				defer t.Restore()
-				defer followSize(a.stdin, console.Resize)()
+				defer terminal.FollowSize(a.Stdin, console.Resize)()
 				out = t
-				go func() { ended <- t.copyInput(console) }()
+				go func() { ended <- t.CopyInput(console) }()
 			} else {
 				go func() {
-					if _, err := io.Copy(console, a.stdin); err != nil {
+					if _, err := io.Copy(console, a.Stdin); err != nil {
 						ended <- err
 					}
 				}()
@@ -52,11 +54,11 @@ func (a *app) consoleCmd() *cobra.Command {
 				_, err := io.Copy(out, console)
 				ended <- err
 			}()
-			if err = <-ended; errors.Is(err, errDetached) {
-				_, err = fmt.Fprintf(a.stderr, "\r\n[detached from %s]\r\n", id)
+			if err = <-ended; errors.Is(err, terminal.ErrDetached) {
+				_, err = fmt.Fprintf(a.Stderr, "\r\n[detached from %s]\r\n", id)
 				return err
 			}
-			return fail(ctx, "console", id, err)
+			return cli.Fail(ctx, "console", id, err)
 		},
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"vps/api"
+	"vps/cmd/vpsctl/cli"
+	"vps/cmd/vpsctl/terminal"
 	"vps/instance"
 )
 
@@ -31,7 +33,7 @@ func (a *app) execCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "exec ID [-i] [-t] [-d] [-u USER] [-w DIR] [-e NAME=VALUE] -- COMMAND [ARG...]",
 		Short: "Run a command in an instance",
-		Long: "exec runs a command in a running instance, as root of it unless another user is named. " + execLong + "\n" +
+		Long: "exec runs a command in a running instance, as root of it unless another user is named.\n" + execLong + "\n" +
 			"At a terminal, with -it, Enter # . lets go of the command, which is then hung up.",
 		Example: "  vpsctl exec web -- uptime\n" +
 			"  vpsctl exec -it -u www web -- /bin/sh\n" +
@@ -83,7 +85,14 @@ func (a *app) execAlias(spec *instance.ExecSpec, cmd *cobra.Command, prepare fun
 	cmd.ValidArgsFunction = a.complete(1, instance.Running)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		prepare()
-		return a.exec(cmd, cmd.Name(), args[0], args[1:], *spec)
+		command := args[1:]
+		if command[0] == "--" { // who is used to exec
+			command = command[1:]
+		}
+		if len(command) == 0 {
+			return fmt.Errorf("%s %s: which command?", cmd.Name(), args[0])
+		}
+		return a.exec(cmd, cmd.Name(), args[0], command, *spec)
 	}
 	execFlags(cmd, spec)
 	cmd.Flags().SetInterspersed(false)
@@ -100,7 +109,7 @@ func (a *app) shellCmd() *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.complete(1, instance.Running),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			spec.TTY = isTerminal(a.stdin)
+			spec.TTY = terminal.Is(a.Stdin)
 			return a.exec(cmd, "shell", args[0], []string{"/bin/sh", "-c", "[ -x /bin/bash ] && exec /bin/bash -l; exec /bin/sh -l"}, spec)
 		},
 	}
@@ -113,7 +122,7 @@ func (a *app) exec(cmd *cobra.Command, verb, id string, args []string, spec inst
 	spec.Args = args
 	spec.Env = environment(spec.Env, spec.TTY)
 	if spec.TTY {
-		if spec.Rows, spec.Cols = windowSize(a.stdin); spec.Rows == 0 {
+		if spec.Rows, spec.Cols = terminal.Size(a.Stdin); spec.Rows == 0 {
 			spec.Rows, spec.Cols = 24, 80
 		}
 	}
@@ -125,23 +134,23 @@ func (a *app) exec(cmd *cobra.Command, verb, id string, args []string, spec inst
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
 	x, err := c.Exec(cmd.Context(), id, spec)
 	if err != nil {
-		return fail(cmd.Context(), verb, id, err)
+		return cli.Fail(cmd.Context(), verb, id, err)
 	}
 	defer x.Close()
 	go forward(signals, x)
 	if spec.Detach {
-		_, err = fmt.Fprintln(a.stdout, x.PID)
+		_, err = fmt.Fprintln(a.Stdout, x.PID)
 		return err
 	}
 	status, err := a.attach(cmd.Context(), x, spec)
 	switch {
-	case errors.Is(err, errDetached):
-		fmt.Fprintf(a.stderr, "\r\n[detached from %s]\r\n", id)
+	case errors.Is(err, terminal.ErrDetached):
+		fmt.Fprintf(a.Stderr, "\r\n[detached from %s]\r\n", id)
 		return nil
 	case err != nil:
-		return fail(cmd.Context(), verb, id, err)
+		return cli.Fail(cmd.Context(), verb, id, err)
 	case status != 0:
-		return statusError(status)
+		return cli.StatusError(status)
 	}
 	return nil
 }
@@ -172,20 +181,20 @@ func (a *app) attach(ctx context.Context, x *api.Command, spec instance.ExecSpec
 		err    error
 	}
 	ended := make(chan end, 2)
-	var out, errs io.Writer = a.stdout, a.stderr
-	if spec.TTY && spec.Stdin && isTerminal(a.stdin) {
-		t, err := openTerminal(a.stdin, a.stdout)
+	var out, errs io.Writer = a.Stdout, a.Stderr
+	if spec.TTY && spec.Stdin && terminal.Is(a.Stdin) {
+		t, err := terminal.Open(a.Stdin, a.Stdout)
 		if err != nil {
 			return 0, err
 		}
 		defer t.Restore()
-		defer followSize(a.stdin, x.Resize)()
+		defer terminal.FollowSize(a.Stdin, x.Resize)()
 		out = t
-		go func() { ended <- end{err: t.copyInput(x)} }()
+		go func() { ended <- end{err: t.CopyInput(x)} }()
 	} else if spec.Stdin {
 		go func() {
 			// If the command ends first, its status is what counts.
-			_, _ = io.Copy(x, a.stdin)
+			_, _ = io.Copy(x, a.Stdin)
 			_ = x.CloseWrite()
 		}()
 	}

@@ -8,18 +8,19 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"vps/cmd/vpsctl/cli"
 	"vps/instance"
 )
 
 func (a *app) eventsCmd() *cobra.Command {
-	return a.jsonFlag(&cobra.Command{
+	return a.JSONFlag(&cobra.Command{
 		Use:               "events [ID...]",
 		Short:             "Print what happens to the instances",
 		Long:              "events prints a line for each change of these instances, or of all, from now on, until it is interrupted.",
 		Example:           "  vpsctl events\n  vpsctl events --json web",
 		ValidArgsFunction: a.complete(many),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx := a.context(cmd)
+			ctx := cli.Context(cmd)
 			c, err := a.dial()
 			if err != nil {
 				return err
@@ -36,13 +37,13 @@ func (a *app) eventsCmd() *cobra.Command {
 }
 
 func (a *app) printEvent(e instance.Event) error {
-	if a.json { // a document a line
-		return a.encode(struct {
-			Schema int `json:"schema"`
+	if a.JSON { // a document a line
+		return a.Encode(struct {
+			Schema int `json:"cli.Schema"`
 			instance.Event
-		}{schema, e}, "")
+		}{cli.Schema, e}, "")
 	}
-	_, err := fmt.Fprintf(a.stdout, "%s %s %s: %s\n", stamp(e.Time), e.ID, e.What, joinNonEmpty(string(e.State), exit(e.ExitStatus)))
+	_, err := fmt.Fprintf(a.Stdout, "%s %s %s: %s\n", cli.Stamp(e.Time), e.ID, e.What, joinNonEmpty(string(e.State), cli.Exit(e.ExitStatus)))
 	return err
 }
 
@@ -71,15 +72,15 @@ func (a *app) logsCmd() *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.complete(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, id := a.context(cmd), args[0]
+			ctx, id := cli.Context(cmd), args[0]
 			c, err := a.dial()
 			if err != nil {
 				return err
 			}
-			if err = c.Logs(ctx, id, opt, a.stdout); opt.Follow && errors.Is(err, context.Canceled) {
+			if err = c.Logs(ctx, id, opt, a.Stdout); opt.Follow && errors.Is(err, context.Canceled) {
 				return nil
 			}
-			return fail(ctx, "logs", id, err)
+			return cli.Fail(ctx, "logs", id, err)
 		},
 	}
 	cmd.Flags().BoolVarP(&opt.Follow, "follow", "f", false, "go on with what comes, until the instance is gone")

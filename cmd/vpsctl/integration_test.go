@@ -14,6 +14,7 @@ import (
 	"vps/account"
 	"vps/api"
 	"vps/instance"
+	"vps/instance/home"
 	"vps/internal/testimage"
 )
 
@@ -25,9 +26,13 @@ func TestRealSystem(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
-	root := testimage.Build(t)
+	runReal(t, "testdata/real", testimage.Build(t))
+}
+
+// runReal runs the scripts in dir with real daemons, and instances whose root is below root.
+func runReal(t *testing.T, dir, root string) {
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/real",
+		Dir:                 dir,
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			home := filepath.Join(env.WorkDir, realHome)
@@ -47,11 +52,11 @@ func TestRealSystem(t *testing.T) {
 
 // removeInstances ends what a script left running.
 func removeInstances(t *testing.T, dir string) {
-	home, err := api.HomeAt(dir)
+	at, err := home.At(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := api.Dial(home, version)
+	c := api.Dial(at, version)
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()

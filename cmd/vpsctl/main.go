@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"vps/api"
+	"vps/cmd/vpsctl/cli"
+	"vps/cmd/vpsctl/daemon"
 )
 
 // version is set by the linker.
@@ -24,6 +26,17 @@ const (
 	exitSignal = 128 // added to the number of the signal that ended vpsctl
 )
 
+// daemonMain is the program vpsd.
+func daemonMain(args []string) int {
+	cmd := daemon.Command(version)
+	cmd.SetArgs(args)
+	if err := cmd.Execute(); err != nil {
+		fmt.Fprintf(os.Stderr, "vpsd: %v\n", err)
+		return exitFailed
+	}
+	return exitOK
+}
+
 func main() {
 	if filepath.Base(os.Args[0]) == api.Daemon {
 		os.Exit(daemonMain(os.Args[1:]))
@@ -33,7 +46,7 @@ func main() {
 
 // vpsctl runs a command line and returns its exit status.
 func vpsctl(args []string) int {
-	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	a := &app{IO: cli.IO{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}}
 	defer a.close()
 	root := a.root()
 	root.SetArgs(args)
@@ -42,20 +55,15 @@ func vpsctl(args []string) int {
 	if err == nil {
 		return exitOK
 	}
-	if status, ok := errors.AsType[statusError](err); ok {
+	if status, ok := errors.AsType[cli.StatusError](err); ok {
 		return int(status)
 	}
 	if errors.Is(err, syscall.EPIPE) { // whoever read the output has seen enough
 		return exitFailed
 	}
-	fmt.Fprintf(a.stderr, "vpsctl: %s\n", strings.TrimRight(err.Error(), "\n"))
+	fmt.Fprintf(a.Stderr, "vpsctl: %s\n", strings.TrimRight(err.Error(), "\n"))
 	if !a.parsed {
-		fmt.Fprintf(a.stderr, "See '%s --help'.\n", cmd.CommandPath())
+		fmt.Fprintf(a.Stderr, "See '%s --help'.\n", cmd.CommandPath())
 	}
 	return a.exitStatus(cmd.Name(), err)
 }
-
-// statusError is an exit status about which everything has been said.
-type statusError int
-
-func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }

@@ -19,6 +19,9 @@ import (
 
 	"vps/api"
 	"vps/api/apitest"
+	"vps/cmd/vpsctl/cli"
+	"vps/cmd/vpsctl/daemon"
+	"vps/instance/home"
 	"vps/internal/leak"
 )
 
@@ -44,28 +47,28 @@ func testDaemon() int {
 
 // fakeDaemon is vpsd with a host of apitest.
 func fakeDaemon() int {
-	d := &daemon{}
+	var ready *os.File
 	launched := flag.Bool("launched", false, "")
 	flag.Parse()
 	if *launched {
-		d.ready = os.NewFile(api.ReadyFD, "ready")
+		ready = os.NewFile(api.ReadyFD, "ready")
 	}
-	home, err := api.HomeAt(os.Getenv("VPS_HOME"))
-	if err == nil && filepath.Base(home.Dir) == "broken" {
+	at, err := home.At(os.Getenv("VPS_HOME"))
+	if err == nil && filepath.Base(at.Dir) == "broken" {
 		err = errors.New("the fake daemon does not like this home")
+		if ready != nil {
+			fmt.Fprint(ready, err)
+		}
 	}
 	if err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
 		version = "devel"
 		host := apitest.New("blocked", "db", "web")
-		if filepath.Base(home.Dir) == "held" {
+		if filepath.Base(at.Dir) == "held" {
 			host.Hold()
 		}
-		err = d.serve(ctx, home, host, slog.New(slog.NewTextHandler(os.Stderr, nil)))
-	}
-	if err != nil && d.ready != nil {
-		fmt.Fprint(d.ready, err)
+		err = daemon.Serve(ctx, at, host, version, slog.New(slog.NewTextHandler(os.Stderr, nil)), ready)
 	}
 	if err != nil {
 		return 1
@@ -102,12 +105,12 @@ func stopDaemons(t *testing.T, dir string) {
 		t.Error(err)
 	}
 	for _, s := range sockets {
-		home, err := api.HomeAt(filepath.Dir(filepath.Dir(s)))
+		at, err := home.At(filepath.Dir(filepath.Dir(s)))
 		if err != nil {
 			t.Error(err)
 			continue
 		}
-		c := api.Dial(home, version)
+		c := api.Dial(at, version)
 		c.Passive = true
 		_, pid, err := c.Version(context.Background())
 		c.Close()
@@ -126,7 +129,7 @@ func stopDaemons(t *testing.T, dir string) {
 			n, err = unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 10_000)
 		}
 		if n != 1 {
-			t.Errorf("the daemon %d of %s does not end: %v", pid, home.Dir, err)
+			t.Errorf("the daemon %d of %s does not end: %v", pid, at.Dir, err)
 		}
 		unix.Close(pidfd)
 	}
@@ -169,7 +172,7 @@ func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
 
 // TestEveryVerbExplainsItself: help has a sentence, a paragraph and an example.
 func TestEveryVerbExplainsItself(t *testing.T) {
-	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	a := &app{IO: cli.IO{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}}
 	var verbs []string
 	for _, cmd := range a.root().Commands() {
 		if cmd.Hidden || cmd.Name() == "help" {

@@ -4,15 +4,16 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"path/filepath"
+	"fmt"
+	"io/fs"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
-	"vps/api"
+	"vps/cmd/vpsctl/cli"
 	"vps/config"
 	"vps/instance"
+	"vps/instance/home"
 )
 
 func (a *app) startCmd() *cobra.Command {
@@ -33,9 +34,9 @@ func (a *app) startCmd() *cobra.Command {
 			}
 			return nil
 		},
-		ValidArgsFunction: a.complete(1, instance.Dead, instance.Created),
+		ValidArgsFunction: cli.Each(either(a.complete(1, instance.Dead, instance.Created), a.configured)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx := a.context(cmd)
+			ctx := cli.Context(cmd)
 			c, err := a.dial()
 			if err != nil {
 				return err
@@ -46,11 +47,13 @@ func (a *app) startCmd() *cobra.Command {
 			id := args[0]
 			var cfg *config.Config
 			if len(args) == 2 {
-				if cfg, err = loadConfig(id, args[1]); err != nil {
+				if cfg, err = loadConfig(id, args[1]); errors.Is(err, fs.ErrNotExist) && config.ValidName(args[1]) == nil {
+					return fmt.Errorf("%w; start takes one instance at a time, or --all", err)
+				} else if err != nil {
 					return err
 				}
 			}
-			return fail(ctx, "start", id, c.Start(ctx, id, cfg))
+			return cli.Fail(ctx, "start", id, c.Start(ctx, id, cfg))
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "every instance with a configuration file that does not run")
@@ -60,28 +63,26 @@ func (a *app) startCmd() *cobra.Command {
 // startAll starts what has a configuration file and does not run, one after the other. A failure keeps no other one from
 // its turn.
 func (a *app) startAll(ctx context.Context, c client) error {
-	home, err := api.HomeAt(a.home)
+	at, err := home.At(a.Home)
 	if err != nil {
 		return err
 	}
 	list, err := c.List(ctx)
 	if err != nil {
-		return fail(ctx, "start", "--all", err)
+		return cli.Fail(ctx, "start", "--all", err)
 	}
 	there := make(map[string]bool)
 	for _, i := range list {
 		there[i.ID] = i.State != instance.Dead && i.State != instance.Created
 	}
-	files, err := filepath.Glob(filepath.Join(home.Etc, config.FileName("*")))
+	files, err := at.Configs()
 	if err != nil {
 		return err
 	}
-	prefix, suffix, _ := strings.Cut(config.FileName("*"), "*")
 	order := make(map[string]int)
 	var ids []string
 	var errs []error
-	for _, file := range files {
-		id := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), prefix), suffix)
+	for id, file := range files {
 		if there[id] {
 			continue
 		}
@@ -93,34 +94,21 @@ func (a *app) startAll(ctx context.Context, c client) error {
 		order[id] = cfg.StartOrder
 		ids = append(ids, id)
 	}
-	slices.SortStableFunc(ids, func(a, b string) int { return cmp.Compare(order[a], order[b]) })
+	slices.SortFunc(ids, func(a, b string) int { return cmp.Or(cmp.Compare(order[a], order[b]), cmp.Compare(a, b)) })
 	for _, id := range ids {
-		errs = append(errs, fail(ctx, "start", id, c.Start(ctx, id, nil)))
+		errs = append(errs, cli.Fail(ctx, "start", id, c.Start(ctx, id, nil)))
 	}
-	return joined(errs)
+	return cli.Joined(errs)
 }
 
 // loadConfig reads a configuration for an instance, whose name overrides the one in the file.
 func loadConfig(id, path string) (*config.Config, error) {
 	cfg, err := config.Load(path)
 	if err != nil {
-		return nil, configError(err)
+		return nil, cli.ConfigError(err)
 	}
 	cfg.Name = id
-	return cfg, configError(cfg.Validate())
-}
-
-// configError gives every fault a line of its own.
-func configError(err error) error {
-	faults := config.Errors(err)
-	if len(faults) == 0 {
-		return err
-	}
-	errs := make([]error, len(faults))
-	for n, f := range faults {
-		errs[n] = f
-	}
-	return joined(errs)
+	return cfg, cli.ConfigError(cfg.Validate())
 }
 
 func (a *app) suspendCmd() *cobra.Command {

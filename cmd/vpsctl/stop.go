@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/api"
+	"vps/cmd/vpsctl/cli"
 	"vps/instance"
 )
 
@@ -24,7 +25,7 @@ func (a *app) simple(t *targets, cmd *cobra.Command, f func(c client, ctx contex
 	cmd.Args = t.args
 	cmd.ValidArgsFunction = a.complete(many, t.states...)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		ctx := a.context(cmd)
+		ctx := cli.Context(cmd)
 		c, err := a.dial()
 		if err != nil {
 			return err
@@ -94,7 +95,7 @@ func (a *app) killCmd() *cobra.Command {
 			return a.complete(1, instance.Running)(cmd, args, typed)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, id := a.context(cmd), args[0]
+			ctx, id := cli.Context(cmd), args[0]
 			signal, err := parseSignal(args[1])
 			if err != nil {
 				return err
@@ -103,7 +104,7 @@ func (a *app) killCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return fail(ctx, "kill", id, c.Kill(ctx, id, signal))
+			return cli.Fail(ctx, "kill", id, c.Kill(ctx, id, signal))
 		},
 	}
 }
@@ -147,7 +148,7 @@ func signalNames() []string {
 }
 
 func (a *app) waitCmd() *cobra.Command {
-	return a.jsonFlag(&cobra.Command{
+	return a.JSONFlag(&cobra.Command{
 		Use:               "wait ID",
 		Short:             "Wait until an instance is dead",
 		Long:              "wait waits until an instance is dead, prints how its init ended, and exits with init's status: 128 + N if signal N\nended it.",
@@ -155,22 +156,22 @@ func (a *app) waitCmd() *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.complete(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, id := a.context(cmd), args[0]
+			ctx, id := cli.Context(cmd), args[0]
 			c, err := a.dial()
 			if err != nil {
 				return err
 			}
 			status, err := c.Wait(ctx, id)
 			if err != nil {
-				return fail(ctx, "wait", id, err)
+				return cli.Fail(ctx, "wait", id, err)
 			}
-			if a.json {
-				err = a.document("exit_status", status)
+			if a.JSON {
+				err = a.Document("exit_status", status)
 			} else {
-				_, err = fmt.Fprintln(a.stdout, exit(&status))
+				_, err = fmt.Fprintln(a.Stdout, cli.Exit(&status))
 			}
 			if err == nil && status.Code != 0 {
-				err = statusError(status.Code)
+				err = cli.StatusError(status.Code)
 			}
 			return err
 		},

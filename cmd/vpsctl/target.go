@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"vps/api"
+	"vps/cmd/vpsctl/cli"
 	"vps/instance"
 )
 
@@ -42,7 +42,7 @@ func (t *targets) run(ctx context.Context, c *api.Client, ids []string, f func(i
 	if t.all {
 		list, err := c.List(ctx)
 		if err != nil {
-			return fail(ctx, t.verb, "--all", err)
+			return cli.Fail(ctx, t.verb, "--all", err)
 		}
 		for _, i := range list {
 			if i.ID != instance.Host0 && slices.Contains(t.states, i.State) {
@@ -53,19 +53,10 @@ func (t *targets) run(ctx context.Context, c *api.Client, ids []string, f func(i
 	errs := make([]error, len(ids))
 	var calls sync.WaitGroup
 	for n, id := range ids {
-		calls.Go(func() { errs[n] = fail(ctx, t.verb, id, f(id)) })
+		calls.Go(func() { errs[n] = cli.Fail(ctx, t.verb, id, f(id)) })
 	}
 	calls.Wait()
-	return joined(errs)
-}
-
-// joined is errors.Join with vpsctl's name before every line but the first, which gets it from main.
-func joined(errs []error) error {
-	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
-	for n := 1; n < len(errs); n++ {
-		errs[n] = fmt.Errorf("vpsctl: %w", errs[n])
-	}
-	return errors.Join(errs...)
+	return cli.Joined(errs)
 }
 
 // orList writes "a, b or c".
@@ -82,33 +73,3 @@ func orList(states []instance.State) string {
 	}
 	return text
 }
-
-// complete offers the names of the instances in some states, or of all if none are given, for the first n arguments.
-func (a *app) complete(n int, states ...instance.State) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		if len(args) >= n {
-			return nil, cobra.ShellCompDirectiveDefault
-		}
-		c, err := a.dial()
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
-		c.Passive = true
-		ctx, cancel := context.WithTimeout(cmd.Context(), time.Second)
-		defer cancel()
-		list, err := c.List(ctx)
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		var names []string
-		for _, i := range list {
-			if (len(states) == 0 || slices.Contains(states, i.State)) && !slices.Contains(args, i.ID) {
-				names = append(names, cobra.CompletionWithDesc(i.ID, string(i.State)))
-			}
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
-// many is for complete: any number of arguments.
-const many = 1 << 20

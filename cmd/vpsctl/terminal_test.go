@@ -146,7 +146,8 @@ func TestExecAtTerminal(t *testing.T) {
 }
 
 func TestExecLetsGo(t *testing.T) {
-	s := atTerminal(t, newHome(t), "execwt", "web", "cat")
+	s := atTerminal(t, newHome(t), "execwt", "web", "sh", "-c", "echo ready; exec cat")
+	s.expect("ready\r\n") // before, what is typed would be echoed here too
 	s.write("#x\r")
 	s.expect("#x\r\n#x")
 	s.write("##.\r")

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"vps/api"
+	"vps/cmd/vpsctl/cli"
 	"vps/dump"
 )
 
@@ -22,19 +23,19 @@ type versions struct {
 }
 
 func (a *app) versionCmd() *cobra.Command {
-	return a.jsonFlag(&cobra.Command{
+	return a.JSONFlag(&cobra.Command{
 		Use:     "version",
 		Short:   "Print versions",
 		Long:    "version prints the version of vpsctl, and of the daemon if it runs.",
 		Example: "  vpsctl version",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			v, err := a.versions(a.context(cmd))
+			v, err := a.versions(cli.Context(cmd))
 			if err != nil {
 				return fmt.Errorf("version: %w", err)
 			}
-			if a.json {
-				return a.document("version", v)
+			if a.JSON {
+				return a.Document("version", v)
 			}
 			daemon := v.Daemon
 			if daemon == "" {
@@ -42,7 +43,7 @@ func (a *app) versionCmd() *cobra.Command {
 			} else {
 				daemon += fmt.Sprintf(" (pid %d)", v.DaemonPID)
 			}
-			return fields(a.stdout, "vpsctl", v.Vpsctl, "vpsd", daemon, "snapshot format", v.Format, "go", v.Go)
+			return cli.Fields(a.Stdout, "vpsctl", v.Vpsctl, "vpsd", daemon, "snapshot format", v.Format, "go", v.Go)
 		},
 	})
 }

@@ -2,16 +2,21 @@ package inside
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"vps/cell"
+	"vps/config"
 	"vps/remote"
 )
 
@@ -31,8 +36,33 @@ var powerOffSignals = map[string]syscall.Signal{
 	"runit":         unix.SIGCONT,
 }
 
-// PowerOffSignal is that of the program that the process runs, SIGTERM for one that is not known.
-func PowerOffSignal(pid int) syscall.Signal {
+// PowerOff asks an init to end its system, by the given signal or, with 0, the one that this init knows for it, and waits until it
+// has ended, for as long as timeout. A signal that init does not wait for would only be lost, and is not sent.
+func PowerOff(ctx context.Context, init *cell.Process, sig syscall.Signal, timeout time.Duration) (ended bool, err error) {
+	if sig == 0 {
+		sig = powerOffSignal(init.PID)
+	}
+	if !expects(init.PID, sig) {
+		return false, nil
+	}
+	if err := init.Signal(sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return false, fmt.Errorf("signal %s to init: %w", config.SignalName(sig), err)
+	}
+	limit, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	select {
+	case <-init.Done():
+		return true, nil
+	case <-limit.Done():
+		if ctx.Err() != nil {
+			return false, context.Cause(ctx)
+		}
+		return false, nil
+	}
+}
+
+// powerOffSignal is that of the program that the process runs, SIGTERM for one that is not known.
+func powerOffSignal(pid int) syscall.Signal {
 	exe, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "exe"))
 	if err != nil {
 		return unix.SIGTERM
@@ -54,9 +84,9 @@ func isInit(pid int) bool {
 	return err == nil && (name == "init" || name == "linuxrc")
 }
 
-// Expects tells whether a process handles a signal, or has it blocked, as who takes signals by signalfd(2) does. The kernel
+// expects tells whether a process handles a signal, or has it blocked, as who takes signals by signalfd(2) does. The kernel
 // drops all others that are sent to a pid 1.
-func Expects(pid int, sig syscall.Signal) bool {
+func expects(pid int, sig syscall.Signal) bool {
 	f, err := os.Open(filepath.Join("/proc", strconv.Itoa(pid), "status"))
 	if err != nil {
 		return false

@@ -59,7 +59,7 @@ func LookUp(pid int, name string) (*user.ExecUser, error) {
 	}
 	u, err := user.GetExecUser(name, &user.ExecUser{Home: "/"}, &files[0], &files[1])
 	if err != nil {
-		return nil, fmt.Errorf("user %q: %w", name, err)
+		return nil, fmt.Errorf("user %q in its /etc/passwd and /etc/group: %w", name, err)
 	}
 	return u, nil
 }

@@ -39,6 +39,7 @@ var layers = map[string]int{
 
 	"remote": 1,
 
+	"kmem":  0,
 	"dump":  0,
 	"linux": 0,
 }

@@ -20,7 +20,7 @@ import (
 
 // NewDescriptors prepares a dump, of which the first process is the init.
 func NewDescriptors(ext file.Externals, sink object.Sink, procs ...object.Proc) *file.Descriptors {
-	return kinds.NewDescriptors(procs, procs[0].Host, ext, sink)
+	return kinds.NewDescriptors(procs, procs[0].Host, ext, sink, nil)
 }
 
 // Take dumps the descriptors of processes.
@@ -94,11 +94,17 @@ func (r *Rig) Context() context.Context {
 
 // Make makes what a bag holds.
 func (r *Rig) Make(b *Bag) (err error) {
-	r.Files, r.TTYs, err = kinds.Restore(r.Context(), r.Maker, b.Set, b, kinds.Options{})
+	made, err := kinds.Restore(r.Context(), r.Maker, b.Set, b, kinds.Options{Options: file.Options{Bound: ^uint64(0)}})
+	r.Files, r.TTYs = made.Files, made.TTYs
 	if err == nil {
 		r.T.Cleanup(func() { r.Files.Close() })
 	}
 	return err
+}
+
+// Deliver ends what Make began: the maker has no children to do anything.
+func (r *Rig) Deliver() error {
+	return r.Files.Deliver(r.Context(), func(int) (*remote.Page, int) { return nil, -1 })
 }
 
 // Restore makes what a bag holds, and gives the maker the table of the process as its own.
@@ -106,7 +112,13 @@ func (r *Rig) Restore(b *Bag, pid int) error {
 	if err := r.Make(b); err != nil {
 		return err
 	}
+	if err := r.Files.MakePostponed(r.Context(), nil); err != nil {
+		return err
+	}
 	if err := r.Files.SetOwners(r.Context()); err != nil {
+		return err
+	}
+	if err := r.Deliver(); err != nil {
 		return err
 	}
 	s := r.Maker.Page.Script(r.Context(), r.Maker.PidFD)
@@ -237,7 +249,11 @@ func RefuseAll(t *testing.T, tests map[string]*Bag) {
 	for name, b := range tests {
 		t.Run(name, func(t *testing.T) {
 			r := NewRig(t)
-			if err := r.Make(b); err == nil {
+			err := r.Make(b)
+			if err == nil {
+				err = r.Deliver()
+			}
+			if err == nil {
 				t.Error("accepted")
 			} else if errors.Is(err, remote.ErrGone) || r.Context().Err() != nil {
 				t.Error(err)

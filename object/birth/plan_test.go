@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/object"
 )
 
 // kernel plays fork(2), setsid(2), setpgid(2), exit(2) and wait(2) as the kernel does them, pid 0 being outside.
@@ -493,7 +494,7 @@ func TestDeadly(t *testing.T) {
 	for status, want := range map[uint32]bool{
 		0: true, 0x100: true, 0xff00: true, 0x10000: false, 9: true, 0x8b: true, 17: false, 0x7f: false, 0x109: false, 65: false, 64: true, 0xffff: false,
 	} {
-		if deadly(status) != want {
+		if object.Deadly(status) != want {
 			t.Errorf("wait status %#x: %v", status, !want)
 		}
 	}

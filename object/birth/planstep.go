@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/object"
 	"vps/remote"
 )
 
@@ -33,21 +34,8 @@ func (s Step) Add(b *remote.Batch, self *dump.Process, slot func(pid int) *remot
 	case Reap:
 		b.Call("wait for a helper", unix.SYS_WAIT4, s.PID, 0, unix.WALL, 0)
 	case Die:
-		die(b, self)
+		object.Expire(b, int(self.GetPid()), self.GetWaitStatus())
 	case Await:
 		b.Call("wait for a zombie", unix.SYS_WAITID, unix.P_PID, s.PID, 0, unix.WEXITED|unix.WNOWAIT|unix.WALL, 0)
 	}
-}
-
-// die ends a stub with a recorded wait status. No core is dumped.
-func die(b *remote.Batch, self *dump.Process) {
-	status := self.GetWaitStatus()
-	signal := status & 0x7f
-	if signal == 0 {
-		b.Call("exit", unix.SYS_EXIT_GROUP, status>>8)
-		return
-	}
-	b.Call("dump no core", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_CORE, b.Words(0, 0), 0)
-	b.Call("get ready to die", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, b.Words(0), 0, 8)
-	b.Call("die", unix.SYS_KILL, self.GetPid(), signal)
 }

@@ -93,7 +93,7 @@ func newLineage(records map[uint64]*dump.Process) (lineage, error) {
 			pid: int(id), ppid: int(r.GetPpid()), pgid: int(r.GetPgid()), sid: int(r.GetSid()), birth: -1,
 			zombie: r.GetState() == dump.Process_ZOMBIE, holds: holdingsOf(r),
 		}
-		if r.GetState() == dump.Process_ZOMBIE && !deadly(r.GetWaitStatus()) {
+		if r.GetState() == dump.Process_ZOMBIE && !object.Deadly(r.GetWaitStatus()) {
 			return nil, fmt.Errorf("pid %d: a zombie with wait status %#x", id, r.GetWaitStatus())
 		}
 	}
@@ -133,22 +133,4 @@ func (t lineage) check(p *process) error {
 		return fmt.Errorf("in session %d, but in process group %d of session %d", p.sid, p.pgid, g.sid)
 	}
 	return nil
-}
-
-// deadly tells whether a process can end with a wait status (wait(2)): an exit, or a signal whose default action ends
-// it (signal(7)).
-func deadly(status uint32) bool {
-	const coreDumped = 0x80
-	signal := status & 0x7f
-	switch {
-	case signal == 0:
-		return status&^0xff00 == 0
-	case status&^(coreDumped|0x7f) != 0 || signal == 0x7f:
-		return false
-	}
-	switch signal {
-	case 17, 18, 19, 20, 21, 22, 23, 28: // CHLD CONT STOP TSTP TTIN TTOU URG WINCH
-		return false
-	}
-	return signal <= 64
 }

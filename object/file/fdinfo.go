@@ -123,12 +123,16 @@ func (h Handle) look(link string, info fdinfo) (*Look, error) {
 	}
 	l.FD = fd
 	var fs unix.Statfs_t
-	if err := unix.Fstat(fd, &l.Stat); err != nil {
-		l.close()
-		return nil, fmt.Errorf("fstat %s: %w", link, err)
-	}
 	if err := unix.Fstatfs(fd, &fs); err == nil { // a socket has none
 		l.fs = fs.Type
+	}
+	err = unix.Fstat(fd, &l.Stat)
+	switch {
+	case err == unix.ENOENT && l.fs == unix.PROC_SUPER_MAGIC:
+		l.Stat.Mode = unix.S_IFDIR // /proc/PID/fd of a process that is gone
+	case err != nil:
+		l.close()
+		return nil, fmt.Errorf("fstat %s: %w", link, err)
 	}
 	return l, nil
 }
@@ -136,8 +140,22 @@ func (h Handle) look(link string, info fdinfo) (*Look, error) {
 // Line returns what fdinfo says of a key, "" if nothing.
 func (l *Look) Line(key string) string { return l.info.line(key) }
 
+// Lines returns all that fdinfo says of a key.
+func (l *Look) Lines(key string) []string {
+	var values []string
+	for _, line := range l.info.lines {
+		if line.key == key {
+			values = append(values, line.value)
+		}
+	}
+	return values
+}
+
 // Hex is [Look.Line] for a hexadecimal number.
 func (l *Look) Hex(key string) (uint64, error) { return l.info.hex(key) }
+
+// FS is the type of the file system, as statfs(2) has it; 0: none.
+func (l *Look) FS() int64 { return l.fs }
 
 // Flags are the flags of the open file description, as fcntl(2) has them.
 func (l *Look) Flags() uint32 { return l.info.flags }
@@ -181,4 +199,27 @@ func Poll(fd int, events int16) int16 {
 			return fds[0].Revents
 		}
 	}
+}
+
+// WritesDirectly tells whether a process has a file open past the page cache (O_DIRECT): devices write to its memory then.
+func WritesDirectly(p object.Proc) (bool, error) {
+	fds, err := descriptors(p.Host)
+	if err != nil {
+		return false, err
+	}
+	for _, fd := range fds {
+		h := Handle{&p, p.Host, p.PidFD, fd}
+		info, err := h.info()
+		if object.Vanished(err) || err == nil && info.flags&unix.O_DIRECT == 0 {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		// To a pipe the flag means something else.
+		if link, err := os.Readlink(h.path("fd")); err == nil && strings.HasPrefix(link, "/") {
+			return true, nil
+		}
+	}
+	return false, nil
 }

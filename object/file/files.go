@@ -305,6 +305,9 @@ func (d *Descriptors) Received(fd int) (*OpenFile, error) {
 		d.self = self
 	}
 	f, _, err := d.file(Handle{nil, os.Getpid(), d.self, fd})
+	if err == nil && ofProcess(f.Record) {
+		return nil, &object.Refusal{FD: -1, Object: f.Link + " in a socket's queue"}
+	}
 	return f, err
 }
 

@@ -2,7 +2,6 @@ package file
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -27,18 +26,8 @@ type DumpKind func(*Descriptors) Dumper
 // memoryMajor is the number of character devices like /dev/null, Documentation/admin-guide/devices.txt.
 const memoryMajor = 1
 
-const (
-	mqueueMagic    = 0x19800202 // MQUEUE_MAGIC of ipc/mqueue.c
-	hugetlbfsMagic = unix.HUGETLBFS_MAGIC
-)
-
 // kindOf tells how a descriptor is dumped, or refuses it.
 func (d *Descriptors) kindOf(l *Look) (kind, error) {
-	for _, line := range l.info.lines {
-		if line.key == "lock" && strings.Contains(line.value, "LEASE") {
-			return nil, l.At.Refusal("lease on "+l.Link, "")
-		}
-	}
 	for _, k := range d.kinds {
 		mine, err := k.Claims(l)
 		if err != nil {
@@ -62,18 +51,17 @@ func (d *Descriptors) kindOf(l *Look) (kind, error) {
 		return nil, l.At.Refusal(name+" descriptor", "")
 	}
 	switch l.fs {
-	case mqueueMagic:
-		return nil, l.At.Refusal("message queue "+l.Link, "")
-	case hugetlbfsMagic:
+	case unix.HUGETLBFS_MAGIC:
 		return nil, l.At.Refusal("file of huge pages "+l.Link, "")
 	case unix.PROC_SUPER_MAGIC:
-		if dir, pid := procPID(l.Link); pid != 0 {
-			return nil, l.At.Refusal(dir+" file "+l.Link, "")
-		}
+		return d.pathKind(l)
 	}
 	switch l.Stat.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		if l.Stat.Nlink == 0 {
+			if leased(l) { // to read it, we would have to break that
+				return nil, l.At.Refusal("lease on "+l.Link, "")
+			}
 			return (*Descriptors).dumpMemory, nil
 		}
 		return d.pathKind(l)
@@ -108,16 +96,6 @@ func (d *Descriptors) deviceKind(l *Look) (kind, error) {
 		}
 	}
 	return nil, l.At.Refusal("device "+l.Link, "")
-}
-
-// procPID finds the process whose directory in /proc a path leads through.
-func procPID(path string) (dir string, pid int) {
-	for part := range strings.SplitSeq(path, "/") {
-		if n, err := strconv.Atoi(part); err == nil {
-			return "process " + part, n
-		}
-	}
-	return "", 0
 }
 
 var socketFamilies = map[int]string{

@@ -55,6 +55,8 @@ func (d *Descriptors) lock(line string) (*dump.Lock, error) {
 		lock.Pid = uint32(d.Inside(pid))
 	case "OFDLCK":
 		lock.Kind = dump.Lock_OFD
+	case "LEASE":
+		return d.lease(f[2], f[3], pid)
 	default:
 		return nil, fmt.Errorf("%s: %w", f[1], object.ErrUnsupported)
 	}
@@ -73,6 +75,11 @@ func (d *Descriptors) lock(line string) (*dump.Lock, error) {
 // lock, even one that belongs to the open file.
 func (r *Files) restoreLocks(s *remote.Script, f *dump.File) {
 	for _, lock := range f.GetLocks() {
+		if lock.GetKind() == dump.Lock_LEASE {
+			pid := r.holder(f.GetId(), lock.GetPid())
+			r.locks[pid] = append(r.locks[pid], lockedFile{f.GetId(), lock})
+			continue
+		}
 		taker := r.set.Processes[uint64(lock.GetPid())]
 		if lock.GetKind() == dump.Lock_POSIX || lock.GetKind() == dump.Lock_FLOCK && taker != nil && taker.GetState() != dump.Process_ZOMBIE {
 			r.locks[lock.GetPid()] = append(r.locks[lock.GetPid()], lockedFile{f.GetId(), lock})

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/linux"
 	"vps/object"
 	"vps/remote"
 )
@@ -29,6 +30,9 @@ func (d *Descriptors) Refer(f *os.File, path string) (*dump.FileRef, error) {
 	if err != nil {
 		return nil, err
 	}
+	if why == "" && ref.GetProcess() != 0 && ref.GetDeleted() && d.hasTask(int(ref.GetProcess())) {
+		why = "of a process that is gone, while another task has its pid"
+	}
 	if why != "" {
 		return nil, &object.Refusal{FD: -1, Object: path, Why: why}
 	}
@@ -39,6 +43,11 @@ func (d *Descriptors) Refer(f *os.File, path string) (*dump.FileRef, error) {
 func (d *Descriptors) Locate(name string, st *unix.Stat_t, fs int64) (ref *dump.FileRef, why string, err error) {
 	if !strings.HasPrefix(name, "/") {
 		return nil, "lies outside of the instance", nil
+	}
+	if fs == unix.PROC_SUPER_MAGIC {
+		if ref, why := d.locateProc(name, st); ref != nil || why != "" {
+			return ref, why, nil
+		}
 	}
 	// The path is the kernel's and leads through no links, but for its own end.
 	var found unix.Stat_t
@@ -85,7 +94,7 @@ func (d *Descriptors) referDeleted(name string, st *unix.Stat_t) (ref *dump.File
 func generated(fs int64) bool {
 	switch fs {
 	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEVPTS_SUPER_MAGIC,
-		unix.TRACEFS_MAGIC, unix.DEBUGFS_MAGIC, unix.SECURITYFS_MAGIC, unix.BPF_FS_MAGIC:
+		unix.TRACEFS_MAGIC, linux.MQUEUE_MAGIC, unix.DEBUGFS_MAGIC, unix.SECURITYFS_MAGIC, unix.BPF_FS_MAGIC:
 		return true
 	}
 	return false
@@ -136,6 +145,9 @@ func (r *Files) OpenNamed(s *remote.Script, path string, flags uint32, fd int) {
 
 // restorePath opens a file by its path.
 func (r *Files) restorePath(s *remote.Script, file *dump.File, ref *dump.FileRef) error {
+	if ref.GetProcess() != 0 {
+		return r.restoreProc(s, file, ref)
+	}
 	fd := r.fds[file.GetId()]
 	if err := object.CheckPath(ref.GetPath()); err != nil {
 		return err
@@ -234,12 +246,15 @@ func (r *Files) OpenPath(ctx context.Context, ref *dump.FileRef, flags int) (int
 	if err := object.CheckPath(ref.GetPath()); err != nil {
 		return -1, err
 	}
-	if ref.GetDeleted() {
-		return -1, fmt.Errorf("%s was deleted: %w", ref.GetPath(), object.ErrUnsupported)
-	}
 	s := r.m.Page.Script(ctx, r.m.PidFD)
 	fd := r.Stage()
-	r.OpenNamed(s, ref.GetPath(), uint32(flags), fd)
+	if ref.GetDeleted() {
+		if err := r.openUnlinked(s, ref, uint32(flags), fd); err != nil {
+			return -1, err
+		}
+	} else {
+		r.OpenNamed(s, ref.GetPath(), uint32(flags), fd)
+	}
 	if err := s.Run(); err != nil {
 		return -1, err
 	}

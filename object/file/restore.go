@@ -17,7 +17,8 @@ import (
 
 // Options say how open files are restored.
 type Options struct {
-	Force bool // take files that have changed
+	Force bool   // take files that have changed
+	Bound uint64 // capabilities that the instance may have
 }
 
 // Restorer restores open files of a kind that has a package of its own, and what they are open on.
@@ -58,10 +59,15 @@ type Files struct {
 	locks    map[uint32][]lockedFile
 	checks   []func() error
 	late     []lateSeal
+
+	postponed map[uint64]func(s *remote.Script, fd int) // by File record
 }
 
 // Maker is the maker in whose descriptor table the files are.
 func (r *Files) Maker() *object.Maker { return r.m }
+
+// Bound are the capabilities that the instance may have, bit N for capability N.
+func (r *Files) Bound() uint64 { return r.opt.Bound }
 
 // PID is the maker's pid here.
 func (r *Files) PID() int { return r.pid }
@@ -86,6 +92,7 @@ func Restore(ctx context.Context, m *object.Maker, set *object.Set, content obje
 		m: m, set: set, content: content, opt: opt,
 		fds: make(map[uint64]int), memories: make(map[uint64]*memory),
 		watches: make(map[uint64][]watch), locks: make(map[uint32][]lockedFile),
+		postponed: make(map[uint64]func(*remote.Script, int)),
 	}
 	for _, kind := range kinds {
 		r.kinds = append(r.kinds, kind(r))
@@ -96,7 +103,7 @@ func Restore(ctx context.Context, m *object.Maker, set *object.Set, content obje
 	return r, nil
 }
 
-func (r *Files) restore(ctx context.Context) error {
+func (r *Files) restore(ctx context.Context) (err error) {
 	if err := r.number(ctx); err != nil {
 		return err
 	}
@@ -105,8 +112,8 @@ func (r *Files) restore(ctx context.Context) error {
 	}
 	s := r.m.Page.Script(ctx, r.m.PidFD)
 	for _, id := range object.SortedIDs(r.set.Memories) {
-		if r.set.Memories[id].GetKind() == dump.Memory_TMPFS {
-			continue // a named file's
+		if k := r.set.Memories[id].GetKind(); k == dump.Memory_TMPFS || k == dump.Memory_SYSV {
+			continue // a named file's, a segment's
 		}
 		if err := r.restoreMemory(ctx, s, r.set.Memories[id]); err != nil {
 			return fmt.Errorf("memory %d: %w", id, err)
@@ -126,10 +133,8 @@ func (r *Files) restore(ctx context.Context) error {
 	if err := s.Run(); err != nil {
 		return err
 	}
-	for _, check := range r.checks {
-		if err := check(); err != nil {
-			return err
-		}
+	if err := r.verify(); err != nil {
+		return err
 	}
 	for _, kind := range r.kinds {
 		if err := kind.Finish(ctx, s); err != nil {
@@ -137,10 +142,23 @@ func (r *Files) restore(ctx context.Context) error {
 		}
 	}
 	for _, id := range object.SortedIDs(r.set.Files) {
+		if r.postponed[id] != nil {
+			continue
+		}
 		s.About("file %d", id)
 		r.setFlags(s, r.set.Files[id])
 	}
 	return s.Run()
+}
+
+func (r *Files) verify() error {
+	for _, check := range r.checks {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	r.checks = nil
+	return nil
 }
 
 // Named says which object an error is about, unless it says so already: a script's calls do, see [remote.Script.About].
@@ -286,8 +304,8 @@ func (r *Files) FD(id uint64) (int, error) {
 	return fd, nil
 }
 
-// SetOwners lets the open files send their signals to whom they did. The processes have been born; the maker has not
-// installed a table of its own yet.
+// SetOwners lets the open files send their signals to whom they did. All open files, processes and threads are there; the
+// maker has not installed a table of its own yet.
 func (r *Files) SetOwners(ctx context.Context) error {
 	s := r.m.Page.Script(ctx, r.m.PidFD)
 	for _, id := range object.SortedIDs(r.set.Files) {
@@ -295,16 +313,20 @@ func (r *Files) SetOwners(ctx context.Context) error {
 		owner, fd := f.GetOwner(), r.fds[id]
 		s.About("file %d", id)
 		if owner != nil {
-			b := s.Room(512)
-			// Threads are not there yet, and whoever has ended never comes back.
-			b.Try("F_SETOWN_EX", unix.SYS_FCNTL, fd, unix.F_SETOWN_EX, b.Words(uint64(owner.GetPid())<<32|uint64(uint32(owner.GetType()))))
-			b.Call("F_SETSIG", unix.SYS_FCNTL, fd, unix.F_SETSIG, owner.GetSignal())
+			setOwner(s, fd, owner)
+			s.Call("F_SETSIG", unix.SYS_FCNTL, fd, unix.F_SETSIG, owner.GetSignal())
 		}
 		if f.GetFlags()&unix.O_ASYNC != 0 {
 			s.Call("set O_ASYNC", unix.SYS_FCNTL, fd, unix.F_SETFL, f.GetFlags()&(unix.O_ASYNC|unix.O_APPEND|unix.O_NONBLOCK|unix.O_NOATIME|unix.O_DIRECT))
 		}
 	}
 	return s.Run()
+}
+
+// setOwner lets an open file send its signals to an owner; to nobody, if that has ended: who has never comes back.
+func setOwner(s *remote.Script, fd int, owner *dump.Owner) {
+	b := s.Room(512)
+	b.Try("F_SETOWN_EX", unix.SYS_FCNTL, fd, unix.F_SETOWN_EX, b.Words(uint64(owner.GetPid())<<32|uint64(uint32(owner.GetType()))))
 }
 
 // Install gives a process born from the maker, whose script s is, the descriptors of a table and no others. Its memory is mapped,
@@ -339,14 +361,14 @@ func (r *Files) install(b *remote.Batch, fd *dump.Fd) {
 	b.Call(fmt.Sprintf("install descriptor %d", fd.GetFd()), unix.SYS_DUP3, r.fds[fd.GetFile()], fd.GetFd(), flags)
 }
 
-// Finish does what must wait until every process has mapped its memory.
+// Finish does what must wait until every process has mapped its memory and has its descriptors.
 func (r *Files) Finish() error {
 	for _, l := range r.late {
 		if _, err := unix.FcntlInt(l.file.Fd(), unix.F_ADD_SEALS, l.seals); err != nil {
 			return fmt.Errorf("seal memfd with %#x: %w", l.seals, err)
 		}
 	}
-	return nil
+	return r.complete()
 }
 
 // Close closes what r holds in our process. The maker's descriptors are its own.

@@ -81,8 +81,6 @@ func (v *vma) refused() string {
 	switch {
 	case v.has("ht"):
 		return "huge pages (hugetlbfs)"
-	case strings.HasPrefix(v.name, "/SYSV"):
-		return "System V shared memory"
 	case strings.HasPrefix(v.name, "/[aio]"):
 		return "an aio ring"
 	case strings.HasPrefix(v.name, "anon_inode:"), strings.HasPrefix(v.name, "socket:"):
@@ -108,6 +106,8 @@ func (v *vma) kind() dump.Mapping_Kind {
 		return dump.Mapping_VVAR
 	case v.name == "[vsyscall]":
 		return dump.Mapping_VSYSCALL
+	case v.segment(): // before the next: the first one's id is 0
+		return dump.Mapping_SHM
 	case v.inode == 0:
 		return dump.Mapping_ANON
 	case v.anonymousFile():
@@ -116,9 +116,19 @@ func (v *vma) kind() dump.Mapping_Kind {
 	return dump.Mapping_FILE
 }
 
-// anonymousFile tells whether the mapped file has no name any more, or never had one.
-func (v *vma) anonymousFile() bool {
-	return strings.HasSuffix(v.name, " (deleted)") || strings.HasPrefix(v.name, "[anon_shmem:")
+func (v *vma) anonymousFile() bool { return nameless(v.name) }
+
+// nameless tells whether a file that the kernel calls so has no name any more, or never had one.
+func nameless(name string) bool {
+	return strings.HasSuffix(name, " (deleted)") || strings.HasPrefix(name, "[anon_shmem:")
+}
+
+// openFlags are those for a look at a mapped file. One that is not to be read is opened so that nobody is told (inotify(7)).
+func openFlags(name string) int {
+	if nameless(name) {
+		return unix.O_RDONLY
+	}
+	return unix.O_PATH
 }
 
 // FileRefs finds the records of mapped files and of the content of those without a name.
@@ -133,6 +143,11 @@ var keptFlags = []string{"gd", "lo", "hg", "nh", "dc", "dd", "wf", "sr", "rr", "
 // Dump returns the record of the address space, without what only the process itself can tell (see [Ask]).
 func (a *AddressSpace) Dump(id uint64, files FileRefs) (*dump.Mm, error) {
 	mm := &dump.Mm{Id: id}
+	pages, err := pager.NewScanner(a.Host)
+	if err != nil {
+		return nil, err
+	}
+	defer pages.Close()
 	for i := range a.vmas {
 		v := &a.vmas[i]
 		m := &dump.Mapping{
@@ -145,22 +160,29 @@ func (a *AddressSpace) Dump(id uint64, files FileRefs) (*dump.Mm, error) {
 				m.Name = strings.TrimSuffix(name, "]")
 			}
 		}
-		if m.Kind == dump.Mapping_FILE || m.Kind == dump.Mapping_MEMORY {
+		if m.Guards, err = guards(pages, m); err != nil {
+			return nil, err
+		}
+		switch m.Kind {
+		case dump.Mapping_SHM:
+			m.Shm = v.inode + 1
+		case dump.Mapping_FILE, dump.Mapping_MEMORY:
 			if err := a.file(v, m, files); err != nil {
 				return nil, err
 			}
 		}
 		mm.Mappings = append(mm.Mappings, m)
 	}
-	exe, err := os.Open(fmt.Sprintf("/proc/%d/exe", a.Host))
+	link := fmt.Sprintf("/proc/%d/exe", a.Host)
+	path, err := os.Readlink(link)
+	if err != nil {
+		return nil, err
+	}
+	exe, err := os.OpenFile(link, openFlags(path), 0)
 	if err != nil {
 		return nil, err
 	}
 	defer exe.Close()
-	path, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", a.Host))
-	if err != nil {
-		return nil, err
-	}
 	if mm.Exe, err = a.refer(exe, path, files); err != nil {
 		return nil, fmt.Errorf("pid %d (%s): executable: %w", a.PID, a.Comm, err)
 	}
@@ -170,9 +192,23 @@ func (a *AddressSpace) Dump(id uint64, files FileRefs) (*dump.Mm, error) {
 	return mm, a.layout(mm)
 }
 
+// guards returns the guard regions of a mapping, start and end of each.
+func guards(pages *pager.Scanner, m *dump.Mapping) ([]uint64, error) {
+	switch m.GetKind() {
+	case dump.Mapping_VDSO, dump.Mapping_VVAR, dump.Mapping_VSYSCALL:
+		return nil, nil
+	}
+	ranges, err := pages.Guards(nil, m.GetStart(), m.GetEnd())
+	var list []uint64
+	for _, r := range ranges {
+		list = append(list, r.Start, r.End)
+	}
+	return list, err
+}
+
 // file notes what file a mapping is of. It is opened through map_files, which leads to the mapped inode itself.
 func (a *AddressSpace) file(v *vma, m *dump.Mapping, files FileRefs) error {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/map_files/%x-%x", a.Host, v.start, v.end))
+	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/map_files/%x-%x", a.Host, v.start, v.end), openFlags(v.name), 0)
 	if err != nil {
 		return fmt.Errorf("pid %d (%s): mapping of %s: %w", a.PID, a.Comm, v.name, err)
 	}
@@ -190,7 +226,12 @@ func (a *AddressSpace) file(v *vma, m *dump.Mapping, files FileRefs) error {
 }
 
 func (a *AddressSpace) refer(f *os.File, path string, files FileRefs) (*dump.FileRef, error) {
-	if strings.HasSuffix(path, " (deleted)") || strings.HasPrefix(path, "[anon_shmem:") {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, fmt.Errorf("fstat %s: %w", path, err)
+	}
+	// Another name may be left, as sem_open(3) does it.
+	if st.Nlink == 0 && nameless(path) {
 		id, err := files.Memory(f, path)
 		return &dump.FileRef{Path: path, Memory: id}, err
 	}
@@ -228,22 +269,19 @@ func Ask(b *remote.Batch) func(mm *dump.Mm) error {
 	}
 }
 
-// Ranges returns where the process has pages of its own, in mappings that are private.
-func (a *AddressSpace) Ranges() ([]dump.Range, error) {
-	s, err := pager.NewScanner(a.Host)
-	if err != nil {
-		return nil, err
-	}
-	defer s.Close()
-	var list []dump.Range
+// Space returns the private mappings as the pager wants to know them. id is that of the Mm record.
+func (a *AddressSpace) Space(id uint64) *pager.Space {
+	s := &pager.Space{ID: id, PID: a.Host, PIDFD: a.PidFD}
+	s.VDSO.Start, s.VDSO.End = a.VDSO()
 	for i := range a.vmas {
 		v := &a.vmas[i]
-		if k := v.kind(); v.shared() || k == dump.Mapping_VDSO || k == dump.Mapping_VVAR || k == dump.Mapping_VSYSCALL {
-			continue
-		}
-		if list, err = s.Private(list, v.start, v.end); err != nil {
-			return nil, fmt.Errorf("pid %d (%s): %w", a.PID, a.Comm, err)
+		switch k := v.kind(); {
+		case v.shared() || k == dump.Mapping_VDSO || k == dump.Mapping_VVAR || k == dump.Mapping_VSYSCALL:
+		default:
+			s.Mappings = append(s.Mappings, pager.Mapping{
+				Range: dump.Range{Start: v.start, End: v.end}, Anonymous: k == dump.Mapping_ANON, Tracked: v.has("uw"),
+			})
 		}
 	}
-	return list, nil
+	return s
 }

@@ -27,15 +27,12 @@ type tree struct {
 	sink  object.Sink
 	next  *uint64
 	links map[uint64]uint64 // inode number to Inode record, of files with several names
+
+	// covered tells whether the manager mounts something at a path, which begins with a slash, before the tree is made again.
+	covered func(path string) bool
 }
 
-func (t *tree) dump(root string) error {
-	// The path leads through /proc/PID/root: its links are the instance's.
-	dir, err := os.OpenFile(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
+func (t *tree) dump(dir *os.File) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
 		return err
@@ -116,7 +113,7 @@ func (t *tree) children(parent *os.File, path, name string) error {
 		if err := unix.Fstatat(int(dir.Fd()), child, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return fmt.Errorf("%s/%s: %w", path, child, err)
 		}
-		if st.Dev != t.dev {
+		if st.Dev != t.dev || t.covered(path+"/"+child) {
 			*t.next++
 			covered := &dump.Inode{Id: *t.next, Mount: t.mount, Path: strings.TrimPrefix(path+"/"+child, "/"), Mode: st.Mode & unix.S_IFMT, MountPoint: true}
 			if err := t.sink.Put(covered.Id, covered); err != nil {
@@ -163,7 +160,6 @@ func restoreTree(s *remote.Script, m *object.Maker, set *object.Set, mount uint6
 		case unix.S_IFLNK:
 			b.Try("make link "+path, unix.SYS_SYMLINKAT, b.String(in.GetSymlink()), unix.AT_FDCWD, at)
 			b.Try("own "+path, unix.SYS_FCHOWNAT, unix.AT_FDCWD, at, in.GetUid(), in.GetGid(), unix.AT_SYMLINK_NOFOLLOW)
-			continue
 		case unix.S_IFREG:
 			if in.GetLinkTo() != 0 {
 				linkInode(b, path, inodePath(set, set.Inodes[in.GetLinkTo()]))
@@ -180,15 +176,26 @@ func restoreTree(s *remote.Script, m *object.Maker, set *object.Set, mount uint6
 			}
 			b.Try("make "+path, unix.SYS_MKNODAT, unix.AT_FDCWD, at, in.GetMode()&(unix.S_IFMT|0o7777), 0)
 			b.Call("own "+path, unix.SYS_FCHOWNAT, unix.AT_FDCWD, at, in.GetUid(), in.GetGid(), unix.AT_SYMLINK_NOFOLLOW)
-		default:
-			continue // devices are the ruleset's
 		}
-		b = s.Room(len(path) + 1024)
-		b.Try("set time of "+path, unix.SYS_UTIMENSAT, unix.AT_FDCWD, b.String(path),
-			b.Words(uint64(in.GetMtime()/1e9), uint64(in.GetMtime()%1e9), uint64(in.GetMtime()/1e9), uint64(in.GetMtime()%1e9)),
+		// Devices are the ruleset's.
+	}
+	setTimes(s, set, mount)
+	return s.Run()
+}
+
+// setTimes sets the times of what has been made: of directories after those of what is in them.
+func setTimes(s *remote.Script, set *object.Set, mount uint64) {
+	for _, id := range slices.Backward(object.SortedIDs(set.Inodes)) {
+		in := set.Inodes[id]
+		if in.GetMount() != mount || in.GetMountPoint() || in.GetLinkTo() != 0 {
+			continue
+		}
+		path := inodePath(set, in)
+		seconds, nanos := uint64(in.GetMtime()/1e9), uint64(in.GetMtime()%1e9)
+		b := s.Room(len(path) + 1024)
+		b.Try("set time of "+path, unix.SYS_UTIMENSAT, unix.AT_FDCWD, b.String(path), b.Words(seconds, nanos, seconds, nanos),
 			unix.AT_SYMLINK_NOFOLLOW)
 	}
-	return s.Run()
 }
 
 // makeMountPoint makes what another mount covers, if it is not there.

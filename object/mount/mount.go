@@ -1,6 +1,6 @@
 // Package mount has the mounts of an instance and the files of its memory file systems.
 //
-// They are dumped from mountinfo and by a walk through /proc/PID/root, and restored by the maker before any file is opened.
+// They are dumped from mountinfo and by a walk through copies of them, and restored by the maker before any file is opened.
 package mount
 
 import (
@@ -21,7 +21,7 @@ import (
 // Namespace is the mount namespace of an instance: the mounts that its manager makes at every start, and those that it
 // made for itself, which can be memory file systems.
 type Namespace struct {
-	root     string // /proc/PID/root
+	init     int // pid of the instance's init, here
 	mounts   []*mountinfo.Info
 	standard []string
 }
@@ -37,7 +37,7 @@ func Read(init int, standard []string) (*Namespace, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mounts of process %d: %w", init, err)
 	}
-	return &Namespace{root: fmt.Sprintf("/proc/%d/root", init), mounts: list, standard: standard}, nil
+	return &Namespace{init: init, mounts: list, standard: standard}, nil
 }
 
 // Probe returns the mounts that cannot be dumped.
@@ -80,12 +80,42 @@ func (m *Namespace) Dump(ids object.IDMaps, sink object.Sink) error {
 		if err := sink.Put(record.Id, record); err != nil {
 			return err
 		}
-		t := &tree{mount: record.Id, ids: ids, sink: sink, next: &next, links: make(map[uint64]uint64)}
-		if err := t.dump(m.root + mnt.Mountpoint); err != nil {
+		t := &tree{mount: record.Id, ids: ids, sink: sink, next: &next, links: make(map[uint64]uint64), covered: func(path string) bool {
+			return slices.Contains(m.standard, strings.TrimSuffix(mnt.Mountpoint, "/")+"/"+strings.TrimPrefix(path, "/"))
+		}}
+		if err := m.dumpTree(t, mnt.Mountpoint); err != nil {
 			return fmt.Errorf("mount %s: %w", mnt.Mountpoint, err)
 		}
 	}
 	return nil
+}
+
+// dumpTree dumps the files of a mount, and those below others that are mounted within.
+func (m *Namespace) dumpTree(t *tree, at string) error {
+	dir, err := m.open(at)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return t.dump(dir)
+}
+
+// open opens the root of a mount: of a copy that nothing is mounted in, or of the mount itself where the kernel forbids to look
+// below what is mounted in it (mount_namespaces(7), locked mounts).
+func (m *Namespace) open(at string) (*os.File, error) {
+	var fd int
+	err := object.InNamespace(m.init, "mnt", unix.CLONE_NEWNS, func() (err error) {
+		// The path is the kernel's and leads through no links.
+		fd, err = unix.OpenTree(unix.AT_FDCWD, at, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
+		if err == unix.EINVAL {
+			fd, err = unix.Open(at, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open: %w", err)
+	}
+	return os.NewFile(uintptr(fd), at), nil
 }
 
 // insideOptions returns the options of a memory file system with the ids of the instance in place of ours.

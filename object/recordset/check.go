@@ -7,6 +7,7 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/ipc"
 	"vps/object/memory"
 	"vps/object/mount"
 	"vps/object/task"
@@ -20,6 +21,9 @@ type checker struct{ *object.Set }
 func (s checker) check(snapshot *dump.Snapshot) error {
 	if err := s.checkIDs(); err != nil {
 		return err
+	}
+	if last := s.Instance.GetLastPid(); last >= object.MaxPID {
+		return fmt.Errorf("last pid %d is not possible", last)
 	}
 	if s.Processes[1] == nil {
 		return fmt.Errorf("the snapshot has no process 1")
@@ -45,7 +49,7 @@ func (s checker) check(snapshot *dump.Snapshot) error {
 			return fmt.Errorf("mount %d: %w", id, err)
 		}
 	}
-	return mount.CheckTree(s.Set)
+	return cmp.Or(mount.CheckTree(s.Set), ipc.Check(s.Set))
 }
 
 // checkIDs holds each record against the id that it is found by.
@@ -54,7 +58,9 @@ func (s checker) checkIDs() error {
 		sameIDs("address space", s.Mms), sameIDs("descriptor table", s.FdTables), sameIDs("signal actions", s.SigHands),
 		sameIDs("seccomp filter", s.Seccomps), sameIDs("file", s.Files), sameIDs("pipe", s.Pipes),
 		sameIDs("socket", s.UnixSockets), sameIDs("pty", s.Ttys), sameIDs("memory", s.Memories), sameIDs("mount", s.Mounts),
-		sameIDs("inode", s.Inodes))
+		sameIDs("inode", s.Inodes), sameIDs("shared memory segment", s.ShmSegments), sameIDs("semaphore set", s.SemSets),
+		sameIDs("message queue", s.MsgQueues), sameIDs("POSIX message queue", s.Mqueues),
+		sameIDs("network socket", s.Sockets))
 }
 
 func sameIDs[M interface{ GetId() uint64 }](what string, records map[uint64]M) error {
@@ -77,6 +83,8 @@ func (s checker) checkMm(mm *dump.Mm, snapshot *dump.Snapshot) error {
 			err = s.checkContent(m.GetMemory())
 		case dump.Mapping_FILE:
 			err = s.checkRef(m.GetFile(), "mapped file")
+		case dump.Mapping_SHM:
+			err = ipc.CheckMapping(s.Set, m)
 		}
 		if err != nil {
 			return fmt.Errorf("address space %d: mapping %#x: %w", mm.GetId(), m.GetStart(), err)
@@ -116,7 +124,7 @@ func covered(mm *dump.Mm, r dump.Range, fits func(*dump.Mapping) bool) bool {
 }
 
 func (s checker) checkContent(id uint64) error {
-	if m := s.Memories[id]; m == nil || m.GetKind() == dump.Memory_TMPFS {
+	if m := s.Memories[id]; m == nil || m.GetKind() == dump.Memory_TMPFS || m.GetKind() == dump.Memory_SYSV {
 		return fmt.Errorf("there is no memory %d", id)
 	}
 	return nil
@@ -234,6 +242,10 @@ func (s checker) checkFile(f *dump.File) error {
 		return s.checkContent(f.GetMemory())
 	case *dump.File_UnixSocket:
 		return missing("socket", f.GetUnixSocket(), s.UnixSockets[f.GetUnixSocket()] != nil)
+	case *dump.File_Socket:
+		return missing("network socket", f.GetSocket(), s.Sockets[f.GetSocket()] != nil)
+	case *dump.File_Mqueue:
+		return missing("POSIX message queue", f.GetMqueue(), s.Mqueues[f.GetMqueue()] != nil)
 	case *dump.File_Tty:
 		return missing("pty", f.GetTty().GetTty(), s.Ttys[f.GetTty().GetTty()] != nil)
 	case *dump.File_Epoll:

@@ -37,6 +37,9 @@ func DumpThread(s *object.Status, m object.IDMaps) (*dump.Thread, error) {
 	if t.Sched, err = dumpSched(s.PID); err != nil {
 		return nil, fmt.Errorf("pid %d (%s): %w", tid, s.Name, err)
 	}
+	if t.IoPriority, err = dumpIOPriority(s.PID); err != nil {
+		return nil, fmt.Errorf("pid %d (%s): %w", tid, s.Name, err)
+	}
 	if t.Sched.GetPolicy()&^schedResetOnFork == schedDeadline {
 		return nil, &object.Refusal{PID: tid, Comm: s.Name, FD: -1, Object: "deadline scheduling (SCHED_DEADLINE)"}
 	}
@@ -93,6 +96,7 @@ func RestoreThread(b *remote.Batch, t *dump.Thread) {
 		b.Call("register restartable sequences", unix.SYS_RSEQ, r.GetAddress(), r.GetSize(), 0, r.GetSignature())
 	}
 	restoreSched(b, t.GetSched())
+	restoreIOPriority(b, t)
 	if t.GetTimerSlack() != 0 { // 0: that of a real-time task, which has none
 		b.Call("set timer slack", unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, t.GetTimerSlack(), 0, 0, 0)
 	}

@@ -43,9 +43,10 @@ func AskItimers(b *remote.Batch) func(p *dump.Process) error {
 // RestoreItimers arms the interval timers of a stub. They run from then on.
 func RestoreItimers(b *remote.Batch, p *dump.Process) {
 	for which, i := range p.GetItimers() {
-		if i.GetValue() == 0 {
+		if i.GetValue() == 0 && i.GetInterval() == 0 {
 			continue
 		}
+		// One that has an interval but no time left has expired, and goes on when its signal is taken.
 		v := unix.Itimerval{Interval: unix.NsecToTimeval(i.GetInterval()), Value: unix.NsecToTimeval(max(i.GetValue(), 1000))}
 		b.Call("arm interval timer", unix.SYS_SETITIMER, which, object.Place(b, &v), 0)
 	}

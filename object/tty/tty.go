@@ -26,12 +26,14 @@ const (
 // dumper dumps the ptys of an instance.
 type dumper struct {
 	*file.Descriptors
-	ttys map[uint32]*ttyDump
+	ttys  map[uint32]*ttyDump
+	sides []file.Link     // a descriptor for each side of each terminal
+	seen  map[string]bool // links of those that are known by them
 }
 
 // NewDumper makes the ptys' part of a dump.
 func NewDumper(d *file.Descriptors) file.Dumper {
-	return &dumper{Descriptors: d, ttys: make(map[uint32]*ttyDump)}
+	return &dumper{Descriptors: d, ttys: make(map[uint32]*ttyDump), seen: make(map[string]bool)}
 }
 
 // Claims claims every terminal that is open for more than its path.
@@ -258,7 +260,7 @@ func readMaster(u *dump.Tty, fd int) error {
 	}
 	if waiting >= maxInput {
 		// There may be more behind that, and it could not all be put back.
-		return fmt.Errorf("%w: %w", object.ErrBusy, &object.Refusal{FD: -1, Object: fmt.Sprintf("pty %d", u.Index), Why: "its output is full and waits to be read"})
+		return fmt.Errorf("%w: %w", object.ErrBusy, &object.Refusal{FD: -1, Object: fmt.Sprintf("pty %d", u.Index), Why: fullOutput})
 	}
 	if u.Packet { // every read would begin with a status byte
 		if err := unix.IoctlSetPointerInt(fd, unix.TIOCPKT, 0); err != nil {
@@ -298,7 +300,7 @@ func readInput(u *dump.Tty, slave int) error {
 		return fmt.Errorf("FIONREAD: %w", err)
 	}
 	if waiting >= maxInput {
-		return fmt.Errorf("%w: %w", object.ErrBusy, &object.Refusal{FD: -1, Object: fmt.Sprintf("pty %d", u.Index), Why: "its input is full and waits to be read"})
+		return fmt.Errorf("%w: %w", object.ErrBusy, &object.Refusal{FD: -1, Object: fmt.Sprintf("pty %d", u.Index), Why: fullInput})
 	}
 	if old.Lflag&unix.ICANON != 0 {
 		for file.Poll(slave, unix.POLLIN)&(unix.POLLIN|unix.POLLHUP) == unix.POLLIN {

@@ -18,35 +18,72 @@ import (
 
 // postBox is memory that we share with the maker: the message that it is to send lies there.
 type postBox struct {
-	mem []byte
-	at  uint64 // its address in the maker
-	pid int    // of the maker, inside
+	mem   []byte
+	fd    int          // the maker's, and so its children's
+	pid   int          // of the maker, inside
+	views map[int]view // where processes have it mapped, by their pids
 }
 
-// Finish sends what was in the sockets' queues, and then ends what had ended.
-func (u *restorer) Finish(ctx context.Context, _ *remote.Script) error {
-	ids := object.SortedIDs(u.Set().UnixSockets)
-	largest, any := 0, false
-	for _, id := range ids {
-		for _, m := range u.Set().UnixSockets[id].GetQueue() {
-			largest, any = max(largest, len(m.GetData())), true
-		}
+// view is a mapping of the box in a process.
+type view struct {
+	page  *remote.Page
+	pidfd int
+	at    uint64
+}
+
+// maker is the pid by which the maker's own view is found: its children that live for a moment have it too.
+const maker = 1
+
+// view returns where a process has the box mapped.
+func (box *postBox) view(ctx context.Context, pid int, page *remote.Page, pidfd int) (uint64, error) {
+	if v, ok := box.views[pid]; ok {
+		return v.at, nil
 	}
-	if any {
-		box, err := u.openBox(ctx, largest)
-		if err != nil {
+	b := page.Batch()
+	mapped := b.Call("map messages", unix.SYS_MMAP, 0, len(box.mem), unix.PROT_READ, unix.MAP_SHARED, box.fd, 0)
+	if err := b.Run(ctx, pidfd); err != nil {
+		return 0, err
+	}
+	at, err := b.Value(mapped)
+	if err != nil {
+		return 0, err
+	}
+	box.views[pid] = view{page, pidfd, uint64(at)}
+	return uint64(at), nil
+}
+
+// fold unmaps the box everywhere.
+func (box *postBox) fold(ctx context.Context) error {
+	for _, v := range box.views {
+		b := v.page.Batch()
+		b.Call("unmap messages", unix.SYS_MUNMAP, v.at, len(box.mem))
+		if err := b.Run(ctx, v.pidfd); err != nil {
 			return err
 		}
-		defer unix.Munmap(box.mem)
+	}
+	return nil
+}
+
+// Born sends what was in the sockets' queues, and then ends what had ended. All processes have been born and have the
+// maker's descriptors still, so that each sends what the kernel is to know it as the sender of.
+func (u *restorer) Born(ctx context.Context, stubs file.Stubs) error {
+	u.s, u.stubs = u.Maker().Page.Script(ctx, u.Maker().PidFD), stubs
+	ids := object.SortedIDs(u.Set().UnixSockets)
+	if u.box != nil {
 		for _, id := range ids {
 			u.s.About("queue of socket %d", id)
-			if err := u.fill(u.Set().UnixSockets[id], box); err != nil {
+			if err := u.fillSocket(ctx, u.Set().UnixSockets[id]); err != nil {
 				return file.Named(fmt.Sprintf("queue of socket %d", id), err)
 			}
 		}
-		u.s.Call("unmap messages", unix.SYS_MUNMAP, box.at, len(box.mem))
+		if err := u.s.Run(); err != nil {
+			return err
+		}
+		if err := u.box.fold(ctx); err != nil {
+			return err
+		}
 	}
-	for _, fd := range object.Sorted(u.temps) {
+	for _, fd := range append(object.Sorted(u.temps), u.gone...) {
 		u.s.Call("close", unix.SYS_CLOSE, fd)
 	}
 	for _, id := range ids {
@@ -58,56 +95,76 @@ func (u *restorer) Finish(ctx context.Context, _ *remote.Script) error {
 	return u.s.Run()
 }
 
-// openBox makes a post box in which the largest message fits.
-func (u *restorer) openBox(ctx context.Context, largest int) (*postBox, error) {
+// Finish makes ready for [restorer.Born].
+func (u *restorer) Finish(ctx context.Context, _ *remote.Script) error { return u.openBox(ctx) }
+
+// openBox makes a post box in which the largest message fits, if there is any.
+func (u *restorer) openBox(ctx context.Context) error {
+	largest, messages := 0, false
+	count := func(queue []*dump.Message) {
+		for _, m := range queue {
+			largest, messages = max(largest, len(m.GetData())), true
+		}
+	}
+	for _, sock := range u.Set().UnixSockets {
+		count(sock.GetQueue())
+		for _, c := range sock.GetWaiting() {
+			count(c.GetQueue())
+		}
+	}
+	if !messages {
+		return nil
+	}
 	status, err := object.ReadStatus(u.PID())
 	if err != nil {
-		return nil, err
+		return err
 	}
-	box := &postBox{}
+	box := &postBox{fd: u.Stage(), views: make(map[int]view)}
 	box.pid, _, _ = status.Inside()
 	size := max(1, (largest+4095)/4096) * 4096
 	fd, err := unix.MemfdCreate("vps-messages", unix.MFD_CLOEXEC)
 	if err != nil {
-		return nil, fmt.Errorf("memfd_create: %w", err)
+		return fmt.Errorf("memfd_create: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), "vps-messages")
 	defer f.Close()
 	if err := f.Truncate(int64(size)); err != nil {
-		return nil, err
+		return err
 	}
 	if err := u.s.Run(); err != nil {
-		return nil, err
+		return err
 	}
-	theirs := u.Stage()
-	if err := u.Maker().Give(ctx, f, theirs); err != nil {
-		return nil, err
+	if err := u.Maker().Give(ctx, f, box.fd); err != nil {
+		return err
 	}
-	b := u.s.Room(512)
-	mapped := b.Call("map messages", unix.SYS_MMAP, 0, size, unix.PROT_READ, unix.MAP_SHARED, theirs, 0)
-	b.Call("close", unix.SYS_CLOSE, theirs)
-	if err := u.s.Run(); err != nil {
-		return nil, err
-	}
-	at, err := b.Value(mapped)
-	if err != nil {
-		return nil, err
-	}
-	box.at = uint64(at)
 	if box.mem, err = unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
-		return nil, fmt.Errorf("map messages: %w", err)
+		return fmt.Errorf("map messages: %w", err)
 	}
-	return box, nil
+	u.box = box
+	return nil
 }
 
-// fill lets the maker send to a socket what is to lie in its queue.
-func (u *restorer) fill(sock *dump.UnixSocket, box *postBox) error {
+// fillSocket has sent to a socket what is to lie in its queue, and to what waits at it.
+func (u *restorer) fillSocket(ctx context.Context, sock *dump.UnixSocket) error {
+	err := u.fill(ctx, sock.GetQueue(), func(m *dump.Message) (int, *dump.UnixSocket, bool, error) { return u.sender(sock, m) })
+	for i, c := range sock.GetWaiting() {
+		if err == nil {
+			err = u.fill(ctx, c.GetQueue(), func(*dump.Message) (int, *dump.UnixSocket, bool, error) {
+				return u.waiting[sock.GetId()][i], nil, false, nil
+			})
+		}
+	}
+	return err
+}
+
+// fill has the messages of a queue sent; sender finds for each the descriptor, as [restorer.sender] does.
+func (u *restorer) fill(ctx context.Context, queue []*dump.Message, sender func(*dump.Message) (int, *dump.UnixSocket, bool, error)) error {
 	size := 0
-	for _, m := range sock.GetQueue() {
+	for _, m := range queue {
 		size += len(m.GetData()) + 4096
 	}
-	for _, m := range sock.GetQueue() {
-		fd, to, temporary, err := u.sender(sock, m)
+	for _, m := range queue {
+		fd, to, temporary, err := sender(m)
 		if err != nil {
 			return err
 		}
@@ -117,30 +174,63 @@ func (u *restorer) fill(sock *dump.UnixSocket, box *postBox) error {
 			}
 			u.enlarged[fd] = true
 		}
-		copy(box.mem, m.GetData())
+		copy(u.box.mem, m.GetData())
 		var at spot
 		var name []byte
 		if to != nil {
 			at, name = u.target(to)
 		}
-		u.enter(at)
-		b := u.s.Room(2048 + 4*len(m.GetFiles()))
-		result := u.send(b, fd, name, box, m)
-		if err := u.s.Run(); err != nil {
+		if err := u.post(ctx, fd, at, name, m); err != nil {
 			return err
 		}
-		if n, err := b.Value(result); err != nil {
-			return err
-		} else if int(n) != len(m.GetData()) {
-			return fmt.Errorf("send %d bytes: %w", len(m.GetData()), io.ErrShortWrite)
-		}
-		u.leave(at)
 		if temporary {
 			u.s.Call("close", unix.SYS_CLOSE, fd)
 			delete(u.enlarged, fd)
 		}
 	}
 	return nil
+}
+
+// post lets the sender of the message in the box send it, if it lives, or else one with its pid.
+func (u *restorer) post(ctx context.Context, fd int, at spot, name []byte, m *dump.Message) error {
+	who := object.Author{PID: maker}
+	if m.GetHasCreds() {
+		who.PID = u.Set().Known(m.GetPid())
+	}
+	page, pidfd := u.stubs(who.PID)
+	living := page != nil && who.PID != maker && at == (spot{})
+	pid := who.PID
+	if !living {
+		pid, page, pidfd = maker, u.Maker().Page, u.Maker().PidFD
+		if err := u.s.Run(); err != nil {
+			return err
+		}
+	}
+	text, err := u.box.view(ctx, pid, page, pidfd)
+	if err != nil {
+		return err
+	}
+	var result remote.Result
+	send := func(b *remote.Batch) { result = u.send(b, fd, name, text, m) }
+	var b *remote.Batch
+	if living {
+		b = page.Batch()
+		send(b)
+		err = b.Run(ctx, pidfd)
+	} else {
+		u.enter(at)
+		b = u.as(who, send)
+		err = u.s.Run()
+	}
+	if err != nil {
+		return err
+	}
+	n, err := b.Value(result)
+	u.leave(at)
+	if err == nil && int(n) != len(m.GetData()) {
+		err = fmt.Errorf("send %d bytes: %w", len(m.GetData()), io.ErrShortWrite)
+	}
+	return err
 }
 
 // normalBuffer is less than what can be sent with the default SO_SNDBUF (socket(7)).
@@ -178,8 +268,8 @@ func (u *restorer) sender(sock *dump.UnixSocket, m *dump.Message) (fd int, to *d
 	return u.spare, sock, true, nil
 }
 
-// send adds the sendmsg(2) of the message in the box.
-func (u *restorer) send(b *remote.Batch, fd int, to []byte, box *postBox, m *dump.Message) remote.Result {
+// send adds the sendmsg(2) of the message in the box, which lies at text, by one with the pid of its sender.
+func (u *restorer) send(b *remote.Batch, fd int, to []byte, text uint64, m *dump.Message) remote.Result {
 	var control []byte
 	add := func(kind int, data []byte) { // struct cmsghdr
 		control = binary.LittleEndian.AppendUint64(control, uint64(16+len(data)))
@@ -197,8 +287,12 @@ func (u *restorer) send(b *remote.Batch, fd int, to []byte, box *postBox, m *dum
 		add(unix.SCM_RIGHTS, fds)
 	}
 	if m.GetHasCreds() {
-		var creds []byte // struct ucred; the sender's pid may not exist yet, or any more
-		for _, v := range []uint32{uint32(box.pid), m.GetUid(), m.GetGid()} {
+		pid := u.box.pid
+		if u.Maker().Child != nil {
+			pid = u.Set().Known(m.GetPid())
+		}
+		var creds []byte // struct ucred
+		for _, v := range []uint32{uint32(pid), m.GetUid(), m.GetGid()} {
 			creds = binary.LittleEndian.AppendUint32(creds, v)
 		}
 		add(unix.SCM_CREDENTIALS, creds)
@@ -211,7 +305,7 @@ func (u *restorer) send(b *remote.Batch, fd int, to []byte, box *postBox, m *dum
 	if len(control) > 0 {
 		controlAt = b.Data(control)
 	}
-	iov := b.Words(box.at, uint64(len(m.GetData())))
+	iov := b.Words(text, uint64(len(m.GetData())))
 	header := b.Words(uint64(name), uint64(nameLen), uint64(iov), 1, uint64(controlAt), uint64(len(control)), 0) // struct msghdr
 	return b.Call("sendmsg", unix.SYS_SENDMSG, fd, header, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 }
@@ -224,7 +318,7 @@ func (u *restorer) finishSocket(sock *dump.UnixSocket) error {
 		if len(other.GetName()) == 0 {
 			return fmt.Errorf("connected to socket %d, which has no name: %w", other.GetId(), object.ErrUnsupported)
 		}
-		u.connect(fd, other, sock)
+		u.connect(fd, other, object.Author{PID: 1}) // nobody sees by whom
 	}
 	if u.enlarged[fd] {
 		fresh, err := unix.Socket(unix.AF_UNIX, int(sock.GetType())|unix.SOCK_CLOEXEC, 0)

@@ -24,18 +24,31 @@ type restorer struct {
 	deleted  map[uint64]int // the files of UnixSockets whose files are deleted, open with O_PATH
 
 	root, scratch, spare int // descriptors of the maker, 0 for none yet: see keepRoot, openScratch, sender
+
+	waiting map[uint64][]int // clients that wait at a listener, by its UnixSocket
+	gone    []int            // those that are not of the instance
+
+	box   *postBox   // nil: there are no messages
+	stubs file.Stubs // of the processes, once they are born
 }
 
 // NewRestorer makes the Unix sockets' part of a restore.
 func NewRestorer(files *file.Files) file.Restorer {
 	return &restorer{
 		Files: files, sockets: make(map[uint64]int), temps: make(map[uint64]int), enlarged: make(map[int]bool),
-		deleted: make(map[uint64]int),
+		deleted: make(map[uint64]int), waiting: make(map[uint64][]int),
 	}
 }
 
-// Needs counts each socket, one for a peer that is gone, and two for a listener and file that are; and root, scratch, spare.
-func (u *restorer) Needs() int { return 4*len(u.Set().UnixSockets) + 3 }
+// Needs counts each socket, one for a peer that is gone, and two for a listener and file that are; clients that wait and are
+// gone; and root, scratch, spare, the post box.
+func (u *restorer) Needs() int {
+	n := 4*len(u.Set().UnixSockets) + 4
+	for _, sock := range u.Set().UnixSockets {
+		n += len(sock.GetPending())
+	}
+	return n
+}
 
 // Claims claims Unix sockets.
 func (u *restorer) Claims(f *dump.File) bool {
@@ -43,10 +56,16 @@ func (u *restorer) Claims(f *dump.File) bool {
 	return ok
 }
 
-// Close has nothing to close.
-func (u *restorer) Close() error { return nil }
+// Close gives up what is shared with the maker.
+func (u *restorer) Close() error {
+	if u.box == nil {
+		return nil
+	}
+	defer func() { u.box = nil }()
+	return unix.Munmap(u.box.mem)
+}
 
-// Make makes the sockets. Nothing has been sent yet, nor anything ended: that is for [restorer.Finish].
+// Make makes the sockets. Nothing has been sent yet, nor anything ended: that is for [restorer.Born].
 func (u *restorer) Make(s *remote.Script) error {
 	u.s = s
 	set := u.Set()
@@ -99,6 +118,9 @@ func (r *restorer) checkSocket(u *dump.UnixSocket) error {
 	if err := checkName(u); err != nil {
 		return err
 	}
+	if u.GetPeerPid() >= object.MaxPID {
+		return fmt.Errorf("peer with pid %d", u.GetPeerPid())
+	}
 	if peer := u.GetPeer(); peer != 0 {
 		other := r.Set().UnixSockets[peer]
 		if other == nil || other.GetType() != u.GetType() || other == u && (u.GetType() != unix.SOCK_DGRAM || len(u.GetName()) == 0) {
@@ -114,9 +136,27 @@ func (r *restorer) checkSocket(u *dump.UnixSocket) error {
 			return fmt.Errorf("pending connection %d is not there", id)
 		}
 	}
-	for _, m := range u.GetQueue() {
+	if len(u.GetWaiting()) > len(u.GetPending()) {
+		return fmt.Errorf("%d connections wait, %d are pending", len(u.GetWaiting()), len(u.GetPending()))
+	}
+	for _, c := range u.GetWaiting() {
+		if c.GetPid() >= object.MaxPID {
+			return fmt.Errorf("connection by pid %d", c.GetPid())
+		}
+		if err := r.checkQueue(c.GetQueue()); err != nil {
+			return err
+		}
+	}
+	return r.checkQueue(u.GetQueue())
+}
+
+func (r *restorer) checkQueue(queue []*dump.Message) error {
+	for _, m := range queue {
 		if len(m.GetFrom()) > maxSocketName || len(m.GetFiles()) > maxRights {
 			return fmt.Errorf("message with a name of %d bytes and %d descriptors", len(m.GetFrom()), len(m.GetFiles()))
+		}
+		if m.GetPid() >= object.MaxPID {
+			return fmt.Errorf("message from pid %d", m.GetPid())
 		}
 		for _, id := range m.GetFiles() {
 			if _, err := r.FD(id); err != nil {
@@ -152,7 +192,7 @@ func (u *restorer) makeNamed(sock *dump.UnixSocket) error {
 		return err
 	}
 	if sock.GetState() == dump.UnixSocket_LISTENING {
-		u.as(sock.GetPeerUid(), sock.GetPeerGid(), func(b *remote.Batch) {
+		u.as(u.peerOf(sock), func(b *remote.Batch) {
 			b.Call("listen", unix.SYS_LISTEN, fd, sock.GetBacklog())
 		})
 	}
@@ -199,7 +239,7 @@ func (u *restorer) connectStream(sock *dump.UnixSocket) error {
 
 // pair makes two sockets that are connected to each other; the second is nil if it is gone.
 func (u *restorer) pair(sock *dump.UnixSocket, fd int, other *dump.UnixSocket, otherFD int) error {
-	u.as(sock.GetPeerUid(), sock.GetPeerGid(), func(b *remote.Batch) {
+	u.as(u.peerOf(sock), func(b *remote.Batch) {
 		b.Call("socketpair", unix.SYS_SOCKETPAIR, unix.AF_UNIX, sock.GetType()|unix.SOCK_NONBLOCK, 0, b.Space(8))
 		u.Settle(b, fd, otherFD)
 	})
@@ -235,18 +275,18 @@ func (u *restorer) accept(server *dump.UnixSocket, fd int, client *dump.UnixSock
 		}
 	}
 	if live != nil {
-		u.connect(clientFD, live, server)
+		u.connect(clientFD, live, u.peerOf(server))
 		u.take(u.sockets[live.GetId()], fd)
 	} else {
 		l, bound := u.Stage(), u.Stage() // its listener is gone: one for the moment
 		u.socket(server.GetType(), l)
 		u.bindAside(server.GetName(), l, bound)
-		u.s.Call("listen", unix.SYS_LISTEN, l, 1)
+		u.as(u.peerOf(client), func(b *remote.Batch) { b.Call("listen", unix.SYS_LISTEN, l, 1) })
 		name := server.GetName()
 		if name[0] != 0 {
 			name = []byte(file.FDPath(bound))
 		}
-		u.connectTo(clientFD, spot{}, name, server)
+		u.connectTo(clientFD, spot{}, name, u.peerOf(server))
 		u.take(l, fd)
 		u.s.Call("close", unix.SYS_CLOSE, l)
 	}
@@ -262,22 +302,26 @@ func (u *restorer) take(listener, fd int) {
 
 // makePending connects the clients that a listener has not accepted.
 func (u *restorer) makePending(l *dump.UnixSocket) error {
-	for _, id := range l.GetPending() {
-		client := u.Set().UnixSockets[id]
-		if client == nil { // it has closed its end meanwhile
-			fd := u.Stage()
-			u.socket(l.GetType(), fd)
-			u.connect(fd, l, l)
-			u.s.Call("close", unix.SYS_CLOSE, fd)
-			continue
+	for i, id := range l.GetPending() {
+		who := u.holder(id)
+		if i < len(l.GetWaiting()) {
+			c := l.GetWaiting()[i]
+			who = object.Author{PID: u.Set().Known(c.GetPid()), UID: c.GetUid(), GID: c.GetGid()}
 		}
-		fd := u.sockets[id]
-		u.socket(client.GetType(), fd)
-		u.own(client, fd)
-		if err := u.bind(client, fd); err != nil {
-			return err
+		fd, ours := u.sockets[id]
+		if !ours { // it has closed its end meanwhile
+			fd = u.Stage()
+			u.gone = append(u.gone, fd)
 		}
-		u.connect(fd, l, client)
+		u.waiting[l.GetId()] = append(u.waiting[l.GetId()], fd)
+		u.socket(l.GetType(), fd)
+		if client := u.Set().UnixSockets[id]; client != nil {
+			u.own(client, fd)
+			if err := u.bind(client, fd); err != nil {
+				return err
+			}
+		}
+		u.connect(fd, l, who)
 	}
 	return nil
 }
@@ -296,32 +340,15 @@ func (u *restorer) own(sock *dump.UnixSocket, fd int) {
 	}
 }
 
-// as runs calls under the ids that SO_PEERCRED is to show to the peer. Rights over files stay root's.
-func (u *restorer) as(uid, gid uint32, calls func(b *remote.Batch)) {
-	b := u.s.Room(2048)
-	if uid == 0 && gid == 0 {
-		calls(b)
-		return
-	}
-	const same = ^uint32(0)
-	b.Try("become group of peer", unix.SYS_SETRESGID, same, gid, same)
-	b.Try("become user of peer", unix.SYS_SETRESUID, same, uid, same)
-	b.Try("keep rights over files", unix.SYS_SETFSUID, 0)
-	calls(b)
-	b.Call("become root", unix.SYS_SETRESUID, same, 0, same)
-	b.Call("become group 0", unix.SYS_SETRESGID, same, 0, same)
-	b.Call("set dumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0)
-}
-
-// connect connects a socket to the one that is bound as target is. whose is the record that has the client's ids.
-func (u *restorer) connect(fd int, target, whose *dump.UnixSocket) {
+// connect connects a socket to the one that is bound as target is. client is what the other end is to see.
+func (u *restorer) connect(fd int, target *dump.UnixSocket, client object.Author) {
 	at, name := u.target(target)
-	u.connectTo(fd, at, name, whose)
+	u.connectTo(fd, at, name, client)
 }
 
-func (u *restorer) connectTo(fd int, at spot, name []byte, whose *dump.UnixSocket) {
+func (u *restorer) connectTo(fd int, at spot, name []byte, client object.Author) {
 	u.enter(at)
-	u.as(whose.GetPeerUid(), whose.GetPeerGid(), func(b *remote.Batch) {
+	u.as(client, func(b *remote.Batch) {
 		addr, n := sockaddr(b, name)
 		b.Call("connect to "+printable(name), unix.SYS_CONNECT, fd, addr, n)
 	})

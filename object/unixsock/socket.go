@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/kmem"
 	"vps/object"
 	"vps/object/file"
 )
@@ -21,12 +22,20 @@ import (
 // dumper dumps the Unix sockets of an instance.
 type dumper struct {
 	*file.Descriptors
+	kernel  *kmem.Reader
 	sockets map[uint64]*socketDump
+	peers   map[uint64]int32       // pids inside of sockets' peers, by socket: what Ask found
+	handles map[uint64]file.Handle // a descriptor of each socket
+	byInode map[uint64]*unixDiag   // nil: not listed yet
+	waiting map[uint64]*waiting    // at listeners, by socket
 }
 
-// NewDumper makes the Unix sockets' part of a dump.
-func NewDumper(d *file.Descriptors) file.Dumper {
-	return &dumper{Descriptors: d, sockets: make(map[uint64]*socketDump)}
+// NewDumper makes the Unix sockets' part of a dump. kernel may be nil.
+func NewDumper(kernel *kmem.Reader) file.DumpKind {
+	return func(d *file.Descriptors) file.Dumper {
+		return &dumper{Descriptors: d, kernel: kernel, sockets: make(map[uint64]*socketDump), peers: make(map[uint64]int32),
+			handles: make(map[uint64]file.Handle), waiting: make(map[uint64]*waiting)}
+	}
 }
 
 // Claims claims every Unix socket.
@@ -63,7 +72,7 @@ func (d *dumper) Dump(f *file.OpenFile, l *file.Look) error {
 		return fmt.Errorf("options of %s: %w", l.Link, err)
 	}
 	if peer, err := unix.GetsockoptUcred(l.FD, unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil && peer.Pid != 0 {
-		s.record.PeerPid = uint32(d.Inside(int(peer.Pid)))
+		s.record.PeerPid = d.peerPID(l.Stat.Ino, peer.Pid)
 		if s.record.PeerUid, s.record.PeerGid, err = d.Owned(&unix.Stat_t{Uid: peer.Uid, Gid: peer.Gid}); err != nil {
 			return err
 		}
@@ -78,17 +87,8 @@ func (d *dumper) Finish() error {
 	if len(d.sockets) == 0 {
 		return nil
 	}
-	var all []*unixDiag
-	err := object.InNamespace(d.Init(), "net", unix.CLONE_NEWNET, func() (err error) {
-		all, err = readUnixDiag()
+	if err := d.list(); err != nil {
 		return err
-	})
-	if err != nil {
-		return fmt.Errorf("list Unix sockets: %w", err)
-	}
-	byInode := make(map[uint64]*unixDiag)
-	for _, diag := range all {
-		byInode[diag.ino] = diag
 	}
 	for more := true; more; { // queues hold descriptors of further sockets
 		more = false
@@ -97,7 +97,7 @@ func (d *dumper) Finish() error {
 				continue
 			}
 			more, s.queued = true, true
-			if s.diag = byInode[s.record.Id]; s.diag == nil {
+			if s.diag = d.byInode[s.record.Id]; s.diag == nil {
 				return s.file.At.Refusal(s.file.Link, "it is of another network namespace")
 			}
 			if err := d.finishSocket(s); err != nil {
@@ -110,22 +110,8 @@ func (d *dumper) Finish() error {
 		if s.record.State != dump.UnixSocket_LISTENING {
 			continue
 		}
-		for _, ino := range s.diag.pending {
-			// What a client has sent can be read only from the other end, which nobody has before it is accepted.
-			why := ""
-			if client := byInode[ino]; client == nil {
-				why = "a connection that is not accepted yet may carry data: its client is gone"
-			} else if client.sent != 0 {
-				why = "a connection that is not accepted yet carries data"
-			}
-			if why != "" {
-				return fmt.Errorf("%w: %w", object.ErrBusy, s.file.At.Refusal("listening socket "+printable(s.diag.name), why))
-			}
-			if d.sockets[ino] == nil {
-				ino = 0 // gone, or not of the instance
-			}
-			pending[ino] = true
-			s.record.Pending = append(s.record.Pending, ino)
+		if err := d.findPending(s, pending); err != nil {
+			return err
 		}
 	}
 	for _, s := range object.Sorted(d.sockets) {
@@ -138,6 +124,26 @@ func (d *dumper) Finish() error {
 		if err := d.Sink().Put(s.record.Id, s.record); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// list lists all Unix sockets of the instance's network namespace.
+func (d *dumper) list() error {
+	if d.byInode != nil {
+		return nil
+	}
+	var all []*unixDiag
+	err := object.InNamespace(d.Init(), "net", unix.CLONE_NEWNET, func() (err error) {
+		all, err = readUnixDiag()
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("list Unix sockets: %w", err)
+	}
+	d.byInode = make(map[uint64]*unixDiag)
+	for _, diag := range all {
+		d.byInode[diag.ino] = diag
 	}
 	return nil
 }

@@ -29,15 +29,24 @@ def everything():
         "personality": call(135, 0xFFFFFFFF), "dumpable": prctl(3), "timer slack": prctl(30),
         "policy": os.sched_getscheduler(0), "affinity": sorted(os.sched_getaffinity(0)), "subreaper": byte.value,
         "death signal": death.value, "huge pages off": prctl(42), "status": status("Umask", "NoNewPrivs", "Tgid", "NSpid", "PPid"),
+        "io priority": call(252, 1, 0), "core dump": text("/proc/self/coredump_filter"), "login": text("/proc/self/loginuid"),
+        "threads": [(call(252, 1, tid), call(145, tid)) for tid in sorted(map(int, os.listdir("/proc/self/task")))],
         "auxv": open("/proc/self/auxv", "rb").read(),
     }
 
 
 def change():
+    idle = threading.Event()
+    thread(lambda: (call(251, 1, 0, 3 << 13), idle.set(), time.sleep(3600)))
+    idle.wait()
     resource.setrlimit(resource.RLIMIT_NOFILE, (100, 200))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 1 << 20))
     resource.setrlimit(resource.RLIMIT_STACK, (4 << 20, 64 << 20))
     resource.setrlimit(resource.RLIMIT_AS, (1 << 40, resource.RLIM_INFINITY))
+    call(251, 1, 0, 2 << 13 | 6)
+    for name, value in ("coredump_filter", "0x1f"), ("loginuid", "1234"):
+        with open("/proc/self/" + name, "w") as f:
+            f.write(value)
     os.umask(0o137)
     os.mkdir(path("dir é\n"))
     os.chdir(path("dir é\n"))
@@ -73,10 +82,18 @@ def test():
         go()
         same("not dumpable", prctl(3), 0)
 
+    def number():
+        with open("/proc/sys/kernel/ns_last_pid", "w") as f:
+            f.write("30000")
+
     pids = [fork(odd), fork(hidden)]
     until(lambda: there("changed"), "changes")
     want = everything()
+    number()
     wait()
+    late = fork(lambda: None)
+    within("the next pid", late, 30001, 30010)
+    join(late)
     after = everything()
     for key, value in want.items():
         same("parent's " + key, after[key], value)

@@ -22,36 +22,45 @@ def inet():
     return after
 
 
-def udp():
-    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-    return lambda: s.getsockname()
-
-
-def netlink():
-    s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)
-    return lambda: s.getsockname()
-
-
-def inotify():
-    fd = ok(libc.inotify_init1(0o4000))
-    ok(libc.inotify_add_watch(fd, DIR.encode(), 0x100))  # IN_CREATE
+def corked():
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind(("127.0.0.1", 0))
+    s.sendto(b"first half, ", socket.MSG_MORE, s.getsockname())
 
     def after():
-        os.read(fd, 4096)
-        with open(path("watched"), "w"):
-            pass
-        check(b"watched" in os.read(fd, 4096), "inotify does not tell")
+        s.sendto(b"second half", s.getsockname())
+        same("corked", s.recv(100), b"first half, second half")
     return after
 
 
-def pidfd():
-    fd = os.pidfd_open(os.getpid())
-    return lambda: signal.pidfd_send_signal(fd, 0)
+def unread():
+    s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+    s.sendto(struct.pack("IHHII", 32, 18, 0x301, 1, 0) + bytes(16), (0, 0))  # RTM_GETLINK, all
+    return lambda: check(s.recv(65536), "no answer")
 
 
-def status():
-    fd = os.open("/proc/self/status", os.O_RDONLY)
-    return lambda: check(os.read(fd, 100), "status")
+def watch():
+    """A watched directory that is deleted."""
+    fd = ok(libc.inotify_init1(0o4000))
+    os.mkdir(path("watched"))
+    keep = os.open(path("watched"), os.O_PATH)
+    ok(libc.inotify_add_watch(fd, path("watched").encode(), 0x100))  # IN_CREATE
+    os.rmdir(path("watched"))
+    return lambda: os.close(keep)
+
+
+def events():
+    """Events that wait until GO."""
+    fd = ok(libc.inotify_init1(0o4000))
+    ok(libc.inotify_add_watch(fd, DIR.encode(), 0x100))  # IN_CREATE
+    write("watched", "")
+    return lambda: check(b"watched" in os.read(fd, 4096), "events")
+
+
+def descriptor():
+    """A file that tells of a descriptor."""
+    fd = os.open("/proc/self/fdinfo/0", os.O_RDONLY)
+    return lambda: check(os.read(fd, 100), "fdinfo")
 
 
 def directory():
@@ -166,8 +175,29 @@ def traced():
     return after
 
 
-holds = {f.__name__: f for f in (inet, udp, netlink, inotify, pidfd, status, directory, unlinked, aio, shm, semaphores, messages,
-                                 descriptors, mounted, traced, vfork)}
+def full():
+    """A terminal whose output is full until GO: then it waits no longer."""
+    import tty
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    os.set_blocking(slave, False)
+    text = b""
+    while True:
+        try:
+            text += b"x" * os.write(slave, b"x" * 1000)
+        except BlockingIOError:
+            break
+
+    def after():
+        read = b""
+        while len(read) < len(text):
+            read += os.read(master, 10000)
+        same("output", read, text)
+    return after
+
+
+holds = {f.__name__: f for f in (inet, corked, unread, watch, events, descriptor, directory, unlinked, aio, shm, semaphores, messages,
+                                 descriptors, mounted, traced, vfork, full)}
 holds |= {"uts namespace": namespace(CLONE_NEWUTS), "mount namespace": namespace(CLONE_NEWNS), "net namespace": namespace(CLONE_NEWNET)}
 
 

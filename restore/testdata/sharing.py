@@ -1,180 +1,162 @@
-"""Processes that share what threads share: descriptors, directories and umask, memory, signal actions."""
+"""Memory that processes share by files: of POSIX shared memory, memfds with seals, regular files, deleted ones."""
 import fcntl
 import mmap
-import struct
 
 from kind import *
 
-SYS_CLONE, SYS_FUTEX, SYS_RT_SIGACTION = 56, 202, 13
-CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_SIGHAND, CLONE_PARENT = 0x100, 0x200, 0x400, 0x800, 0x8000
-FUTEX_WAIT, FUTEX_WAKE, SIG_IGN = 0, 1, 1
+PAGE = 4096
+RW = mmap.PROT_READ | mmap.PROT_WRITE
+ADD_SEALS, GET_SEALS = 1033, 1034
+SEAL, SHRINK, GROW, WRITE, FUTURE_WRITE = 1, 2, 4, 8, 16
+libc.sem_open.restype = ctypes.c_void_p
+libc.sem_open.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_uint]
+for name in "sem_post", "sem_wait", "sem_close":
+    getattr(libc, name).argtypes = [ctypes.c_void_p]
 
 
-def clone(flags, body):
-    """fork(), with flags."""
-    pid = call(SYS_CLONE, flags | signal.SIGCHLD, 0, 0, 0, 0)
-    if pid:
-        check(pid > 0, f"clone: {pid}")
-        return pid
-    try:
-        body()
-        code = 0
-    except BaseException:
-        fail(f"pid {os.getpid()}: " + traceback.format_exc())
-        code = 99
-    os._exit(code)
+def made(name, pages=4):
+    fd = os.open(name, os.O_RDWR | os.O_CREAT, 0o644)
+    os.truncate(fd, pages * PAGE)
+    for i in range(pages):
+        os.pwrite(fd, b"page %d of %s" % (i, os.path.basename(name).encode()), i * PAGE)
+    return fd
 
 
-def has(fd):
-    try:
-        os.fstat(fd)
-        return True
-    except OSError:
-        return False
-
-
-def step(name):
-    until(lambda: there(name), name)
-
-
-def descriptors():
-    """The parent opens, the child closes, and another child has a table of its own. Its grandchild shares with the parent."""
-    lock = os.open(path("lock"), os.O_RDWR | os.O_CREAT)
-    fcntl.lockf(lock, fcntl.LOCK_EX)
-
-    def child():
-        grandchild = clone(CLONE_FILES, lambda: write("grandchild", "") or step("opened") or same("grandchild's file", has(200), True))
-        step("opened")
-        same("child's file", has(200), True)
-        same("flags", fcntl.fcntl(200, fcntl.F_GETFD), fcntl.FD_CLOEXEC)
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # they own it together
-        join(grandchild)
-        os.close(200)
-
-    def stranger():
-        step("opened")
-        same("stranger's file", has(200), False)
-        try:
-            fcntl.lockf(os.open(path("lock"), os.O_RDWR), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            fail("the lock of others")
-        except OSError:
-            pass
-
-    a, b = clone(CLONE_FILES, child), clone(0, stranger)
-    step("grandchild")
-
-    def after():
-        fd = os.open(path("opened-file"), os.O_RDWR | os.O_CREAT)
-        os.dup2(fd, 200, False)
-        write("opened", "")
-        join(b)
-        join(a)
-        same("closed by the child", has(200), False)
-    return after
-
-
-def orphans():
-    """Two share a table, and their parent, who made both, is gone."""
-    def one():
-        write("one", "")
-        step("go-orphans")
-        os.dup2(os.open(path("orphan-file"), os.O_RDWR | os.O_CREAT), 201)
-        write("orphan-opened", "")
-
-    def two():
-        write("two", "")
-        step("orphan-opened")
-        write("orphans-done", str(has(201)))
-
-    def parent():
-        clone(CLONE_FILES, one)
-        clone(CLONE_FILES, two)
-    join(fork(parent))
-    step("one")
-    step("two")
-
-    def after():
-        write("go-orphans", "")
-        step("orphans-done")
-        with open(path("orphans-done")) as f:
-            same("the orphan's file", f.read(), "True")
-    return after
-
-
-def directories():
-    def child():
-        os.makedirs(path("below/deeper"))
-        os.chdir(path("below"))
-        os.umask(0o27)
-        write("moved", "")
-        step("go-directories")
-        same("directory before", os.getcwd(), path("below"))
-        os.chdir("deeper")
-        os.umask(0o21)
-
-    here, mask = os.getcwd(), os.umask(0)
-    os.umask(mask)
-    def pair():
-        pid = clone(CLONE_FS, child)
-        step("moved")
-        same("directory", os.getcwd(), path("below"))
-        write("pair", "")
-        write("go-directories", "") if there("GO") else step("go-directories")
-        join(pid)
-        same("directory after", os.getcwd(), path("below/deeper"))
-        same("umask after", os.umask(0), 0o21)
-    pid = fork(pair)
-    step("pair")
-
-    def after():
-        write("go-directories", "")
-        join(pid)
-        same("own directory", os.getcwd(), here)
-        same("own umask", os.umask(mask), mask)
-    return after
-
-
-def memory(flags):
-    """A child by machine code: it waits for a word to change, changes another, ignores SIGUSR1, and exits."""
-    page = libc.mmap(None, 8192, 7, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-    word, answer, action = page + 4096, page + 4100, page + 4112
-    ctypes.memmove(action, struct.pack("QQQQ", SIG_IGN, 0x04000000, 0, 0), 32)  # struct sigaction with SA_RESTORER
-    program = (b"\xb8\x38\x00\x00\x00" b"\xbf" + struct.pack("I", flags | signal.SIGCHLD) +  # mov eax, 56; mov edi, flags
-               b"\x48\xbe" + struct.pack("Q", page + 8192) +  # mov rsi, stack
-               b"\x31\xd2\x45\x31\xd2\x45\x31\xc0\x0f\x05"  # xor edx, edx; r10d; r8d; syscall
-               b"\x85\xc0\x74\x01\xc3"  # test eax, eax; jz +1; ret
-               b"\xb8\xca\x00\x00\x00\x48\xbf" + struct.pack("Q", word) +  # mov eax, 202; mov rdi, word
-               b"\x31\xf6\x31\xd2\x45\x31\xd2\x0f\x05"  # xor esi, esi; edx; r10d; syscall: FUTEX_WAIT for 0
-               b"\x48\xb8" + struct.pack("Q", answer) + b"\xc7\x00\x2a\x00\x00\x00"  # mov rax, answer; mov dword [rax], 42
-               b"\xb8\x0d\x00\x00\x00\xbf\x0a\x00\x00\x00\x48\xbe" + struct.pack("Q", action) +  # mov eax, 13; mov edi, 10; mov rsi
-               b"\x31\xd2\x41\xba\x08\x00\x00\x00\x0f\x05"  # xor edx, edx; mov r10d, 8; syscall
-               b"\xb8\x3c\x00\x00\x00\xbf\x05\x00\x00\x00\x0f\x05")  # exit(5)
-    ctypes.memmove(page, program, len(program))
-    pid = ctypes.CFUNCTYPE(ctypes.c_int)(page)()
-    check(pid > 0, f"clone: {pid}")
-    asleep(pid)
-
-    def ignored():
-        now = (ctypes.c_uint64 * 4)()
-        same("sigaction", call(SYS_RT_SIGACTION, signal.SIGUSR1, 0, ctypes.byref(now), 8), 0)
-        return now[0] == SIG_IGN
-
-    def after():
-        same("ignored before", ignored(), False)
-        ctypes.memmove(word, struct.pack("I", 1), 4)
-        same("wake", call(SYS_FUTEX, word, FUTEX_WAKE, 1, 0, 0, 0), 1)
-        join(pid, 5 << 8)
-        same("answer", struct.unpack("I", ctypes.string_at(answer, 4))[0], 42)
-        same("signal actions shared", ignored(), bool(flags & CLONE_SIGHAND))
-    return after
+def memfd(name, seals, pages=4):
+    fd = os.memfd_create(name, os.MFD_ALLOW_SEALING)
+    os.truncate(fd, pages * PAGE)
+    os.pwrite(fd, name.encode(), 0)
+    if seals & WRITE:
+        fcntl.fcntl(fd, ADD_SEALS, seals)
+        return fd, mmap.mmap(fd, pages * PAGE, mmap.MAP_SHARED, mmap.PROT_READ)
+    area = mmap.mmap(fd, pages * PAGE, mmap.MAP_SHARED, RW)
+    fcntl.fcntl(fd, ADD_SEALS, seals)
+    return fd, area
 
 
 def test():
-    signal.signal(signal.SIGUSR1, lambda *_: None)
-    afters = [memory(CLONE_VM), memory(CLONE_VM | CLONE_FILES), memory(CLONE_VM | CLONE_SIGHAND), orphans(), directories(), descriptors()]
+    areas, files = {}, {}
+    for name in "/dev/shm/named", "/dev/shm/gone", path("regular"), path("deleted"), path("held"):
+        fd = made(name)
+        areas[name] = mmap.mmap(fd, 4 * PAGE, mmap.MAP_SHARED, RW)
+        files[name] = fd
+    part = mmap.mmap(files[path("regular")], PAGE, mmap.MAP_SHARED, RW, offset=2 * PAGE)
+    readonly = os.open(path("regular"), os.O_RDONLY)
+    seen = mmap.mmap(readonly, 4 * PAGE, mmap.MAP_SHARED, mmap.PROT_READ)
+    copy = mmap.mmap(files["/dev/shm/gone"], 4 * PAGE, mmap.MAP_PRIVATE, RW)
+    copy[PAGE:PAGE + 4] = b"mine"
+    for name in "/dev/shm/gone", path("deleted"), path("held"):
+        os.unlink(name)
+    for name in "/dev/shm/named", "/dev/shm/gone", path("deleted"):
+        os.close(files.pop(name))
+    os.close(readonly)
+    sealed = {"plain": memfd("plain", 0), "size": memfd("size", SHRINK | GROW), "future": memfd("future", FUTURE_WRITE | SHRINK),
+              "all": memfd("all", SEAL | SHRINK | GROW | WRITE)}
+    anonymous = os.memfd_create("no seals", 0)
+    semaphore = libc.sem_open(b"/kind", os.O_CREAT, 0o600, 0)
+    check(semaphore, "sem_open")
+    flags = {name: maps(area) for name, area in areas.items()}
+
+    def child():
+        again = os.open("/dev/shm/named", os.O_RDWR)
+        named = mmap.mmap(again, 4 * PAGE, mmap.MAP_SHARED, RW)
+        os.close(again)
+        write("child", "")
+        until(lambda: areas["/dev/shm/gone"][0:4] == b"ping", "ping")
+        same("child: named", named[0:4], b"ping")
+        for name, area in areas.items():
+            same("child: " + name, area[0:4], b"ping")
+            area[PAGE:PAGE + 4] = b"pong"
+        for name, (fd, area) in sealed.items():
+            if name != "all":
+                same("child: memfd " + name, area[0:4], b"ping")
+                area[PAGE:PAGE + 4] = b"pong"
+        libc.sem_wait(semaphore)
+        copy[0:4] = b"not "
+    pid = fork(child)
+    until(lambda: there("child"), "child")
+    asleep(pid)
+
     wait()
-    for after in afters:
-        after()
+
+    same("flags of mappings", {name: maps(area) for name, area in areas.items()}, flags)
+    for name, area in areas.items():
+        base = os.path.basename(name).encode()
+        for i in range(4):
+            want = b"page %d of %s" % (i, base)
+            same(f"{name}, page {i}", area[i * PAGE:i * PAGE + len(want)], want)
+        if name != "/dev/shm/gone":
+            area[0:4] = b"ping"
+    for name, (fd, area) in sealed.items():
+        same("name", os.readlink(f"/proc/self/fd/{fd}"), f"/memfd:{name} (deleted)")
+        same("content of " + name, (area[:len(name)], os.pread(fd, len(name), 0)), (name.encode(), name.encode()))
+        if name != "all":
+            area[0:4] = b"ping"
+            same("shared with its descriptor", os.pread(fd, 4, 0), b"ping")
+    same("seals", {n: fcntl.fcntl(fd, GET_SEALS) for n, (fd, _) in sealed.items()},
+         {"plain": 0, "size": SHRINK | GROW, "future": FUTURE_WRITE | SHRINK, "all": SEAL | SHRINK | GROW | WRITE})
+    same("seals of one that takes none", fcntl.fcntl(anonymous, GET_SEALS), SEAL)
+    for name in "future", "all":
+        try:
+            os.pwrite(sealed[name][0], b"x", 0)
+            fail("a write to the sealed memfd " + name)
+        except PermissionError:
+            pass
+    for name in "size", "all":
+        try:
+            os.truncate(sealed[name][0], PAGE)
+            fail("the sealed memfd shrinks: " + name)
+        except PermissionError:
+            pass
+    areas["/dev/shm/gone"][0:4] = b"ping"
+    libc.sem_post(semaphore)
+    join(pid)
+    for name, area in areas.items():
+        same(name + ", from the child", area[PAGE:PAGE + 4], b"pong")
+    for name, (_, area) in sealed.items():
+        if name != "all":
+            same(name + ", from the child", area[PAGE:PAGE + 4], b"pong")
+    with open("/dev/shm/named", "rb") as f:
+        same("by its name", f.read(4), b"ping")
+    with open(path("regular"), "rb") as f:
+        same("file", f.read(PAGE + 4)[PAGE:], b"pong")
+    same("one that is read only", seen[PAGE:PAGE + 4], b"pong")
+    try:
+        ok(libc.mprotect(address(seen), PAGE, RW))
+        fail("a mapping of a file that is open for reading only becomes writable")
+    except PermissionError:
+        pass
+    part[0:4] = b"part"
+    same("part", areas[path("regular")][2 * PAGE:2 * PAGE + 4], b"part")
+    same("private copy", (copy[PAGE:PAGE + 4], copy[2 * PAGE:2 * PAGE + 4]), (b"mine", b"page"))
+    os.pwrite(files[path("held")], b"seen", 3 * PAGE)
+    same("through a descriptor", areas[path("held")][3 * PAGE:3 * PAGE + 4], b"seen")
+    check(not there("deleted") and not there("held") and not os.path.exists("/dev/shm/gone"), "what was deleted is back")
+    os.unlink("/dev/shm/named")
+    os.unlink("/dev/shm/sem.kind")
+
+
+def address(area):
+    """Where a mapping lies, by a buffer that the kernel is shown."""
+    view = ctypes.py_object(area)
+    buf = (ctypes.c_ssize_t * 10)()
+    ok(ctypes.pythonapi.PyObject_GetBuffer(view, buf, 0))
+    at = ctypes.cast(buf, ctypes.POINTER(ctypes.c_void_p))[0]
+    ctypes.pythonapi.PyBuffer_Release(buf)
+    return at
+
+
+def maps(area):
+    at = address(area)
+    with open("/proc/self/smaps") as f:
+        found = None
+        for line in f:
+            head = line.split()
+            if "-" in head[0] and not head[0].endswith(":"):
+                low, high = (int(x, 16) for x in head[0].split("-"))
+                found = head[1:3] + head[5:] if low <= at < high else None
+            elif found and head[0] == "VmFlags:":
+                return found + sorted(head[1:])
 
 
 main(test)

@@ -28,7 +28,7 @@ def connected(name, kind=STREAM):
 
 
 def creds(s):
-    return struct.unpack("3i", s.getsockopt(socket.SOL_SOCKET, SO_PEERCRED, 12))[1:]  # the pid becomes that of the maker of all sockets
+    return struct.unpack("3i", s.getsockopt(socket.SOL_SOCKET, SO_PEERCRED, 12))
 
 
 def blocks(s):
@@ -43,6 +43,7 @@ def test():
             a.send(text)
         b.send(b"back" * 300)
     empties = {kind: socket.socketpair(socket.AF_UNIX, kind) for kind in kinds}
+    many = [socket.socketpair() for _ in range(300)]
     big = socket.socketpair()
     blob = bytes(range(256)) * 400
     big[0].sendall(blob)
@@ -94,6 +95,18 @@ def test():
     departed.sendto(b"from the departed", path("box"))
     departed.close()
 
+    eager = listener("\0kind-eager")
+    eager_clients = [connected("\0kind-eager") for _ in range(3)]
+    eager_clients[0].send(b"early")
+    eager_clients[0].send(b" bird")
+    eager_clients[1].send(b"last words")
+    eager_clients[1].close()
+    eager_packets = listener("\0kind-eager-packets", SEQPACKET)
+    eager_packet = connected("\0kind-eager-packets", SEQPACKET)
+    eager_packet.send(b"one")
+    eager_packet.send(b"x" * 10000)
+    eager_packet.shutdown(socket.SHUT_WR)
+
     passing = socket.socketpair()
     for s in passing:
         s.setsockopt(socket.SOL_SOCKET, SO_PASSCRED, 1)
@@ -129,6 +142,30 @@ def test():
         same("child: answer", peer.recv(100), b"to the child")
     pid = fork(child)
     link[1].close()
+
+    strangers = {}
+    for what, end in (("dead", os._exit), ("living", lambda _: go())):
+        ours, theirs = socket.socketpair()
+        heir = listener("\0kind-heir-" + what)
+
+        def connect():
+            os.setegid(5)
+            os.seteuid(1000)
+            heir.listen()
+            heir_client = connected("\0kind-heir-" + what)
+            pair = socket.socketpair()
+            theirs.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [heir_client.fileno(), pair[0].fileno(), pair[1].fileno()]))])
+            end(0)
+        stranger = fork(connect)
+        _, control, _, _ = ours.recvmsg(1, 100)
+        got = [socket.socket(fileno=fd) for fd in array.array("i", control[0][2])]
+        if what == "dead":
+            join(stranger)
+        accepted, _ = heir.accept()
+        for s in got + [heir]:
+            same(f"{what} stranger", creds(s), (stranger, 1000, 5))
+        same(f"{what} stranger, accepted", creds(accepted), (stranger, 1000, 5))
+        strangers[what] = stranger, got + [heir, accepted]
     link[0].send(b"early")
     asleep(pid)
     until(lambda: not blocks(link[0]), "echo")
@@ -157,6 +194,7 @@ def test():
     while len(got) < len(blob):
         got += big[1].recv(1 << 20)
     check(got == blob, "a long stream")
+    same("credentials of many", [creds(a) for a, _ in many], [(os.getpid(), os.getuid(), os.getgid())] * len(many))
     same("half closed", [half[1].recv(100), half[1].recv(100), half[0].recv(100)], [b"the end", b"", b"still"])
     half[1].send(b"more")
     same("other half", half[0].recv(100), b"more")
@@ -174,12 +212,15 @@ def test():
     same("names", [(s.getsockname(), s.gettimeout()) for s in (by_path, abstract, relative, client, server, named, named_server, box, auto, bound)], before)
     same("peers", [s.getpeername() for s in (client, server, other, served, named, named_server, sender, gone_client)], peers)
     same("credentials", [creds(s) for s in (client, server, pairs[STREAM][0])], credentials)
+    for what, (stranger, theirs) in strangers.items():
+        same(f"credentials of a {what} process", [creds(s) for s in theirs], [(stranger, 1000, 5)] * len(theirs))
     same("mode of the file", os.stat(path("listen")).st_mode, mode)
     same("request", server.recv(100), b"request")
     same("answer", client.recv(100), b"answer")
     other.send(b"abstract")
     same("abstract", served.recv(100), b"abstract")
     first, _ = by_path.accept()
+    same("credentials of one that waited", creds(first), (os.getpid(), os.getuid(), os.getgid()))
     second, _ = by_path.accept()
     waiting[0].send(b"after accept")
     same("pending", first.recv(100), b"after accept")
@@ -204,6 +245,19 @@ def test():
     check(not there("gone"), "the deleted name is back")
     same("letters", [box.recvfrom(100) for _ in range(4)],
          [(b"letter", path("sender")), (b"no sender", None), (b"from a number", before[8][0]), (b"from the departed", b"\0kind-departed")])
+    answers = [eager.accept()[0] for _ in eager_clients]
+    same("sent before it was accepted", [answers[0].recv(100), answers[1].recv(100), answers[1].recv(100)], [b"early bird", b"last words", b""])
+    check(blocks(answers[0]) and blocks(answers[2]), "something more was sent")
+    same("credentials before it was accepted", [creds(s) for s in answers], [(os.getpid(), os.getuid(), os.getgid())] * 3)
+    for text in (b"still", b"here"):
+        eager_clients[0].send(text)
+        same("sent after", answers[0].recv(100), text)
+    answers[2].send(b"back")
+    same("sent back", eager_clients[2].recv(100), b"back")
+    answer, _ = eager_packets.accept()
+    same("packets sent before", [answer.recv(20000) for _ in range(3)], [b"one", b"x" * 10000, b""])
+    answer.send(b"back")
+    same("packet sent back", eager_packet.recv(100), b"back")
     sender.send(b"second letter")
     same("second letter", box.recvfrom(100), (b"second letter", path("sender")))
     box.sendto(b"reply", path("sender"))
@@ -213,8 +267,8 @@ def test():
     except ConnectionRefusedError:
         pass
     data, control, _, _ = passing[1].recvmsg(100, 100)
-    same("credentials of a message", (data, [(c[1], struct.unpack("3i", c[2])[1:]) for c in control]),
-         (b"with credentials", [(SCM_CREDENTIALS, (os.getuid(), os.getgid()))]))
+    same("credentials of a message", (data, [(c[1], struct.unpack("3i", c[2])) for c in control]),
+         (b"with credentials", [(SCM_CREDENTIALS, (os.getpid(), os.getuid(), os.getgid()))]))
     data, control, _, _ = fds[1].recvmsg(100, 100)
     got = array.array("i", control[0][2]) if control else []
     same("descriptors on their way", (data, len(got)), (b"fds", 2))
@@ -235,9 +289,10 @@ def test():
     link[0].close()
     peer, _ = by_path.accept()
     same("from the child", peer.recv(100), b"from the child")
-    same("its credentials", creds(peer), (os.getuid(), os.getgid()))
+    same("its credentials", creds(peer), (pid, os.getuid(), os.getgid()))
     peer.send(b"to the child")
     join(pid)
+    join(strangers["living"][0])
 
 
 main(test)

@@ -1,0 +1,151 @@
+package remote
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// poller waits in epoll_wait with threads, and says so if a wait is interrupted before its time.
+const poller = `
+import select, sys, threading, time
+def wait():
+    e = select.epoll()
+    while True:
+        begin = time.monotonic()
+        e.poll(0.3)
+        if time.monotonic() - begin < 0.29:
+            print("interrupted", flush=True)
+for i in range(7):
+    threading.Thread(target=wait, daemon=True).start()
+i = 0
+while True:
+    i += 1
+    print(i, flush=True)
+    time.sleep(0.01)
+`
+
+func TestPauseAndOpen(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	cmd := exec.Command("python3", "-c", poller)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	lines := bufio.NewReader(out)
+	if _, err := lines.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	pid := cmd.Process.Pid
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pidfd)
+	before := traces(t, pid)
+	start, end := vdso(t, pid)
+	at, err := FindSyscall(pid, start, end)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		err := Pause(pid, func(threads []*Thread) error {
+			if len(threads) != 8 || threads[0].TID != pid {
+				t.Errorf("%d threads, the first is %d", len(threads), threads[0].TID)
+			}
+			f, err := threads[0].Open(pidfd, at, unix.SYS_MEMFD_CREATE, start+8, unix.MFD_CLOEXEC)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			_, err = f.WriteString("ours")
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after := traces(t, pid); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+	goesOn(t, lines)
+}
+
+// TestPauseGivesUp has a process whose first thread waits in vfork(2).
+func TestPauseGivesUp(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	const program = `
+import ctypes, os, threading, time
+def count():
+    i = 0
+    while True:
+        i += 1
+        print(i, flush=True)
+        time.sleep(0.01)
+threading.Thread(target=count, daemon=True).start()
+# posix_spawn waits for the shell to be executed, which a FIFO that nobody writes delays.
+os.mkfifo(GATE)
+libc = ctypes.CDLL(None)
+actions = ctypes.create_string_buffer(256)
+libc.posix_spawn_file_actions_init(actions)
+libc.posix_spawn_file_actions_addopen(actions, 0, GATE.encode(), os.O_RDONLY, 0)
+argv = (ctypes.c_char_p * 2)(b"true", None)
+libc.posix_spawn(ctypes.byref(ctypes.c_int()), b"/bin/true", actions, None, argv, None)
+print("spawned", flush=True)
+while True:
+    time.sleep(1)
+`
+	gate := t.TempDir() + "/gate"
+	cmd := exec.Command("python3", "-c", strings.ReplaceAll(program, "GATE", `"`+gate+`"`))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	lines := bufio.NewReader(out)
+	goesOn(t, lines)
+	for {
+		if state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid)); err == nil && strings.Contains(string(state), ") D ") {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	begin := time.Now()
+	go func() {
+		time.Sleep(100 * time.Millisecond)
+		os.WriteFile(gate, nil, 0)
+	}()
+	err = Pause(cmd.Process.Pid, func([]*Thread) error {
+		t.Error("stopped a process in vfork")
+		return nil
+	})
+	if err == nil || !strings.Contains(err.Error(), "does not stop") || time.Since(begin) > time.Second {
+		t.Errorf("after %v: %v", time.Since(begin), err)
+	}
+	for {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if line == "spawned\n" {
+			return
+		}
+	}
+}

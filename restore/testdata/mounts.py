@@ -1,0 +1,85 @@
+"""Memory file systems that the instance has mounted: files in them, under others that are mounted within, names of one file."""
+from kind import *
+
+
+def mount(where, options=b"", flags=0, name=b"none"):
+    ok(libc.mount(name, where.encode(), b"tmpfs", flags, options), "mount " + where)
+
+
+def put(name, text, mode=0o644):
+    with open(name, "w") as f:
+        f.write(text)
+    os.chmod(name, mode)
+
+
+def tree(top):
+    """Everything below, as it can be seen."""
+    found = {}
+    for dir, dirs, files in os.walk(top):
+        for name in dirs + files:
+            full = os.path.join(dir, name)
+            st = os.lstat(full)
+            text = os.readlink(full) if os.path.islink(full) else hash(open(full).read().strip("\0")) if os.path.isfile(full) else None
+            found[full[len(top):]] = (oct(st.st_mode), st.st_uid, st.st_gid, st.st_nlink, int(st.st_mtime), text)
+    return found
+
+
+def mounts():
+    with open("/proc/self/mounts") as f:
+        return [line for line in f if DIR in line or "/dev/shm/" in line]
+
+
+def test():
+    top = path("top")
+    os.mkdir(top)
+    mount(top, b"size=1m,mode=751,uid=3,gid=4", name=b"a name")
+    put(top + "/file", "in the top")
+    os.link(top + "/file", top + "/another name")
+    os.symlink("file", top + "/link")
+    os.mkdir(top + "/covered")
+    put(top + "/covered/file", "under the cover", 0o600)
+    os.chown(top + "/covered/file", 7, 8)
+    os.makedirs(top + "/covered/deep/er")
+    put(top + "/covered/deep/er/file", "deep under the cover")
+    mount(top + "/covered", b"mode=700")
+    put(top + "/covered/file", "in the middle")
+    os.mkdir(top + "/covered/deep")
+    put(top + "/covered/deep/file", "in the middle, under another cover")
+    mount(top + "/covered/deep", b"", 1)  # MS_RDONLY
+    os.mkdir("/dev/shm/dir")
+    put("/dev/shm/dir/file", "in the manager's, under a cover")
+    mount("/dev/shm/dir")
+    put("/dev/shm/dir/file", "over it")
+    big = open(top + "/big", "w+b")
+    big.truncate(200000)
+    big.seek(150000)
+    big.write(b"x" * 100)
+    big.flush()
+    before = tree(top), tree("/dev/shm"), mounts()
+
+    wait()
+
+    same("files", tree(top), before[0])
+    same("files of the manager's", tree("/dev/shm"), before[1])
+    same("mounts", mounts(), before[2])
+    try:
+        put(top + "/covered/deep/new", "")
+        fail("a read-only mount can be written")
+    except OSError:
+        pass
+    ok(libc.umount(b"/dev/shm/dir"))
+    same("under the manager's cover", open("/dev/shm/dir/file").read(), "in the manager's, under a cover")
+    ok(libc.umount((top + "/covered/deep").encode()))
+    same("in the middle", tree(top + "/covered")["/deep/file"][-1], hash("in the middle, under another cover"))
+    ok(libc.umount((top + "/covered").encode()))
+    under = tree(top + "/covered")
+    same("under the cover", {k: v[-1] for k, v in under.items()},
+         {"/file": hash("under the cover"), "/deep": None, "/deep/er": None, "/deep/er/file": hash("deep under the cover")})
+    same("owner under the cover", under["/file"][:3], (oct(0o100600), 7, 8))
+    same("size of big", os.stat(top + "/big").st_blocks * 512 < 20000, True)
+    big.close()
+    ok(libc.umount(top.encode()))
+    same("what lies below all", os.listdir(top), [])
+
+
+main(test)

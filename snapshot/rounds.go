@@ -1,0 +1,182 @@
+package snapshot
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"vps/linux"
+	"vps/object"
+	"vps/object/file"
+	"vps/object/memory"
+	"vps/pager"
+)
+
+// Way is when memory is copied.
+type Way string
+
+const (
+	Auto   Way = "auto"   // in rounds where that is possible and worth it; so is the empty one
+	Rounds Way = "rounds" // in rounds while the instance runs, and what has changed since while it is frozen
+	Frozen Way = "frozen" // all of it while the instance is frozen
+)
+
+// ParseWay reads a way by its name.
+func ParseWay(name string) (Way, error) {
+	switch w := Way(name); w {
+	case "", Auto, Rounds, Frozen:
+		return w, nil
+	}
+	return "", fmt.Errorf("copy memory %q: not one of %s, %s, %s", name, Auto, Rounds, Frozen)
+}
+
+// Round is what one round copied while the instance ran.
+type Round struct {
+	Bytes uint64
+	Took  time.Duration
+}
+
+const (
+	maxRounds = 6
+	// enough is what may be left for the frozen time: it takes a millisecond or two.
+	enough = 4 << 20
+)
+
+// canTrack tells whether this kernel can follow what a process writes to.
+func canTrack() error {
+	features, err := linux.UserfaultfdFeatures()
+	if err != nil {
+		return fmt.Errorf("userfaultfd: %w", err)
+	}
+	if features&linux.UFFD_FEATURE_WP_ASYNC == 0 {
+		return fmt.Errorf("userfaultfd WP_ASYNC (Linux 6.7) is not there")
+	}
+	return nil
+}
+
+// copyRounds copies memory while the instance runs, until little is written to between two rounds, or no less.
+func copyRounds(ctx context.Context, src *Source, pages *pager.Copy, report *Report) error {
+	for n := 1; n <= maxRounds; n++ {
+		spaces, release, err := readSpaces(src, pages)
+		if err != nil {
+			return err
+		}
+		begin := time.Now()
+		copied, stopped, err := pages.Round(ctx, spaces)
+		left := pages.Written(spaces)
+		release()
+		if err != nil {
+			return err
+		}
+		if copied == 0 {
+			return nil
+		}
+		report.Stopped = max(report.Stopped, stopped)
+		report.Rounds = append(report.Rounds, Round{copied, time.Since(begin)})
+		if src.Progress != nil {
+			src.Progress(n, report.Rounds[n-1])
+		}
+		if left <= enough || left > copied/4*3 {
+			return nil
+		}
+	}
+	return nil
+}
+
+// readSpaces reads the address spaces that are, or are worth to be, copied in rounds. Processes come and go meanwhile.
+func readSpaces(src *Source, pages *pager.Copy) (spaces []*pager.Space, release func(), err error) {
+	var procs []object.Proc
+	release = func() {
+		for _, p := range procs {
+			p.Close()
+		}
+	}
+	pids, err := src.Group.Procs()
+	if err != nil {
+		return nil, release, err
+	}
+	level, err := object.ReadLevel(src.Init)
+	if err != nil {
+		return nil, release, err
+	}
+	for _, pid := range pids {
+		p, err := object.OpenProc(pid, level)
+		if err != nil {
+			continue // it has ended, or is named when it is frozen
+		}
+		procs = append(procs, p)
+	}
+	slices.SortFunc(procs, func(a, b object.Proc) int { return a.PID - b.PID })
+	for _, p := range procs {
+		s := readSpace(p, pages)
+		if s == nil {
+			continue
+		}
+		if other := sharer(s, spaces); other != nil {
+			other.Direct = other.Direct || s.Direct
+		} else {
+			spaces = append(spaces, s)
+		}
+	}
+	return spaces, release, nil
+}
+
+// sharer returns the address space that one is the same as, of others; nil: it is none of them.
+func sharer(s *pager.Space, others []*pager.Space) *pager.Space {
+	at := slices.IndexFunc(others, func(o *pager.Space) bool {
+		order, err := linux.Kcmp(o.PID, s.PID, linux.KCMP_VM, 0, 0)
+		return err == nil && order == 0
+	})
+	if at < 0 {
+		return nil
+	}
+	return others[at]
+}
+
+// readSpace returns the address space of a process; nil if it is not to be copied now.
+func readSpace(p object.Proc, pages *pager.Copy) *pager.Space {
+	status, err := object.ReadStatus(p.Host)
+	if err != nil {
+		return nil
+	}
+	id := uint64(p.PID)
+	if !pages.Tracks(id) && !pager.Worth((status.RssAnon+status.VmSwap)<<10, status.Threads) {
+		return nil
+	}
+	as, err := memory.ReadAddressSpace(p)
+	if err != nil {
+		return nil
+	}
+	s := as.Space(id)
+	s.Threads = status.Threads
+	if s.Direct, err = file.WritesDirectly(p); err != nil {
+		return nil
+	}
+	return s
+}
+
+// reserve makes room for what is left to be copied.
+func reserve(src *Source, pages *pager.Copy) error {
+	spaces, release, err := readSpaces(src, pages)
+	defer release()
+	if err != nil {
+		return err
+	}
+	const spare = 32 << 20
+	room := spare + pages.Written(spaces)*2
+	pids, err := src.Group.Procs()
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		status, err := object.ReadStatus(pid)
+		if err != nil {
+			continue // it has ended
+		}
+		if pid, _, _ := status.Inside(); !pages.Tracks(uint64(pid)) {
+			room += (status.RssAnon + status.VmSwap) << 10
+		}
+	}
+	return pages.Reserve(room)
+}
