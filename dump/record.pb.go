@@ -226,7 +226,7 @@ func (x Restart_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Restart_Kind.Descriptor instead.
 func (Restart_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{9, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{10, 0}
 }
 
 type Mapping_Kind int32
@@ -287,7 +287,7 @@ func (x Mapping_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Mapping_Kind.Descriptor instead.
 func (Mapping_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{19, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{20, 0}
 }
 
 type Memory_Kind int32
@@ -342,7 +342,7 @@ func (x Memory_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Memory_Kind.Descriptor instead.
 func (Memory_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{21, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{22, 0}
 }
 
 type Lock_Kind int32
@@ -394,7 +394,7 @@ func (x Lock_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Lock_Kind.Descriptor instead.
 func (Lock_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{25, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{26, 0}
 }
 
 type Lock_Breaking int32
@@ -443,7 +443,7 @@ func (x Lock_Breaking) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Lock_Breaking.Descriptor instead.
 func (Lock_Breaking) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{25, 1}
+	return file_dump_record_proto_rawDescGZIP(), []int{26, 1}
 }
 
 type UnixSocket_State int32
@@ -492,7 +492,7 @@ func (x UnixSocket_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UnixSocket_State.Descriptor instead.
 func (UnixSocket_State) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{39, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{40, 0}
 }
 
 // Instance is the general information; its record id is 1.
@@ -1013,6 +1013,7 @@ type Process struct {
 	ChildSubreaper bool                   `protobuf:"varint,21,opt,name=child_subreaper,json=childSubreaper,proto3" json:"child_subreaper,omitempty"`
 	ExternalParent bool                   `protobuf:"varint,22,opt,name=external_parent,json=externalParent,proto3" json:"external_parent,omitempty"` // ppid 0: made by an exec session, whose outer ends are gone
 	StopSignal     uint32                 `protobuf:"varint,23,opt,name=stop_signal,json=stopSignal,proto3" json:"stop_signal,omitempty"`
+	Fs             uint64                 `protobuf:"varint,24,opt,name=fs,proto3" json:"fs,omitempty"`                                                     // tasks with the same number share root, current directory and umask; 0: with nobody
 	SemUndos       []*SemUndo             `protobuf:"bytes,40,rep,name=sem_undos,json=semUndos,proto3" json:"sem_undos,omitempty"`                          // what its end does to System V semaphores
 	LoginUid       *uint32                `protobuf:"varint,41,opt,name=login_uid,json=loginUid,proto3,oneof" json:"login_uid,omitempty"`                   // who has logged in (pam_loginuid(8)); not set: nobody, or somebody of the host
 	CoredumpFilter *uint32                `protobuf:"varint,42,opt,name=coredump_filter,json=coredumpFilter,proto3,oneof" json:"coredump_filter,omitempty"` // core(5)
@@ -1207,6 +1208,13 @@ func (x *Process) GetExternalParent() bool {
 func (x *Process) GetStopSignal() uint32 {
 	if x != nil {
 		return x.StopSignal
+	}
+	return 0
+}
+
+func (x *Process) GetFs() uint64 {
+	if x != nil {
+		return x.Fs
 	}
 	return 0
 }
@@ -1469,6 +1477,8 @@ type Thread struct {
 	TimerSlack    uint64                 `protobuf:"varint,20,opt,name=timer_slack,json=timerSlack,proto3" json:"timer_slack,omitempty"`
 	IoPriority    uint32                 `protobuf:"varint,40,opt,name=io_priority,json=ioPriority,proto3" json:"io_priority,omitempty"` // ioprio_set(2)
 	Syscall       bool                   `protobuf:"varint,21,opt,name=syscall,proto3" json:"syscall,omitempty"`                         // regs are those of a system call that is to be made again
+	FdTable       uint64                 `protobuf:"varint,22,opt,name=fd_table,json=fdTable,proto3" json:"fd_table,omitempty"`          // its own FdTable; 0: that of its process
+	Fs            *Fs                    `protobuf:"bytes,23,opt,name=fs,proto3" json:"fs,omitempty"`                                    // its own; none: that of its process
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1657,6 +1667,89 @@ func (x *Thread) GetSyscall() bool {
 	return false
 }
 
+func (x *Thread) GetFdTable() uint64 {
+	if x != nil {
+		return x.FdTable
+	}
+	return 0
+}
+
+func (x *Thread) GetFs() *Fs {
+	if x != nil {
+		return x.Fs
+	}
+	return nil
+}
+
+// Fs is a thread's root, current directory and umask, where they are not those of its process.
+type Fs struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Cwd           *FileRef               `protobuf:"bytes,2,opt,name=cwd,proto3" json:"cwd,omitempty"`
+	Root          *FileRef               `protobuf:"bytes,3,opt,name=root,proto3" json:"root,omitempty"`
+	Umask         uint32                 `protobuf:"varint,4,opt,name=umask,proto3" json:"umask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fs) Reset() {
+	*x = Fs{}
+	mi := &file_dump_record_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fs) ProtoMessage() {}
+
+func (x *Fs) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fs.ProtoReflect.Descriptor instead.
+func (*Fs) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Fs) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Fs) GetCwd() *FileRef {
+	if x != nil {
+		return x.Cwd
+	}
+	return nil
+}
+
+func (x *Fs) GetRoot() *FileRef {
+	if x != nil {
+		return x.Root
+	}
+	return nil
+}
+
+func (x *Fs) GetUmask() uint32 {
+	if x != nil {
+		return x.Umask
+	}
+	return 0
+}
+
 // Restart is an interrupted call with a time limit: how much of it is left.
 type Restart struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1671,7 +1764,7 @@ type Restart struct {
 
 func (x *Restart) Reset() {
 	*x = Restart{}
-	mi := &file_dump_record_proto_msgTypes[9]
+	mi := &file_dump_record_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +1776,7 @@ func (x *Restart) String() string {
 func (*Restart) ProtoMessage() {}
 
 func (x *Restart) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[9]
+	mi := &file_dump_record_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +1789,7 @@ func (x *Restart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restart.ProtoReflect.Descriptor instead.
 func (*Restart) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{9}
+	return file_dump_record_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Restart) GetKind() Restart_Kind {
@@ -1746,7 +1839,7 @@ type Sched struct {
 
 func (x *Sched) Reset() {
 	*x = Sched{}
-	mi := &file_dump_record_proto_msgTypes[10]
+	mi := &file_dump_record_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1758,7 +1851,7 @@ func (x *Sched) String() string {
 func (*Sched) ProtoMessage() {}
 
 func (x *Sched) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[10]
+	mi := &file_dump_record_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1771,7 +1864,7 @@ func (x *Sched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sched.ProtoReflect.Descriptor instead.
 func (*Sched) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{10}
+	return file_dump_record_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Sched) GetPolicy() uint32 {
@@ -1838,7 +1931,7 @@ type Registers struct {
 
 func (x *Registers) Reset() {
 	*x = Registers{}
-	mi := &file_dump_record_proto_msgTypes[11]
+	mi := &file_dump_record_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1850,7 +1943,7 @@ func (x *Registers) String() string {
 func (*Registers) ProtoMessage() {}
 
 func (x *Registers) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[11]
+	mi := &file_dump_record_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1863,7 +1956,7 @@ func (x *Registers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registers.ProtoReflect.Descriptor instead.
 func (*Registers) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{11}
+	return file_dump_record_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Registers) GetR15() uint64 {
@@ -2066,7 +2159,7 @@ type AltStack struct {
 
 func (x *AltStack) Reset() {
 	*x = AltStack{}
-	mi := &file_dump_record_proto_msgTypes[12]
+	mi := &file_dump_record_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2078,7 +2171,7 @@ func (x *AltStack) String() string {
 func (*AltStack) ProtoMessage() {}
 
 func (x *AltStack) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[12]
+	mi := &file_dump_record_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2091,7 +2184,7 @@ func (x *AltStack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AltStack.ProtoReflect.Descriptor instead.
 func (*AltStack) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{12}
+	return file_dump_record_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AltStack) GetSp() uint64 {
@@ -2127,7 +2220,7 @@ type Rseq struct {
 
 func (x *Rseq) Reset() {
 	*x = Rseq{}
-	mi := &file_dump_record_proto_msgTypes[13]
+	mi := &file_dump_record_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2139,7 +2232,7 @@ func (x *Rseq) String() string {
 func (*Rseq) ProtoMessage() {}
 
 func (x *Rseq) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[13]
+	mi := &file_dump_record_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2152,7 +2245,7 @@ func (x *Rseq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rseq.ProtoReflect.Descriptor instead.
 func (*Rseq) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{13}
+	return file_dump_record_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Rseq) GetAddress() uint64 {
@@ -2206,7 +2299,7 @@ type Creds struct {
 
 func (x *Creds) Reset() {
 	*x = Creds{}
-	mi := &file_dump_record_proto_msgTypes[14]
+	mi := &file_dump_record_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2218,7 +2311,7 @@ func (x *Creds) String() string {
 func (*Creds) ProtoMessage() {}
 
 func (x *Creds) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[14]
+	mi := &file_dump_record_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2231,7 +2324,7 @@ func (x *Creds) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Creds.ProtoReflect.Descriptor instead.
 func (*Creds) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{14}
+	return file_dump_record_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Creds) GetUid() uint32 {
@@ -2352,7 +2445,7 @@ type Seccomp struct {
 
 func (x *Seccomp) Reset() {
 	*x = Seccomp{}
-	mi := &file_dump_record_proto_msgTypes[15]
+	mi := &file_dump_record_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2364,7 +2457,7 @@ func (x *Seccomp) String() string {
 func (*Seccomp) ProtoMessage() {}
 
 func (x *Seccomp) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[15]
+	mi := &file_dump_record_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2377,7 +2470,7 @@ func (x *Seccomp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seccomp.ProtoReflect.Descriptor instead.
 func (*Seccomp) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{15}
+	return file_dump_record_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Seccomp) GetId() uint64 {
@@ -2419,7 +2512,7 @@ type SigHand struct {
 
 func (x *SigHand) Reset() {
 	*x = SigHand{}
-	mi := &file_dump_record_proto_msgTypes[16]
+	mi := &file_dump_record_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2431,7 +2524,7 @@ func (x *SigHand) String() string {
 func (*SigHand) ProtoMessage() {}
 
 func (x *SigHand) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[16]
+	mi := &file_dump_record_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2444,7 +2537,7 @@ func (x *SigHand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigHand.ProtoReflect.Descriptor instead.
 func (*SigHand) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{16}
+	return file_dump_record_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SigHand) GetId() uint64 {
@@ -2474,7 +2567,7 @@ type SigAction struct {
 
 func (x *SigAction) Reset() {
 	*x = SigAction{}
-	mi := &file_dump_record_proto_msgTypes[17]
+	mi := &file_dump_record_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2486,7 +2579,7 @@ func (x *SigAction) String() string {
 func (*SigAction) ProtoMessage() {}
 
 func (x *SigAction) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[17]
+	mi := &file_dump_record_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2499,7 +2592,7 @@ func (x *SigAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigAction.ProtoReflect.Descriptor instead.
 func (*SigAction) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{17}
+	return file_dump_record_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SigAction) GetSignal() uint32 {
@@ -2563,7 +2656,7 @@ type Mm struct {
 
 func (x *Mm) Reset() {
 	*x = Mm{}
-	mi := &file_dump_record_proto_msgTypes[18]
+	mi := &file_dump_record_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2575,7 +2668,7 @@ func (x *Mm) String() string {
 func (*Mm) ProtoMessage() {}
 
 func (x *Mm) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[18]
+	mi := &file_dump_record_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2588,7 +2681,7 @@ func (x *Mm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mm.ProtoReflect.Descriptor instead.
 func (*Mm) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{18}
+	return file_dump_record_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Mm) GetId() uint64 {
@@ -2731,7 +2824,7 @@ type Mapping struct {
 
 func (x *Mapping) Reset() {
 	*x = Mapping{}
-	mi := &file_dump_record_proto_msgTypes[19]
+	mi := &file_dump_record_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2743,7 +2836,7 @@ func (x *Mapping) String() string {
 func (*Mapping) ProtoMessage() {}
 
 func (x *Mapping) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[19]
+	mi := &file_dump_record_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2756,7 +2849,7 @@ func (x *Mapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mapping.ProtoReflect.Descriptor instead.
 func (*Mapping) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{19}
+	return file_dump_record_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Mapping) GetStart() uint64 {
@@ -2870,7 +2963,7 @@ type FileRef struct {
 
 func (x *FileRef) Reset() {
 	*x = FileRef{}
-	mi := &file_dump_record_proto_msgTypes[20]
+	mi := &file_dump_record_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2882,7 +2975,7 @@ func (x *FileRef) String() string {
 func (*FileRef) ProtoMessage() {}
 
 func (x *FileRef) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[20]
+	mi := &file_dump_record_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2895,7 +2988,7 @@ func (x *FileRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileRef.ProtoReflect.Descriptor instead.
 func (*FileRef) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{20}
+	return file_dump_record_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *FileRef) GetPath() string {
@@ -2996,7 +3089,7 @@ type Memory struct {
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_dump_record_proto_msgTypes[21]
+	mi := &file_dump_record_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3008,7 +3101,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[21]
+	mi := &file_dump_record_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3021,7 +3114,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{21}
+	return file_dump_record_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Memory) GetId() uint64 {
@@ -3112,7 +3205,7 @@ type FdTable struct {
 
 func (x *FdTable) Reset() {
 	*x = FdTable{}
-	mi := &file_dump_record_proto_msgTypes[22]
+	mi := &file_dump_record_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3124,7 +3217,7 @@ func (x *FdTable) String() string {
 func (*FdTable) ProtoMessage() {}
 
 func (x *FdTable) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[22]
+	mi := &file_dump_record_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3137,7 +3230,7 @@ func (x *FdTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FdTable.ProtoReflect.Descriptor instead.
 func (*FdTable) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{22}
+	return file_dump_record_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *FdTable) GetId() uint64 {
@@ -3165,7 +3258,7 @@ type Fd struct {
 
 func (x *Fd) Reset() {
 	*x = Fd{}
-	mi := &file_dump_record_proto_msgTypes[23]
+	mi := &file_dump_record_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3177,7 +3270,7 @@ func (x *Fd) String() string {
 func (*Fd) ProtoMessage() {}
 
 func (x *Fd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[23]
+	mi := &file_dump_record_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3190,7 +3283,7 @@ func (x *Fd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fd.ProtoReflect.Descriptor instead.
 func (*Fd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{23}
+	return file_dump_record_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Fd) GetFd() uint32 {
@@ -3246,7 +3339,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_dump_record_proto_msgTypes[24]
+	mi := &file_dump_record_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3258,7 +3351,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[24]
+	mi := &file_dump_record_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3271,7 +3364,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{24}
+	return file_dump_record_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *File) GetId() uint64 {
@@ -3560,7 +3653,7 @@ type Lock struct {
 
 func (x *Lock) Reset() {
 	*x = Lock{}
-	mi := &file_dump_record_proto_msgTypes[25]
+	mi := &file_dump_record_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3572,7 +3665,7 @@ func (x *Lock) String() string {
 func (*Lock) ProtoMessage() {}
 
 func (x *Lock) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[25]
+	mi := &file_dump_record_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3585,7 +3678,7 @@ func (x *Lock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lock.ProtoReflect.Descriptor instead.
 func (*Lock) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{25}
+	return file_dump_record_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Lock) GetKind() Lock_Kind {
@@ -3643,7 +3736,7 @@ type Owner struct {
 
 func (x *Owner) Reset() {
 	*x = Owner{}
-	mi := &file_dump_record_proto_msgTypes[26]
+	mi := &file_dump_record_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3655,7 +3748,7 @@ func (x *Owner) String() string {
 func (*Owner) ProtoMessage() {}
 
 func (x *Owner) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[26]
+	mi := &file_dump_record_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3668,7 +3761,7 @@ func (x *Owner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Owner.ProtoReflect.Descriptor instead.
 func (*Owner) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{26}
+	return file_dump_record_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Owner) GetType() int32 {
@@ -3716,7 +3809,7 @@ type PipeEnd struct {
 
 func (x *PipeEnd) Reset() {
 	*x = PipeEnd{}
-	mi := &file_dump_record_proto_msgTypes[27]
+	mi := &file_dump_record_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3728,7 +3821,7 @@ func (x *PipeEnd) String() string {
 func (*PipeEnd) ProtoMessage() {}
 
 func (x *PipeEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[27]
+	mi := &file_dump_record_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3741,7 +3834,7 @@ func (x *PipeEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipeEnd.ProtoReflect.Descriptor instead.
 func (*PipeEnd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{27}
+	return file_dump_record_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PipeEnd) GetPipe() uint64 {
@@ -3768,7 +3861,7 @@ type EventFd struct {
 
 func (x *EventFd) Reset() {
 	*x = EventFd{}
-	mi := &file_dump_record_proto_msgTypes[28]
+	mi := &file_dump_record_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3780,7 +3873,7 @@ func (x *EventFd) String() string {
 func (*EventFd) ProtoMessage() {}
 
 func (x *EventFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[28]
+	mi := &file_dump_record_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3793,7 +3886,7 @@ func (x *EventFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventFd.ProtoReflect.Descriptor instead.
 func (*EventFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{28}
+	return file_dump_record_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *EventFd) GetCount() uint64 {
@@ -3823,7 +3916,7 @@ type TimerFd struct {
 
 func (x *TimerFd) Reset() {
 	*x = TimerFd{}
-	mi := &file_dump_record_proto_msgTypes[29]
+	mi := &file_dump_record_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3835,7 +3928,7 @@ func (x *TimerFd) String() string {
 func (*TimerFd) ProtoMessage() {}
 
 func (x *TimerFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[29]
+	mi := &file_dump_record_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3848,7 +3941,7 @@ func (x *TimerFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimerFd.ProtoReflect.Descriptor instead.
 func (*TimerFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{29}
+	return file_dump_record_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *TimerFd) GetClock() int32 {
@@ -3895,7 +3988,7 @@ type SignalFd struct {
 
 func (x *SignalFd) Reset() {
 	*x = SignalFd{}
-	mi := &file_dump_record_proto_msgTypes[30]
+	mi := &file_dump_record_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3907,7 +4000,7 @@ func (x *SignalFd) String() string {
 func (*SignalFd) ProtoMessage() {}
 
 func (x *SignalFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[30]
+	mi := &file_dump_record_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3920,7 +4013,7 @@ func (x *SignalFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalFd.ProtoReflect.Descriptor instead.
 func (*SignalFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{30}
+	return file_dump_record_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SignalFd) GetMask() uint64 {
@@ -3939,7 +4032,7 @@ type Epoll struct {
 
 func (x *Epoll) Reset() {
 	*x = Epoll{}
-	mi := &file_dump_record_proto_msgTypes[31]
+	mi := &file_dump_record_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3951,7 +4044,7 @@ func (x *Epoll) String() string {
 func (*Epoll) ProtoMessage() {}
 
 func (x *Epoll) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[31]
+	mi := &file_dump_record_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3964,7 +4057,7 @@ func (x *Epoll) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoll.ProtoReflect.Descriptor instead.
 func (*Epoll) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{31}
+	return file_dump_record_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Epoll) GetItems() []*EpollItem {
@@ -3987,7 +4080,7 @@ type EpollItem struct {
 
 func (x *EpollItem) Reset() {
 	*x = EpollItem{}
-	mi := &file_dump_record_proto_msgTypes[32]
+	mi := &file_dump_record_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3999,7 +4092,7 @@ func (x *EpollItem) String() string {
 func (*EpollItem) ProtoMessage() {}
 
 func (x *EpollItem) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[32]
+	mi := &file_dump_record_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4012,7 +4105,7 @@ func (x *EpollItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpollItem.ProtoReflect.Descriptor instead.
 func (*EpollItem) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{32}
+	return file_dump_record_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *EpollItem) GetFd() uint32 {
@@ -4059,7 +4152,7 @@ type Inotify struct {
 
 func (x *Inotify) Reset() {
 	*x = Inotify{}
-	mi := &file_dump_record_proto_msgTypes[33]
+	mi := &file_dump_record_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4071,7 +4164,7 @@ func (x *Inotify) String() string {
 func (*Inotify) ProtoMessage() {}
 
 func (x *Inotify) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[33]
+	mi := &file_dump_record_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4084,7 +4177,7 @@ func (x *Inotify) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inotify.ProtoReflect.Descriptor instead.
 func (*Inotify) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{33}
+	return file_dump_record_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Inotify) GetWatches() []*InotifyWatch {
@@ -4105,7 +4198,7 @@ type InotifyWatch struct {
 
 func (x *InotifyWatch) Reset() {
 	*x = InotifyWatch{}
-	mi := &file_dump_record_proto_msgTypes[34]
+	mi := &file_dump_record_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4117,7 +4210,7 @@ func (x *InotifyWatch) String() string {
 func (*InotifyWatch) ProtoMessage() {}
 
 func (x *InotifyWatch) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[34]
+	mi := &file_dump_record_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4130,7 +4223,7 @@ func (x *InotifyWatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InotifyWatch.ProtoReflect.Descriptor instead.
 func (*InotifyWatch) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{34}
+	return file_dump_record_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *InotifyWatch) GetWd() int32 {
@@ -4165,7 +4258,7 @@ type PidFd struct {
 
 func (x *PidFd) Reset() {
 	*x = PidFd{}
-	mi := &file_dump_record_proto_msgTypes[35]
+	mi := &file_dump_record_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4177,7 +4270,7 @@ func (x *PidFd) String() string {
 func (*PidFd) ProtoMessage() {}
 
 func (x *PidFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[35]
+	mi := &file_dump_record_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4190,7 +4283,7 @@ func (x *PidFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PidFd.ProtoReflect.Descriptor instead.
 func (*PidFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{35}
+	return file_dump_record_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PidFd) GetPid() uint32 {
@@ -4225,7 +4318,7 @@ type TtyEnd struct {
 
 func (x *TtyEnd) Reset() {
 	*x = TtyEnd{}
-	mi := &file_dump_record_proto_msgTypes[36]
+	mi := &file_dump_record_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4237,7 +4330,7 @@ func (x *TtyEnd) String() string {
 func (*TtyEnd) ProtoMessage() {}
 
 func (x *TtyEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[36]
+	mi := &file_dump_record_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4250,7 +4343,7 @@ func (x *TtyEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TtyEnd.ProtoReflect.Descriptor instead.
 func (*TtyEnd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{36}
+	return file_dump_record_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *TtyEnd) GetTty() uint64 {
@@ -4289,7 +4382,7 @@ type External struct {
 
 func (x *External) Reset() {
 	*x = External{}
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4301,7 +4394,7 @@ func (x *External) String() string {
 func (*External) ProtoMessage() {}
 
 func (x *External) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4314,7 +4407,7 @@ func (x *External) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use External.ProtoReflect.Descriptor instead.
 func (*External) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{37}
+	return file_dump_record_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *External) GetWhat() string {
@@ -4368,7 +4461,7 @@ type Pipe struct {
 
 func (x *Pipe) Reset() {
 	*x = Pipe{}
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4380,7 +4473,7 @@ func (x *Pipe) String() string {
 func (*Pipe) ProtoMessage() {}
 
 func (x *Pipe) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4393,7 +4486,7 @@ func (x *Pipe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pipe.ProtoReflect.Descriptor instead.
 func (*Pipe) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{38}
+	return file_dump_record_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Pipe) GetId() uint64 {
@@ -4474,7 +4567,7 @@ type UnixSocket struct {
 
 func (x *UnixSocket) Reset() {
 	*x = UnixSocket{}
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4486,7 +4579,7 @@ func (x *UnixSocket) String() string {
 func (*UnixSocket) ProtoMessage() {}
 
 func (x *UnixSocket) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4499,7 +4592,7 @@ func (x *UnixSocket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnixSocket.ProtoReflect.Descriptor instead.
 func (*UnixSocket) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{39}
+	return file_dump_record_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *UnixSocket) GetId() uint64 {
@@ -4662,7 +4755,7 @@ type Connection struct {
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4674,7 +4767,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4687,7 +4780,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{40}
+	return file_dump_record_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Connection) GetPid() uint32 {
@@ -4734,7 +4827,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_dump_record_proto_msgTypes[41]
+	mi := &file_dump_record_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4746,7 +4839,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[41]
+	mi := &file_dump_record_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4759,7 +4852,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{41}
+	return file_dump_record_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Message) GetData() []byte {
@@ -4829,7 +4922,7 @@ type SockOpt struct {
 
 func (x *SockOpt) Reset() {
 	*x = SockOpt{}
-	mi := &file_dump_record_proto_msgTypes[42]
+	mi := &file_dump_record_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4841,7 +4934,7 @@ func (x *SockOpt) String() string {
 func (*SockOpt) ProtoMessage() {}
 
 func (x *SockOpt) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[42]
+	mi := &file_dump_record_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4854,7 +4947,7 @@ func (x *SockOpt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOpt.ProtoReflect.Descriptor instead.
 func (*SockOpt) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{42}
+	return file_dump_record_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *SockOpt) GetLevel() int32 {
@@ -4908,7 +5001,7 @@ type Tty struct {
 
 func (x *Tty) Reset() {
 	*x = Tty{}
-	mi := &file_dump_record_proto_msgTypes[43]
+	mi := &file_dump_record_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4920,7 +5013,7 @@ func (x *Tty) String() string {
 func (*Tty) ProtoMessage() {}
 
 func (x *Tty) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[43]
+	mi := &file_dump_record_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4933,7 +5026,7 @@ func (x *Tty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tty.ProtoReflect.Descriptor instead.
 func (*Tty) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{43}
+	return file_dump_record_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Tty) GetId() uint64 {
@@ -5099,7 +5192,7 @@ type Termios struct {
 
 func (x *Termios) Reset() {
 	*x = Termios{}
-	mi := &file_dump_record_proto_msgTypes[44]
+	mi := &file_dump_record_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5111,7 +5204,7 @@ func (x *Termios) String() string {
 func (*Termios) ProtoMessage() {}
 
 func (x *Termios) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[44]
+	mi := &file_dump_record_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5124,7 +5217,7 @@ func (x *Termios) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Termios.ProtoReflect.Descriptor instead.
 func (*Termios) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{44}
+	return file_dump_record_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Termios) GetIflag() uint32 {
@@ -5198,7 +5291,7 @@ type IpcPerm struct {
 
 func (x *IpcPerm) Reset() {
 	*x = IpcPerm{}
-	mi := &file_dump_record_proto_msgTypes[45]
+	mi := &file_dump_record_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5210,7 +5303,7 @@ func (x *IpcPerm) String() string {
 func (*IpcPerm) ProtoMessage() {}
 
 func (x *IpcPerm) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[45]
+	mi := &file_dump_record_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5223,7 +5316,7 @@ func (x *IpcPerm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IpcPerm.ProtoReflect.Descriptor instead.
 func (*IpcPerm) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{45}
+	return file_dump_record_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *IpcPerm) GetKey() int32 {
@@ -5284,7 +5377,7 @@ type ShmSegment struct {
 
 func (x *ShmSegment) Reset() {
 	*x = ShmSegment{}
-	mi := &file_dump_record_proto_msgTypes[46]
+	mi := &file_dump_record_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5296,7 +5389,7 @@ func (x *ShmSegment) String() string {
 func (*ShmSegment) ProtoMessage() {}
 
 func (x *ShmSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[46]
+	mi := &file_dump_record_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5309,7 +5402,7 @@ func (x *ShmSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShmSegment.ProtoReflect.Descriptor instead.
 func (*ShmSegment) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{46}
+	return file_dump_record_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ShmSegment) GetId() uint64 {
@@ -5374,7 +5467,7 @@ type SemSet struct {
 
 func (x *SemSet) Reset() {
 	*x = SemSet{}
-	mi := &file_dump_record_proto_msgTypes[47]
+	mi := &file_dump_record_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5386,7 +5479,7 @@ func (x *SemSet) String() string {
 func (*SemSet) ProtoMessage() {}
 
 func (x *SemSet) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[47]
+	mi := &file_dump_record_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5399,7 +5492,7 @@ func (x *SemSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemSet.ProtoReflect.Descriptor instead.
 func (*SemSet) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{47}
+	return file_dump_record_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *SemSet) GetId() uint64 {
@@ -5440,7 +5533,7 @@ type Semaphore struct {
 
 func (x *Semaphore) Reset() {
 	*x = Semaphore{}
-	mi := &file_dump_record_proto_msgTypes[48]
+	mi := &file_dump_record_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5452,7 +5545,7 @@ func (x *Semaphore) String() string {
 func (*Semaphore) ProtoMessage() {}
 
 func (x *Semaphore) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[48]
+	mi := &file_dump_record_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5465,7 +5558,7 @@ func (x *Semaphore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Semaphore.ProtoReflect.Descriptor instead.
 func (*Semaphore) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{48}
+	return file_dump_record_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Semaphore) GetValue() uint32 {
@@ -5493,7 +5586,7 @@ type SemUndo struct {
 
 func (x *SemUndo) Reset() {
 	*x = SemUndo{}
-	mi := &file_dump_record_proto_msgTypes[49]
+	mi := &file_dump_record_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5505,7 +5598,7 @@ func (x *SemUndo) String() string {
 func (*SemUndo) ProtoMessage() {}
 
 func (x *SemUndo) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[49]
+	mi := &file_dump_record_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5518,7 +5611,7 @@ func (x *SemUndo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
 func (*SemUndo) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{49}
+	return file_dump_record_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *SemUndo) GetSet() uint64 {
@@ -5550,7 +5643,7 @@ type MsgQueue struct {
 
 func (x *MsgQueue) Reset() {
 	*x = MsgQueue{}
-	mi := &file_dump_record_proto_msgTypes[50]
+	mi := &file_dump_record_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5562,7 +5655,7 @@ func (x *MsgQueue) String() string {
 func (*MsgQueue) ProtoMessage() {}
 
 func (x *MsgQueue) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[50]
+	mi := &file_dump_record_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5575,7 +5668,7 @@ func (x *MsgQueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MsgQueue.ProtoReflect.Descriptor instead.
 func (*MsgQueue) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{50}
+	return file_dump_record_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *MsgQueue) GetId() uint64 {
@@ -5631,7 +5724,7 @@ type IpcMessage struct {
 
 func (x *IpcMessage) Reset() {
 	*x = IpcMessage{}
-	mi := &file_dump_record_proto_msgTypes[51]
+	mi := &file_dump_record_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5643,7 +5736,7 @@ func (x *IpcMessage) String() string {
 func (*IpcMessage) ProtoMessage() {}
 
 func (x *IpcMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[51]
+	mi := &file_dump_record_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5656,7 +5749,7 @@ func (x *IpcMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IpcMessage.ProtoReflect.Descriptor instead.
 func (*IpcMessage) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{51}
+	return file_dump_record_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *IpcMessage) GetType() int64 {
@@ -5692,7 +5785,7 @@ type Mqueue struct {
 
 func (x *Mqueue) Reset() {
 	*x = Mqueue{}
-	mi := &file_dump_record_proto_msgTypes[52]
+	mi := &file_dump_record_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5704,7 +5797,7 @@ func (x *Mqueue) String() string {
 func (*Mqueue) ProtoMessage() {}
 
 func (x *Mqueue) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[52]
+	mi := &file_dump_record_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5717,7 +5810,7 @@ func (x *Mqueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mqueue.ProtoReflect.Descriptor instead.
 func (*Mqueue) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{52}
+	return file_dump_record_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Mqueue) GetId() uint64 {
@@ -5803,7 +5896,7 @@ type MqueueNotify struct {
 
 func (x *MqueueNotify) Reset() {
 	*x = MqueueNotify{}
-	mi := &file_dump_record_proto_msgTypes[53]
+	mi := &file_dump_record_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5815,7 +5908,7 @@ func (x *MqueueNotify) String() string {
 func (*MqueueNotify) ProtoMessage() {}
 
 func (x *MqueueNotify) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[53]
+	mi := &file_dump_record_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5828,7 +5921,7 @@ func (x *MqueueNotify) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MqueueNotify.ProtoReflect.Descriptor instead.
 func (*MqueueNotify) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{53}
+	return file_dump_record_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *MqueueNotify) GetPid() uint32 {
@@ -5922,7 +6015,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"mountPoint\x1a9\n" +
 	"\vXattrsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xa3\a\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xb3\a\n" +
 	"\aProcess\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x12\n" +
 	"\x04ppid\x18\x02 \x01(\rR\x04ppid\x12\x12\n" +
@@ -5949,7 +6042,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x0fchild_subreaper\x18\x15 \x01(\bR\x0echildSubreaper\x12'\n" +
 	"\x0fexternal_parent\x18\x16 \x01(\bR\x0eexternalParent\x12\x1f\n" +
 	"\vstop_signal\x18\x17 \x01(\rR\n" +
-	"stopSignal\x12.\n" +
+	"stopSignal\x12\x0e\n" +
+	"\x02fs\x18\x18 \x01(\x04R\x02fs\x12.\n" +
 	"\tsem_undos\x18( \x03(\v2\x11.vps.dump.SemUndoR\bsemUndos\x12 \n" +
 	"\tlogin_uid\x18) \x01(\rH\x00R\bloginUid\x88\x01\x01\x12,\n" +
 	"\x0fcoredump_filter\x18* \x01(\rH\x01R\x0ecoredumpFilter\x88\x01\x01\"-\n" +
@@ -5977,7 +6071,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x03tid\x18\x06 \x01(\rR\x03tid\x12\x1a\n" +
 	"\binterval\x18\a \x01(\x03R\binterval\x12\x14\n" +
 	"\x05value\x18\b \x01(\x03R\x05value\x12\x18\n" +
-	"\aoverrun\x18\t \x01(\x05R\aoverrun\"\xce\x05\n" +
+	"\aoverrun\x18\t \x01(\x05R\aoverrun\"\x87\x06\n" +
 	"\x06Thread\x12\x10\n" +
 	"\x03tid\x18\x01 \x01(\rR\x03tid\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x12'\n" +
@@ -6006,7 +6100,14 @@ const file_dump_record_proto_rawDesc = "" +
 	"timerSlack\x12\x1f\n" +
 	"\vio_priority\x18( \x01(\rR\n" +
 	"ioPriority\x12\x18\n" +
-	"\asyscall\x18\x15 \x01(\bR\asyscall\"\xc9\x01\n" +
+	"\asyscall\x18\x15 \x01(\bR\asyscall\x12\x19\n" +
+	"\bfd_table\x18\x16 \x01(\x04R\afdTable\x12\x1c\n" +
+	"\x02fs\x18\x17 \x01(\v2\f.vps.dump.FsR\x02fs\"v\n" +
+	"\x02Fs\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12#\n" +
+	"\x03cwd\x18\x02 \x01(\v2\x11.vps.dump.FileRefR\x03cwd\x12%\n" +
+	"\x04root\x18\x03 \x01(\v2\x11.vps.dump.FileRefR\x04root\x12\x14\n" +
+	"\x05umask\x18\x04 \x01(\rR\x05umask\"\xc9\x01\n" +
 	"\aRestart\x12*\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x16.vps.dump.Restart.KindR\x04kind\x12\x14\n" +
 	"\x05clock\x18\x02 \x01(\x05R\x05clock\x12\x1c\n" +
@@ -6457,7 +6558,7 @@ func file_dump_record_proto_rawDescGZIP() []byte {
 }
 
 var file_dump_record_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
+var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_dump_record_proto_goTypes = []any{
 	(Type)(0),             // 0: vps.dump.Type
 	(Process_State)(0),    // 1: vps.dump.Process.State
@@ -6476,118 +6577,122 @@ var file_dump_record_proto_goTypes = []any{
 	(*Itimer)(nil),        // 14: vps.dump.Itimer
 	(*PosixTimer)(nil),    // 15: vps.dump.PosixTimer
 	(*Thread)(nil),        // 16: vps.dump.Thread
-	(*Restart)(nil),       // 17: vps.dump.Restart
-	(*Sched)(nil),         // 18: vps.dump.Sched
-	(*Registers)(nil),     // 19: vps.dump.Registers
-	(*AltStack)(nil),      // 20: vps.dump.AltStack
-	(*Rseq)(nil),          // 21: vps.dump.Rseq
-	(*Creds)(nil),         // 22: vps.dump.Creds
-	(*Seccomp)(nil),       // 23: vps.dump.Seccomp
-	(*SigHand)(nil),       // 24: vps.dump.SigHand
-	(*SigAction)(nil),     // 25: vps.dump.SigAction
-	(*Mm)(nil),            // 26: vps.dump.Mm
-	(*Mapping)(nil),       // 27: vps.dump.Mapping
-	(*FileRef)(nil),       // 28: vps.dump.FileRef
-	(*Memory)(nil),        // 29: vps.dump.Memory
-	(*FdTable)(nil),       // 30: vps.dump.FdTable
-	(*Fd)(nil),            // 31: vps.dump.Fd
-	(*File)(nil),          // 32: vps.dump.File
-	(*Lock)(nil),          // 33: vps.dump.Lock
-	(*Owner)(nil),         // 34: vps.dump.Owner
-	(*PipeEnd)(nil),       // 35: vps.dump.PipeEnd
-	(*EventFd)(nil),       // 36: vps.dump.EventFd
-	(*TimerFd)(nil),       // 37: vps.dump.TimerFd
-	(*SignalFd)(nil),      // 38: vps.dump.SignalFd
-	(*Epoll)(nil),         // 39: vps.dump.Epoll
-	(*EpollItem)(nil),     // 40: vps.dump.EpollItem
-	(*Inotify)(nil),       // 41: vps.dump.Inotify
-	(*InotifyWatch)(nil),  // 42: vps.dump.InotifyWatch
-	(*PidFd)(nil),         // 43: vps.dump.PidFd
-	(*TtyEnd)(nil),        // 44: vps.dump.TtyEnd
-	(*External)(nil),      // 45: vps.dump.External
-	(*Pipe)(nil),          // 46: vps.dump.Pipe
-	(*UnixSocket)(nil),    // 47: vps.dump.UnixSocket
-	(*Connection)(nil),    // 48: vps.dump.Connection
-	(*Message)(nil),       // 49: vps.dump.Message
-	(*SockOpt)(nil),       // 50: vps.dump.SockOpt
-	(*Tty)(nil),           // 51: vps.dump.Tty
-	(*Termios)(nil),       // 52: vps.dump.Termios
-	(*IpcPerm)(nil),       // 53: vps.dump.IpcPerm
-	(*ShmSegment)(nil),    // 54: vps.dump.ShmSegment
-	(*SemSet)(nil),        // 55: vps.dump.SemSet
-	(*Semaphore)(nil),     // 56: vps.dump.Semaphore
-	(*SemUndo)(nil),       // 57: vps.dump.SemUndo
-	(*MsgQueue)(nil),      // 58: vps.dump.MsgQueue
-	(*IpcMessage)(nil),    // 59: vps.dump.IpcMessage
-	(*Mqueue)(nil),        // 60: vps.dump.Mqueue
-	(*MqueueNotify)(nil),  // 61: vps.dump.MqueueNotify
-	nil,                   // 62: vps.dump.Instance.SysctlEntry
-	nil,                   // 63: vps.dump.Inode.XattrsEntry
+	(*Fs)(nil),            // 17: vps.dump.Fs
+	(*Restart)(nil),       // 18: vps.dump.Restart
+	(*Sched)(nil),         // 19: vps.dump.Sched
+	(*Registers)(nil),     // 20: vps.dump.Registers
+	(*AltStack)(nil),      // 21: vps.dump.AltStack
+	(*Rseq)(nil),          // 22: vps.dump.Rseq
+	(*Creds)(nil),         // 23: vps.dump.Creds
+	(*Seccomp)(nil),       // 24: vps.dump.Seccomp
+	(*SigHand)(nil),       // 25: vps.dump.SigHand
+	(*SigAction)(nil),     // 26: vps.dump.SigAction
+	(*Mm)(nil),            // 27: vps.dump.Mm
+	(*Mapping)(nil),       // 28: vps.dump.Mapping
+	(*FileRef)(nil),       // 29: vps.dump.FileRef
+	(*Memory)(nil),        // 30: vps.dump.Memory
+	(*FdTable)(nil),       // 31: vps.dump.FdTable
+	(*Fd)(nil),            // 32: vps.dump.Fd
+	(*File)(nil),          // 33: vps.dump.File
+	(*Lock)(nil),          // 34: vps.dump.Lock
+	(*Owner)(nil),         // 35: vps.dump.Owner
+	(*PipeEnd)(nil),       // 36: vps.dump.PipeEnd
+	(*EventFd)(nil),       // 37: vps.dump.EventFd
+	(*TimerFd)(nil),       // 38: vps.dump.TimerFd
+	(*SignalFd)(nil),      // 39: vps.dump.SignalFd
+	(*Epoll)(nil),         // 40: vps.dump.Epoll
+	(*EpollItem)(nil),     // 41: vps.dump.EpollItem
+	(*Inotify)(nil),       // 42: vps.dump.Inotify
+	(*InotifyWatch)(nil),  // 43: vps.dump.InotifyWatch
+	(*PidFd)(nil),         // 44: vps.dump.PidFd
+	(*TtyEnd)(nil),        // 45: vps.dump.TtyEnd
+	(*External)(nil),      // 46: vps.dump.External
+	(*Pipe)(nil),          // 47: vps.dump.Pipe
+	(*UnixSocket)(nil),    // 48: vps.dump.UnixSocket
+	(*Connection)(nil),    // 49: vps.dump.Connection
+	(*Message)(nil),       // 50: vps.dump.Message
+	(*SockOpt)(nil),       // 51: vps.dump.SockOpt
+	(*Tty)(nil),           // 52: vps.dump.Tty
+	(*Termios)(nil),       // 53: vps.dump.Termios
+	(*IpcPerm)(nil),       // 54: vps.dump.IpcPerm
+	(*ShmSegment)(nil),    // 55: vps.dump.ShmSegment
+	(*SemSet)(nil),        // 56: vps.dump.SemSet
+	(*Semaphore)(nil),     // 57: vps.dump.Semaphore
+	(*SemUndo)(nil),       // 58: vps.dump.SemUndo
+	(*MsgQueue)(nil),      // 59: vps.dump.MsgQueue
+	(*IpcMessage)(nil),    // 60: vps.dump.IpcMessage
+	(*Mqueue)(nil),        // 61: vps.dump.Mqueue
+	(*MqueueNotify)(nil),  // 62: vps.dump.MqueueNotify
+	nil,                   // 63: vps.dump.Instance.SysctlEntry
+	nil,                   // 64: vps.dump.Inode.XattrsEntry
 }
 var file_dump_record_proto_depIdxs = []int32{
 	9,  // 0: vps.dump.Instance.clocks:type_name -> vps.dump.Clocks
-	62, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
-	63, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
+	63, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
+	64, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
 	1,  // 3: vps.dump.Process.state:type_name -> vps.dump.Process.State
-	28, // 4: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
-	28, // 5: vps.dump.Process.root:type_name -> vps.dump.FileRef
+	29, // 4: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
+	29, // 5: vps.dump.Process.root:type_name -> vps.dump.FileRef
 	13, // 6: vps.dump.Process.rlimits:type_name -> vps.dump.Rlimit
 	14, // 7: vps.dump.Process.itimers:type_name -> vps.dump.Itimer
 	15, // 8: vps.dump.Process.timers:type_name -> vps.dump.PosixTimer
-	57, // 9: vps.dump.Process.sem_undos:type_name -> vps.dump.SemUndo
-	19, // 10: vps.dump.Thread.regs:type_name -> vps.dump.Registers
-	20, // 11: vps.dump.Thread.altstack:type_name -> vps.dump.AltStack
-	21, // 12: vps.dump.Thread.rseq:type_name -> vps.dump.Rseq
-	22, // 13: vps.dump.Thread.creds:type_name -> vps.dump.Creds
-	17, // 14: vps.dump.Thread.restart:type_name -> vps.dump.Restart
-	18, // 15: vps.dump.Thread.sched:type_name -> vps.dump.Sched
-	2,  // 16: vps.dump.Restart.kind:type_name -> vps.dump.Restart.Kind
-	25, // 17: vps.dump.SigHand.actions:type_name -> vps.dump.SigAction
-	27, // 18: vps.dump.Mm.mappings:type_name -> vps.dump.Mapping
-	28, // 19: vps.dump.Mm.exe:type_name -> vps.dump.FileRef
-	3,  // 20: vps.dump.Mapping.kind:type_name -> vps.dump.Mapping.Kind
-	28, // 21: vps.dump.Mapping.file:type_name -> vps.dump.FileRef
-	4,  // 22: vps.dump.Memory.kind:type_name -> vps.dump.Memory.Kind
-	31, // 23: vps.dump.FdTable.fds:type_name -> vps.dump.Fd
-	34, // 24: vps.dump.File.owner:type_name -> vps.dump.Owner
-	33, // 25: vps.dump.File.locks:type_name -> vps.dump.Lock
-	28, // 26: vps.dump.File.path:type_name -> vps.dump.FileRef
-	35, // 27: vps.dump.File.pipe:type_name -> vps.dump.PipeEnd
-	36, // 28: vps.dump.File.eventfd:type_name -> vps.dump.EventFd
-	37, // 29: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
-	38, // 30: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
-	39, // 31: vps.dump.File.epoll:type_name -> vps.dump.Epoll
-	44, // 32: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
-	45, // 33: vps.dump.File.external:type_name -> vps.dump.External
-	41, // 34: vps.dump.File.inotify:type_name -> vps.dump.Inotify
-	43, // 35: vps.dump.File.pidfd:type_name -> vps.dump.PidFd
-	5,  // 36: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
-	6,  // 37: vps.dump.Lock.breaking:type_name -> vps.dump.Lock.Breaking
-	28, // 38: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
-	40, // 39: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
-	42, // 40: vps.dump.Inotify.watches:type_name -> vps.dump.InotifyWatch
-	28, // 41: vps.dump.InotifyWatch.file:type_name -> vps.dump.FileRef
-	28, // 42: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
-	28, // 43: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
-	7,  // 44: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
-	28, // 45: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
-	49, // 46: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
-	50, // 47: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
-	48, // 48: vps.dump.UnixSocket.waiting:type_name -> vps.dump.Connection
-	49, // 49: vps.dump.Connection.queue:type_name -> vps.dump.Message
-	52, // 50: vps.dump.Tty.termios:type_name -> vps.dump.Termios
-	53, // 51: vps.dump.ShmSegment.perm:type_name -> vps.dump.IpcPerm
-	53, // 52: vps.dump.SemSet.perm:type_name -> vps.dump.IpcPerm
-	56, // 53: vps.dump.SemSet.semaphores:type_name -> vps.dump.Semaphore
-	53, // 54: vps.dump.MsgQueue.perm:type_name -> vps.dump.IpcPerm
-	59, // 55: vps.dump.MsgQueue.queue:type_name -> vps.dump.IpcMessage
-	59, // 56: vps.dump.Mqueue.queue:type_name -> vps.dump.IpcMessage
-	61, // 57: vps.dump.Mqueue.notify:type_name -> vps.dump.MqueueNotify
-	58, // [58:58] is the sub-list for method output_type
-	58, // [58:58] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	58, // 9: vps.dump.Process.sem_undos:type_name -> vps.dump.SemUndo
+	20, // 10: vps.dump.Thread.regs:type_name -> vps.dump.Registers
+	21, // 11: vps.dump.Thread.altstack:type_name -> vps.dump.AltStack
+	22, // 12: vps.dump.Thread.rseq:type_name -> vps.dump.Rseq
+	23, // 13: vps.dump.Thread.creds:type_name -> vps.dump.Creds
+	18, // 14: vps.dump.Thread.restart:type_name -> vps.dump.Restart
+	19, // 15: vps.dump.Thread.sched:type_name -> vps.dump.Sched
+	17, // 16: vps.dump.Thread.fs:type_name -> vps.dump.Fs
+	29, // 17: vps.dump.Fs.cwd:type_name -> vps.dump.FileRef
+	29, // 18: vps.dump.Fs.root:type_name -> vps.dump.FileRef
+	2,  // 19: vps.dump.Restart.kind:type_name -> vps.dump.Restart.Kind
+	26, // 20: vps.dump.SigHand.actions:type_name -> vps.dump.SigAction
+	28, // 21: vps.dump.Mm.mappings:type_name -> vps.dump.Mapping
+	29, // 22: vps.dump.Mm.exe:type_name -> vps.dump.FileRef
+	3,  // 23: vps.dump.Mapping.kind:type_name -> vps.dump.Mapping.Kind
+	29, // 24: vps.dump.Mapping.file:type_name -> vps.dump.FileRef
+	4,  // 25: vps.dump.Memory.kind:type_name -> vps.dump.Memory.Kind
+	32, // 26: vps.dump.FdTable.fds:type_name -> vps.dump.Fd
+	35, // 27: vps.dump.File.owner:type_name -> vps.dump.Owner
+	34, // 28: vps.dump.File.locks:type_name -> vps.dump.Lock
+	29, // 29: vps.dump.File.path:type_name -> vps.dump.FileRef
+	36, // 30: vps.dump.File.pipe:type_name -> vps.dump.PipeEnd
+	37, // 31: vps.dump.File.eventfd:type_name -> vps.dump.EventFd
+	38, // 32: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
+	39, // 33: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
+	40, // 34: vps.dump.File.epoll:type_name -> vps.dump.Epoll
+	45, // 35: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
+	46, // 36: vps.dump.File.external:type_name -> vps.dump.External
+	42, // 37: vps.dump.File.inotify:type_name -> vps.dump.Inotify
+	44, // 38: vps.dump.File.pidfd:type_name -> vps.dump.PidFd
+	5,  // 39: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
+	6,  // 40: vps.dump.Lock.breaking:type_name -> vps.dump.Lock.Breaking
+	29, // 41: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
+	41, // 42: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
+	43, // 43: vps.dump.Inotify.watches:type_name -> vps.dump.InotifyWatch
+	29, // 44: vps.dump.InotifyWatch.file:type_name -> vps.dump.FileRef
+	29, // 45: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
+	29, // 46: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
+	7,  // 47: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
+	29, // 48: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
+	50, // 49: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
+	51, // 50: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
+	49, // 51: vps.dump.UnixSocket.waiting:type_name -> vps.dump.Connection
+	50, // 52: vps.dump.Connection.queue:type_name -> vps.dump.Message
+	53, // 53: vps.dump.Tty.termios:type_name -> vps.dump.Termios
+	54, // 54: vps.dump.ShmSegment.perm:type_name -> vps.dump.IpcPerm
+	54, // 55: vps.dump.SemSet.perm:type_name -> vps.dump.IpcPerm
+	57, // 56: vps.dump.SemSet.semaphores:type_name -> vps.dump.Semaphore
+	54, // 57: vps.dump.MsgQueue.perm:type_name -> vps.dump.IpcPerm
+	60, // 58: vps.dump.MsgQueue.queue:type_name -> vps.dump.IpcMessage
+	60, // 59: vps.dump.Mqueue.queue:type_name -> vps.dump.IpcMessage
+	62, // 60: vps.dump.Mqueue.notify:type_name -> vps.dump.MqueueNotify
+	61, // [61:61] is the sub-list for method output_type
+	61, // [61:61] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_dump_record_proto_init() }
@@ -6596,7 +6701,7 @@ func file_dump_record_proto_init() {
 		return
 	}
 	file_dump_record_proto_msgTypes[4].OneofWrappers = []any{}
-	file_dump_record_proto_msgTypes[24].OneofWrappers = []any{
+	file_dump_record_proto_msgTypes[25].OneofWrappers = []any{
 		(*File_Path)(nil),
 		(*File_Pipe)(nil),
 		(*File_Eventfd)(nil),
@@ -6619,7 +6724,7 @@ func file_dump_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dump_record_proto_rawDesc), len(file_dump_record_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   56,
+			NumMessages:   57,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -106,5 +106,14 @@ func ProbeProcess(p Proc) error {
 	if s.State == 'Z' && len(tasks) > 1 {
 		return refuse("a process whose first thread has ended")
 	}
+	for _, tid := range tasks {
+		waits, err := remote.WaitsInVfork(tid)
+		if err != nil {
+			return err
+		}
+		if waits {
+			return refuse("waiting for a child in vfork")
+		}
+	}
 	return nil
 }

@@ -2,7 +2,10 @@ package restore
 
 import (
 	"cmp"
+	"maps"
 	"slices"
+
+	"golang.org/x/sys/unix"
 
 	"vps/dump"
 	"vps/object"
@@ -20,6 +23,7 @@ type heritage struct {
 	areas    areas
 	children map[int][]int // by who makes them
 	maker    map[int]int
+	sharing  map[int]bool   // who has the memory of its maker (CLONE_VM)
 	own      map[int][]span // pages that others have too, by pid
 	below    map[int][]span // pages that descendants want
 	wanted   map[int][]span // pages that these or the process itself want; gone when its maker knows them
@@ -42,15 +46,22 @@ const (
 
 func newHeritage(set *object.Set, snapshot *dump.Snapshot, births birth.Stage, work int) *heritage {
 	h := &heritage{
-		set: set, snapshot: snapshot, areas: newAreas(), work: work, children: make(map[int][]int), maker: make(map[int]int),
+		set: set, snapshot: snapshot, areas: newAreas(), work: work, children: make(map[int][]int), maker: make(map[int]int), sharing: make(map[int]bool),
 		own: make(map[int][]span), below: make(map[int][]span), wanted: make(map[int][]span), estates: make(map[int]*estate),
 	}
 	for pid, steps := range births {
 		for _, step := range steps {
 			if pid != 0 && (step.Op == birth.Birth || step.Op == birth.BirthSibling) {
-				h.children[pid] = append(h.children[pid], step.PID)
 				h.maker[step.PID] = pid
+				h.sharing[step.PID] = step.Share&unix.CLONE_VM != 0
 			}
+		}
+	}
+	for _, child := range slices.Sorted(maps.Keys(h.maker)) {
+		if !h.sharing[child] {
+			maker := h.root(h.maker[child])
+			h.maker[child] = maker
+			h.children[maker] = append(h.children[maker], child)
 		}
 	}
 	if h.findShared(); len(h.own) == 0 {
@@ -76,6 +87,14 @@ func newHeritage(set *object.Set, snapshot *dump.Snapshot, births birth.Stage, w
 	}
 	h.waves = slices.DeleteFunc(waves, func(w []int) bool { return len(w) == 0 })
 	return h
+}
+
+// root returns the first of the processes that have the same memory as the given one.
+func (h *heritage) root(pid int) int {
+	for h.sharing[pid] {
+		pid = h.maker[pid]
+	}
+	return pid
 }
 
 // inherited is what a process has from who made it, nil if nothing.
@@ -110,7 +129,7 @@ func (h *heritage) findShared() {
 	var all []place
 	for pid, p := range h.set.Processes {
 		mm := h.set.Mms[p.GetMm()]
-		if mm == nil || p.GetState() == dump.Process_ZOMBIE {
+		if mm == nil || p.GetState() == dump.Process_ZOMBIE || h.sharing[int(pid)] {
 			continue
 		}
 		list := slices.DeleteFunc(extents[mm.GetId()], func(e dump.Extent) bool { return e.Frame == dump.Zero || !foreign[e.Frame] })

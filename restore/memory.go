@@ -34,7 +34,13 @@ func (r *restorer) furnish(ctx context.Context) error {
 	if err := r.fill(ctx); err != nil {
 		return err
 	}
-	if err := r.together(ctx, r.furnishProcess); err != nil {
+	if err := r.together(ctx, r.furnishMemory); err != nil {
+		return err
+	}
+	if err := r.together(ctx, r.attributes); err != nil {
+		return err
+	}
+	if err := r.enterPlaces(ctx); err != nil {
 		return err
 	}
 	makers := make(map[uint32]*object.Maker)
@@ -50,7 +56,7 @@ func (r *restorer) furnish(ctx context.Context) error {
 	if err := r.files.SetOwners(ctx); err != nil {
 		return err
 	}
-	if err := r.together(ctx, r.install); err != nil {
+	if err := r.installTables(ctx); err != nil {
 		return err
 	}
 	for _, p := range r.procs {
@@ -75,14 +81,17 @@ func (r *restorer) stub(pid int) (*remote.Page, int) {
 	return p.page, p.pidfd
 }
 
-// together does something for all processes at the same time.
+// together does something for all processes at the same time; for those who share a table of descriptors, one after the other: what
+// a call opens is found at the lowest free number.
 func (r *restorer) together(ctx context.Context, do func(context.Context, *process) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0) + 1)
-	for _, p := range r.procs {
+	for _, holders := range r.holders() {
 		g.Go(func() error {
-			if err := do(ctx, p); err != nil {
-				return p.nameOf(r.set, err)
+			for _, p := range holders {
+				if err := do(ctx, p); err != nil {
+					return p.nameOf(r.set, err)
+				}
 			}
 			return nil
 		})
@@ -93,11 +102,16 @@ func (r *restorer) together(ctx context.Context, do func(context.Context, *proce
 // fill gives the stubs their memory, as far as it is not to come later.
 func (r *restorer) fill(ctx context.Context) error {
 	var memories []*pager.Memory
-	for _, p := range r.procs {
-		p.space = r.spaceOf(ctx, p)
-		memories = append(memories, p.space.memory)
+	for pid, p := range r.procs {
+		if r.heritage.root(int(pid)) == int(pid) {
+			p.space = r.spaceOf(ctx, p)
+			memories = append(memories, p.space.memory)
+		}
 	}
 	err := r.together(ctx, func(_ context.Context, p *process) error {
+		if p.space == nil {
+			return nil
+		}
 		if err := p.space.build(r.Arena, r); err != nil {
 			return err
 		}
@@ -124,7 +138,7 @@ func (r *restorer) closeSpaces() {
 func (r *restorer) leaveRest(ctx context.Context) error {
 	var later []lazy.Memory
 	for _, p := range r.procs {
-		if len(p.space.later) > 0 {
+		if p.space != nil && len(p.space.later) > 0 {
 			later = append(later, lazy.Memory{Fault: p.space.memory.Fault, Extents: p.space.later})
 		}
 	}
@@ -171,7 +185,11 @@ func (r *restorer) besideSegments(mappings []*dump.Mapping) []*dump.Mapping {
 	})
 }
 
-func (r *restorer) furnishProcess(ctx context.Context, p *process) error {
+// furnishMemory gives filled memory its attributes.
+func (r *restorer) furnishMemory(_ context.Context, p *process) error {
+	if p.space == nil {
+		return nil
+	}
 	s, mm := p.space.script, p.space.mm
 	p.space.filled()
 	memory.Protect(s, mm)
@@ -180,21 +198,7 @@ func (r *restorer) furnishProcess(ctx context.Context, p *process) error {
 		return err
 	}
 	memory.Describe(s, mm, exe)
-	if err := s.Run(); err != nil {
-		return err
-	}
-	if err := r.attributes(ctx, p); err != nil {
-		return err
-	}
-	s = p.page.Script(ctx, p.pidfd)
-	if err := r.place(s, p.record); err != nil {
-		return err
-	}
-	if err := s.Run(); err != nil {
-		return err
-	}
-	p.vdso, err = findSyscall(p.host, mm)
-	return err
+	return s.Run()
 }
 
 // attributes gives the stub what has files of its own in /proc.
@@ -215,60 +219,6 @@ func (r *restorer) attributes(ctx context.Context, p *process) error {
 		return nil
 	}
 	return err
-}
-
-// place puts the stub where its process stood: root and current directory.
-func (r *restorer) place(s *remote.Script, p *dump.Process) error {
-	const flags = unix.O_PATH | unix.O_DIRECTORY
-	root, err := r.ref(p.GetRoot(), flags)
-	if err != nil {
-		return err
-	}
-	ref := p.GetCwd()
-	if ref.GetProcess() == 0 {
-		cwd, err := r.ref(ref, flags)
-		if err == nil {
-			r.enter(s, p, root, cwd)
-		}
-		return err
-	}
-	cwd := r.files.Bench()[1]
-	enter := func() {
-		r.files.OpenNamed(s, ref.GetPath(), flags, cwd)
-		r.enter(s, p, root, cwd)
-		s.Call("close", unix.SYS_CLOSE, cwd)
-	}
-	if ref.GetDeleted() {
-		r.child.Lock()
-		defer r.child.Unlock()
-		return r.files.During(s, int(ref.GetProcess()), enter)
-	}
-	enter()
-	return nil
-}
-
-// enter changes root and current directory to those that the stub's descriptors are open on.
-func (r *restorer) enter(s *remote.Script, p *dump.Process, root, cwd int) {
-	b := s.Room(1024)
-	if p.GetRoot().GetPath() != "/" {
-		b.Call("enter root "+p.GetRoot().GetPath(), unix.SYS_FCHDIR, root)
-		b.Call("chroot", unix.SYS_CHROOT, b.String("."))
-	}
-	b.Call("chdir "+p.GetCwd().GetPath(), unix.SYS_FCHDIR, cwd)
-}
-
-// install gives the stub its own descriptors in place of all.
-func (r *restorer) install(ctx context.Context, p *process) error {
-	s := p.page.Script(ctx, p.pidfd)
-	if p.record.GetTty() != 0 && p.record.GetSid() == p.record.GetPid() {
-		if err := r.files.TTYs.SetForeground(s.Room(512), p.record.GetTty()); err != nil {
-			return err
-		}
-	}
-	if err := r.files.Install(s, p.record.GetPid(), r.set.FdTables[p.record.GetFdTable()]); err != nil {
-		return err
-	}
-	return s.Run()
 }
 
 // fileBacked returns the ranges in which a file's pages lie below private ones.

@@ -116,8 +116,7 @@ type process struct {
 	host    int // pid here
 	pidfd   int
 	threads []*thread
-	space   *space
-	vdso    uint64 // address of a syscall instruction
+	space   *space // nil: another process stands for its memory
 }
 
 // thread is a thread that is being restored.

@@ -253,6 +253,7 @@ func (r *restorer) endow(ctx context.Context, wave []int, pages map[int]*remote.
 	for pid, sp := range spaces {
 		memories = append(memories, sp.memory)
 		g.Go(func() error {
+			sp.script.Call("be born", unix.SYS_GETPID) // it may have nothing else to do, and yet we wait for that
 			if err := sp.build(r.Arena, r); err != nil {
 				return fmt.Errorf("pid %d: %w", pid, err)
 			}

@@ -262,7 +262,11 @@ func (r *restorer) become(p *process) error {
 			return err
 		}
 	}
-	if _, err := leader.traced.Syscall(p.vdso, unix.SYS_MUNMAP, r.Arena.Base(), uint64(r.Arena.Size())); err != nil {
+	at, err := findSyscall(p.host, r.set.Mms[p.record.GetMm()])
+	if err != nil {
+		return err
+	}
+	if _, err := leader.traced.Syscall(at, unix.SYS_MUNMAP, r.Arena.Base(), uint64(r.Arena.Size())); err != nil {
 		return fmt.Errorf("unmap arena: %w", err)
 	}
 	for _, th := range p.threads {

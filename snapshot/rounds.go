@@ -106,19 +106,32 @@ func readSpaces(src *Source, pages *pager.Copy) (spaces []*pager.Space, release 
 			continue // it has ended, or is named when it is frozen
 		}
 		procs = append(procs, p)
-		if s := readSpace(p, pages); s != nil && !shared(s, spaces) {
+	}
+	slices.SortFunc(procs, func(a, b object.Proc) int { return a.PID - b.PID })
+	for _, p := range procs {
+		s := readSpace(p, pages)
+		if s == nil {
+			continue
+		}
+		if other := sharer(s, spaces); other != nil {
+			other.Direct = other.Direct || s.Direct
+		} else {
 			spaces = append(spaces, s)
 		}
 	}
 	return spaces, release, nil
 }
 
-// shared tells whether an address space is one of others: that of a child in vfork(2) is its parent's.
-func shared(s *pager.Space, others []*pager.Space) bool {
-	return slices.ContainsFunc(others, func(o *pager.Space) bool {
+// sharer returns the address space that one is the same as, of others; nil: it is none of them.
+func sharer(s *pager.Space, others []*pager.Space) *pager.Space {
+	at := slices.IndexFunc(others, func(o *pager.Space) bool {
 		order, err := linux.Kcmp(o.PID, s.PID, linux.KCMP_VM, 0, 0)
 		return err == nil && order == 0
 	})
+	if at < 0 {
+		return nil
+	}
+	return others[at]
 }
 
 // readSpace returns the address space of a process; nil if it is not to be copied now.

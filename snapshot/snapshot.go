@@ -228,7 +228,7 @@ func probe(src *Source) []error {
 		defer p.Close()
 		procs = append(procs, p)
 	}
-	refusals = append(refusals, object.ProbeShared(procs)...)
+	refusals = append(refusals, object.ProbeMemory(procs)...)
 	refusals = append(refusals, ipc.Probe(src.Init)...)
 	refusals = append(refusals, network.Probe(src.Init)...)
 	d := src.descriptors(procs, nil)

@@ -38,7 +38,8 @@ type taker struct {
 	ids      object.IDMaps
 	procs    []*process
 	inside   map[int]int // pids from here to inside
-	mu       sync.Mutex  // of files
+	mu       sync.Mutex  // of files and shared
+	shared   object.Sharings
 	files    *file.Descriptors
 	mapped   *memory.Files
 	ipc      *ipc.Objects
@@ -56,8 +57,8 @@ type process struct {
 	status *object.Status
 	memory *memory.AddressSpace
 	record *dump.Process
-	mm     *dump.Mm
-	hand   *dump.SigHand
+	mm     *dump.Mm      // nil: another process's record has it, too
+	hand   *dump.SigHand // nil: likewise
 	tasks  []*dump.Thread
 	seized []*seized
 }
@@ -81,7 +82,7 @@ func (t *taker) take() error {
 	if t.ids, err = object.ReadIDMaps(t.src.Init); err != nil {
 		return err
 	}
-	t.filters = task.NewSeccomps(t.src.Filters)
+	t.filters, t.shared = task.NewSeccomps(t.src.Filters), object.NewSharings()
 	if err := t.find(); err != nil {
 		return err
 	}
@@ -257,10 +258,13 @@ func (t *taker) refer(p *process) error {
 	if err := t.places(p); err != nil {
 		return err
 	}
-	id := uint64(p.PID)
-	p.record.Mm, p.record.SigHand = id, id
+	if err := t.shared.Fill(p.record, p.Host); err != nil {
+		return err
+	}
 	var err error
-	p.mm, err = p.memory.Dump(id, t.mapped)
+	if id := uint64(p.PID); p.record.Mm == id {
+		p.mm, err = p.memory.Dump(id, t.mapped)
+	}
 	return err
 }
 
@@ -358,13 +362,17 @@ func (t *taker) ask(p *process) error {
 		answers = append(answers, func() error { return answer(p.tasks[i]) })
 	}
 	b := jobs[0].Batch
-	p.hand = &dump.SigHand{Id: uint64(p.PID)}
-	hand, mm, process := task.AskSigHand(b), memory.Ask(b), task.AskProcess(b)
-	answers = append(answers,
-		func() error { return hand(p.hand) },
-		func() error { return mm(p.mm) },
-		func() error { return process(p.record) },
-		task.AskTimers(b, p.record.GetTimers()))
+	process := task.AskProcess(b)
+	answers = append(answers, func() error { return process(p.record) }, task.AskTimers(b, p.record.GetTimers()))
+	if id := uint64(p.PID); p.record.SigHand == id {
+		p.hand = &dump.SigHand{Id: id}
+		hand := task.AskSigHand(b)
+		answers = append(answers, func() error { return hand(p.hand) })
+	}
+	if p.mm != nil {
+		mm := memory.Ask(b)
+		answers = append(answers, func() error { return mm(p.mm) })
+	}
 	open, more, err := t.askObjects(b, p)
 	if err != nil {
 		return errors.Join(err, live.Leave())

@@ -51,11 +51,16 @@ func readTree(src *Source) (map[uint64]*dump.Process, error) {
 		found[pid] = s
 	}
 	records := make(map[uint64]*dump.Process)
-	for _, s := range found {
+	sharings := object.NewSharings()
+	for _, s := range object.Sorted(found) {
 		pid, pgid, sid := s.Inside()
 		p := &dump.Process{Pid: uint32(pid), Ppid: uint32(inside[s.PPID]), Pgid: uint32(pgid), Sid: uint32(sid)}
 		if s.State == 'Z' {
 			p.State = dump.Process_ZOMBIE
+		} else if err := sharings.Fill(p, s.PID); object.Vanished(err) {
+			continue
+		} else if err != nil {
+			return nil, err
 		}
 		records[uint64(pid)] = p
 	}
@@ -68,6 +73,7 @@ func planTree(records map[uint64]*dump.Process) error {
 	for id, r := range records {
 		p := &dump.Process{
 			Pid: r.Pid, Ppid: r.Ppid, Pgid: r.Pgid, Sid: r.Sid, State: r.State, WaitStatus: r.WaitStatus, Threads: r.Threads,
+			Mm: r.Mm, SigHand: r.SigHand, FdTable: r.FdTable, Fs: r.Fs,
 		}
 		if p.Ppid == 0 && p.Pid != 1 {
 			p.Ppid = 1 // whose parent is outside is init's after a restore

@@ -93,8 +93,13 @@ func (t *taker) writeProcess(p *process) error {
 			return err
 		}
 	}
-	if err := t.w.Put(p.hand.GetId(), p.hand); err != nil {
-		return err
+	if p.hand != nil {
+		if err := t.w.Put(p.hand.GetId(), p.hand); err != nil {
+			return err
+		}
+	}
+	if p.mm == nil {
+		return nil
 	}
 	return t.w.Put(p.mm.GetId(), p.mm)
 }
@@ -136,18 +141,24 @@ func (t *taker) restarts() error {
 // pages copies the memory of all processes, whose records are there when laid is closed.
 func (t *taker) pages(ctx context.Context, laid <-chan struct{}) error {
 	var spaces []*pager.Space
+	known := make(map[uint64]*pager.Space)
 	for _, p := range t.procs {
 		if p.held.Zombie {
 			continue
 		}
-		s := p.memory.Space(p.mm.GetId())
-		if t.memory.Tracks(s.ID) {
+		id := p.record.GetMm()
+		s := known[id]
+		if s == nil {
+			s = p.memory.Space(id)
+			known[id] = s
+			spaces = append(spaces, s)
+		}
+		if t.memory.Tracks(id) && !s.Direct {
 			var err error
 			if s.Direct, err = file.WritesDirectly(p.Proc); err != nil {
 				return nameOf(p.Proc, err)
 			}
 		}
-		spaces = append(spaces, s)
 	}
 	return t.memory.Freeze(ctx, spaces, laid)
 }

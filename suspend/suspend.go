@@ -18,7 +18,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"vps/linux"
 	"vps/remote"
 )
 
@@ -76,18 +75,18 @@ func Hold(ctx context.Context, g Group, leave func() (frozen bool), f func(*Inst
 const vforkPatience = 2 * time.Second
 
 // freeze freezes the instance at a moment at which no parent waits in vfork(2): nobody could stop that one before its
-// child, which shares its memory, executes a program or ends.
+// child executes a program or ends.
 func freeze(ctx context.Context, g Group, frozen bool) error {
 	for end := time.Now().Add(vforkPatience); ; {
 		if err := freezeSoon(ctx, g); err != nil {
 			return err
 		}
-		child, err := vforked(g)
-		if err != nil || child == 0 {
+		parent, err := vforking(g)
+		if err != nil || parent == 0 {
 			return err
 		}
 		if frozen || time.Now().After(end) {
-			return fmt.Errorf("%s shares the memory of its parent, which may wait for it in vfork: %w", taskName(child), unix.EBUSY)
+			return fmt.Errorf("%s waits for its child in vfork: %w", taskName(parent), unix.EBUSY)
 		}
 		if err := g.Thaw(ctx); err != nil {
 			return err
@@ -114,21 +113,20 @@ func freezeSoon(ctx context.Context, g Group) error {
 	return err
 }
 
-// vforked returns a process that shares its parent's memory; 0: there is none.
-func vforked(g Group) (int, error) {
+// vforking returns a task that waits in vfork(2); 0: there is none.
+func vforking(g Group) (int, error) {
 	pids, err := g.Procs()
 	if err != nil {
 		return 0, err
 	}
 	for _, pid := range pids {
-		children, err := Children(pid)
+		parents, err := Parents(pid)
 		if err != nil {
 			return 0, err
 		}
-		for _, child := range children {
-			// A zombie has no memory to share, and another group's process is none of ours.
-			if order, err := linux.Kcmp(pid, child, linux.KCMP_VM, 0, 0); err == nil && order == 0 {
-				return child, nil
+		for _, tid := range parents {
+			if waits, err := remote.WaitsInVfork(tid); waits || err != nil {
+				return tid, err
 			}
 		}
 	}
@@ -204,27 +202,43 @@ func (in *Instance) find() error {
 	return nil
 }
 
-// Children returns the children of all threads of a process (/proc/PID/task/TID/children, proc_tid_children(5)).
+// Children returns the children of all threads of a process.
 func Children(pid int) ([]int, error) {
+	list, _, err := family(pid)
+	return list, err
+}
+
+// Parents returns the threads of a process that have children.
+func Parents(pid int) ([]int, error) {
+	_, list, err := family(pid)
+	return list, err
+}
+
+// family returns the children of a process and their parents among its threads (/proc/PID/task/TID/children,
+// proc_tid_children(5)).
+func family(pid int) (children, parents []int, err error) {
 	tids, err := remote.Tasks(pid)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var list []int
 	for _, tid := range tids {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, tid))
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		for field := range strings.FieldsSeq(string(text)) {
+		fields := strings.Fields(string(text))
+		if len(fields) > 0 {
+			parents = append(parents, tid)
+		}
+		for _, field := range fields {
 			child, err := strconv.Atoi(field)
 			if err != nil {
-				return nil, fmt.Errorf("children of process %d: %w", pid, err)
+				return nil, nil, fmt.Errorf("children of process %d: %w", pid, err)
 			}
-			list = append(list, child)
+			children = append(children, child)
 		}
 	}
-	return list, nil
+	return children, parents, nil
 }
 
 func (in *Instance) seize(p *Process) error {

@@ -122,9 +122,11 @@ func (r *Rig) Restore(b *Bag, pid int) error {
 		return err
 	}
 	s := r.Maker.Page.Script(r.Context(), r.Maker.PidFD)
-	if err := r.Files.Install(s, uint32(pid), b.Set.FdTables[1]); err != nil {
+	r.Files.TakeFlocks(s, uint32(pid))
+	if err := r.Files.Install(s, b.Set.FdTables[1]); err != nil {
 		return err
 	}
+	r.Files.TakeLocks(s, uint32(pid), b.Set.FdTables[1])
 	at := s.Room(1024) // relative names are found from here
 	at.Call("chdir", unix.SYS_CHDIR, at.String(r.Dir))
 	if err := s.Run(); err != nil {

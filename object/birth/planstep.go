@@ -16,9 +16,9 @@ import (
 func (s Step) Add(b *remote.Batch, self *dump.Process, slot func(pid int) *remote.Page) {
 	switch s.Op {
 	case Birth:
-		b.Clone("clone", remote.CloneArgs{Slot: slot(s.PID), ExitSignal: unix.SIGCHLD, SetTID: []int{s.PID}})
+		b.Clone("clone", remote.CloneArgs{Slot: slot(s.PID), Flags: s.Share, ExitSignal: unix.SIGCHLD, SetTID: []int{s.PID}})
 	case BirthSibling: // with the signal of its brother
-		b.Clone("clone a sibling", remote.CloneArgs{Slot: slot(s.PID), Flags: unix.CLONE_PARENT, SetTID: []int{s.PID}})
+		b.Clone("clone a sibling", remote.CloneArgs{Slot: slot(s.PID), Flags: unix.CLONE_PARENT | s.Share, SetTID: []int{s.PID}})
 	case Setsid:
 		b.Call("setsid", unix.SYS_SETSID)
 	case LeadGroup:

@@ -1,6 +1,7 @@
 package birth
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -17,23 +18,59 @@ const (
 // outside of the pid namespace, in a session and group of the outside (both 0).
 type process struct {
 	pid, ppid, pgid, sid int
-	zombie               bool
+	zombie, helper       bool
+	holds                holdings
 
-	children []int // recorded ones, ascending
-	in, out  int   // its place in a walk through the tree: descendants lie between
+	// rank is its place by age; younger are those that are known to be born later, and waits counts the other way round.
+	rank    int
+	younger []*process
+	waits   int
 
-	// A session leader is born in another session than it leads; which one matters only to the children that it
-	// had before setsid(2). -1: to nobody.
+	// birth is the session in which a session leader is born, if that matters; -1: in any.
 	birth int
+	// above are those that it must descend from in the tree of births; base is the youngest of them in whose session it is
+	// born, or the leader of that session.
+	above []*process
+	base  *process
+	// maker is who makes it for the sake of what they share; nil: nobody in particular. brother says that they are to be brothers.
+	maker   *process
+	brother bool
 
-	helper      bool
-	reaper      int   // a helper made to die while this one inherits its children; 0: it dies without any
-	born        bool  // somebody makes it
-	early, late []int // whom it makes, before and after setsid(2)
-	siblings    []int // whom it makes as its parent's child (CLONE_PARENT), after setsid(2)
+	parent      *process // of whom it is born, before anybody dies
+	under       *process // the nearest ancestor by birth that dies while somebody inherits
+	heir        *process // of a helper made to die while this one inherits its children; nil: it dies without any
+	early, late []making // whom it makes, before and after setsid(2)
+}
+
+// making is a birth.
+type making struct {
+	child   *process
+	sibling bool // it becomes a child of the maker's parent (CLONE_PARENT)
 }
 
 func (p *process) leader() bool { return p.pid != 0 && p.sid == p.pid }
+
+// outer tells whether a process is made by 0.
+func (p *process) outer() bool { return p.ppid == 0 && !p.helper }
+
+// session is the one in which a process is born; -1: any.
+func (p *process) session() int {
+	if p.leader() {
+		return p.birth
+	}
+	return p.sid
+}
+
+// bornOf notes of whom a process is born.
+func (p *process) bornOf(parent *process) {
+	p.parent, p.under = parent, parent.under
+	if parent.heir != nil {
+		p.under = parent
+	}
+}
+
+func byPID(a, b *process) int { return cmp.Compare(a.pid, b.pid) }
+func byAge(a, b *process) int { return cmp.Compare(a.rank, b.rank) }
 
 // lineage is the processes of a restore, by pid.
 type lineage map[int]*process
@@ -43,7 +80,7 @@ func newLineage(records map[uint64]*dump.Process) (lineage, error) {
 	if len(records) > maxProcesses {
 		return nil, fmt.Errorf("%d processes are more than %d", len(records), maxProcesses)
 	}
-	t := lineage{0: {birth: 0, born: true}}
+	t := lineage{0: {}}
 	for _, id := range slices.Sorted(maps.Keys(records)) {
 		r := records[id]
 		if id != uint64(r.GetPid()) || id < 1 || id >= object.MaxPID {
@@ -54,7 +91,7 @@ func newLineage(records map[uint64]*dump.Process) (lineage, error) {
 		}
 		t[int(id)] = &process{
 			pid: int(id), ppid: int(r.GetPpid()), pgid: int(r.GetPgid()), sid: int(r.GetSid()), birth: -1,
-			zombie: r.GetState() == dump.Process_ZOMBIE,
+			zombie: r.GetState() == dump.Process_ZOMBIE, holds: holdingsOf(r),
 		}
 		if r.GetState() == dump.Process_ZOMBIE && !object.Deadly(r.GetWaitStatus()) {
 			return nil, fmt.Errorf("pid %d: a zombie with wait status %#x", id, r.GetWaitStatus())
@@ -64,13 +101,11 @@ func newLineage(records map[uint64]*dump.Process) (lineage, error) {
 		return nil, fmt.Errorf("no process 1 that is alive, with parent 0, in session 0 or 1")
 	}
 	for _, pid := range t.pids() {
-		p := t[pid]
-		if err := t.check(p); err != nil {
+		if err := t.check(t[pid]); err != nil {
 			return nil, fmt.Errorf("pid %d: %w", pid, err)
 		}
-		t[p.ppid].children = append(t[p.ppid].children, pid)
 	}
-	return t, t.walk()
+	return t, nil
 }
 
 // pids returns all pids but 0, ascending.
@@ -99,36 +134,3 @@ func (t lineage) check(p *process) error {
 	}
 	return nil
 }
-
-// walk numbers the processes so that descendants are known, and finds those that do not descend from 0.
-func (t lineage) walk() error {
-	count, path := 0, []int{0}
-	next := make(map[int]int) // child to visit
-	for len(path) > 0 {
-		p := t[path[len(path)-1]]
-		i := next[p.pid]
-		if i == 0 {
-			p.in = count
-			count++
-		}
-		if i == len(p.children) {
-			p.out = count
-			path = path[:len(path)-1]
-			next[p.pid] = -1
-			continue
-		}
-		next[p.pid]++
-		path = append(path, p.children[i])
-	}
-	if count < len(t) {
-		for _, pid := range t.pids() {
-			if next[pid] == 0 {
-				return fmt.Errorf("pid %d: its ancestors go in a circle", pid)
-			}
-		}
-	}
-	return nil
-}
-
-// above tells whether a is a recorded ancestor of b, and not b itself.
-func (t lineage) above(a, b int) bool { return t[a].in < t[b].in && t[b].in < t[a].out }

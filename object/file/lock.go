@@ -105,8 +105,8 @@ func takeLock(s *remote.Script, fd int, lock *dump.Lock) {
 	}
 }
 
-// takeFlocks lets a process, which still has the maker's descriptors, take the locks of open files that it took.
-func (r *Files) takeFlocks(s *remote.Script, pid uint32) {
+// TakeFlocks lets a process, which still has the maker's descriptors, take the locks of open files that it took. pid is its pid inside.
+func (r *Files) TakeFlocks(s *remote.Script, pid uint32) {
 	for _, l := range r.locks[pid] {
 		if l.lock.GetKind() == dump.Lock_FLOCK {
 			takeLock(s, r.fds[l.file], l.lock)
@@ -114,9 +114,9 @@ func (r *Files) takeFlocks(s *remote.Script, pid uint32) {
 	}
 }
 
-// takeLocks lets a process take its own locks. It has its final descriptors: closing any that is open on a file would
+// TakeLocks lets a process take its own locks. It has its final descriptors: closing any that is open on a file would
 // drop its locks there (fcntl(2)).
-func (r *Files) takeLocks(s *remote.Script, pid uint32, table *dump.FdTable) {
+func (r *Files) TakeLocks(s *remote.Script, pid uint32, table *dump.FdTable) {
 	for _, l := range r.locks[pid] {
 		for _, fd := range table.GetFds() {
 			if fd.GetFile() == l.file && l.lock.GetKind() == dump.Lock_POSIX {

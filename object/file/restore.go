@@ -329,16 +329,16 @@ func setOwner(s *remote.Script, fd int, owner *dump.Owner) {
 	b.Try("F_SETOWN_EX", unix.SYS_FCNTL, fd, unix.F_SETOWN_EX, b.Words(uint64(owner.GetPid())<<32|uint64(uint32(owner.GetType()))))
 }
 
-// Install gives a process born from the maker, whose script s is, the descriptors of a table and no others. pid is its
-// pid inside; its memory is mapped, and what [Files.OpenPath] opened is not needed any more.
-func (r *Files) Install(s *remote.Script, pid uint32, table *dump.FdTable) error {
+// Install gives a process born from the maker, whose script s is, the descriptors of a table and no others. Its memory is mapped,
+// and what [Files.OpenPath] opened is not needed any more, by none of those who share the table with it. [Files.TakeFlocks]
+// has come before for all of these, [Files.TakeLocks] follows.
+func (r *Files) Install(s *remote.Script, table *dump.FdTable) error {
 	for _, fd := range table.GetFds() {
 		if _, ok := r.fds[fd.GetFile()]; !ok {
 			return fmt.Errorf("descriptor %d: there is no file %d", fd.GetFd(), fd.GetFile())
 		}
 		r.install(s.Room(128), fd)
 	}
-	r.takeFlocks(s, pid)
 	if err := r.watchAgain(s, table); err != nil {
 		return err
 	}
@@ -350,7 +350,6 @@ func (r *Files) Install(s *remote.Script, pid uint32, table *dump.FdTable) error
 		next = int(fd.GetFd()) + 1
 	}
 	s.Call("close_range", unix.SYS_CLOSE_RANGE, next, ^uint32(0), 0)
-	r.takeLocks(s, pid, table)
 	return nil
 }
 

@@ -100,7 +100,7 @@ ready(leader=leader, fg=int(open('fg').read()), s=s)`)
 		t.Errorf("controlling terminal %d, foreground %d, %v", id, stat.TPGID, err)
 	}
 	s := r.Maker.Page.Script(r.Context(), r.Maker.PidFD)
-	if err := errors.Join(r.Files.Install(s, uint32(r.Proc.PID), b.Set.FdTables[1]), s.Run()); err != nil {
+	if err := errors.Join(r.Files.Install(s, b.Set.FdTables[1]), s.Run()); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Files.Close(); err != nil {

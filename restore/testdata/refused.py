@@ -5,7 +5,7 @@ import struct
 
 from kind import *
 
-SYS_UNSHARE, SYS_CLONE, SYS_IO_SETUP, SYS_MSGGET, SYS_SEMGET, SYS_SHMGET, SYS_SHMAT = 272, 56, 206, 68, 64, 29, 30
+SYS_UNSHARE, SYS_IO_SETUP, SYS_MSGGET, SYS_SEMGET, SYS_SHMGET, SYS_SHMAT = 272, 206, 68, 64, 29, 30
 CLONE_VM, CLONE_FILES, CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWNET = 0x100, 0x400, 0x20000, 0x04000000, 0x40000000
 
 
@@ -137,6 +137,27 @@ def descriptors():
     return lambda: join_thread(t)
 
 
+def vfork():
+    """A process that waits for its child, which shares its memory: by machine code, it waits in futex(2) and exits."""
+    word = mmap.mmap(-1, 4096)
+    address = ctypes.addressof((ctypes.c_int).from_buffer(word))
+    code = libc.mmap(None, 4096, 7, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    program = (b"\x5e\xb8\x3a\x00\x00\x00\x0f\x05\x56"  # pop rsi; mov eax, 58; syscall; push rsi: the child returns nowhere
+               b"\x85\xc0\x74\x01\xc3"  # test eax, eax; jz +1; ret
+               b"\xb8\xca\x00\x00\x00\x48\xbf" + struct.pack("Q", address) +  # mov eax, 202; mov rdi, address
+               b"\x31\xf6\x31\xd2\x45\x31\xd2\x0f\x05"  # xor esi, esi; edx; r10d; syscall: FUTEX_WAIT for 0
+               b"\xb8\x3c\x00\x00\x00\xbf\x05\x00\x00\x00\x0f\x05")  # exit(5)
+    ctypes.memmove(code, program, len(program))
+    pid = fork(lambda: join(ctypes.CFUNCTYPE(ctypes.c_int)(code)(), 5 << 8))
+    until(lambda: state(pid) == "D", "vfork")
+
+    def after():
+        until(lambda: call(202, address, 1, 1, 0, 0, 0) == 1, "child in futex")
+        same("word", word[:4], bytes(4))
+        join(pid)
+    return after
+
+
 def twins(flag):
     """Two processes that share what clone(2) says, by machine code: the child waits in futex(2) and exits."""
     def hold():
@@ -201,10 +222,9 @@ def full():
 
 
 holds = {f.__name__: f for f in (inet, corked, unread, watch, events, descriptor, directory, unlinked, aio, shm, semaphores, messages,
-                                 descriptors, mounted, traced, full)}
+                                 descriptors, mounted, traced, vfork, full)}
 holds |= {"uts namespace": namespace(CLONE_NEWUTS), "mount namespace": namespace(CLONE_NEWNS), "net namespace": namespace(CLONE_NEWNET),
-          "shared memory": twins(CLONE_VM), "shared descriptors": twins(CLONE_FILES), "shared directories": twins(0x200),
-          "shared handlers": twins(CLONE_VM | 0x800)}
+          "shared memory": twins(CLONE_VM), "shared handlers": twins(CLONE_VM | 0x800)}
 
 
 def test():
