@@ -10,6 +10,7 @@ import (
 	"vps/object/event"
 	"vps/object/file"
 	"vps/object/pipe"
+	"vps/object/tcp"
 	"vps/object/tty"
 	"vps/object/unixsock"
 )
@@ -18,7 +19,7 @@ import (
 func NewDescriptors(procs []object.Proc, init int, ext file.Externals, sink object.Sink) *file.Descriptors {
 	return file.NewDescriptors(procs, init, ext, sink,
 		unixsock.NewDumper, // first: what lies in queues can be of every kind
-		datagram.NewDumper, pipe.NewDumper, event.NewDumper, tty.NewDumper)
+		datagram.NewDumper, tcp.NewDumper, pipe.NewDumper, event.NewDumper, tty.NewDumper)
 }
 
 // Options say how open files are restored.
@@ -32,7 +33,7 @@ type Options struct {
 func Restore(ctx context.Context, m *object.Maker, set *object.Set, content object.Content, opt Options) (*file.Files, *tty.Restorer, error) {
 	var ttys *tty.Restorer
 	files, err := file.Restore(ctx, m, set, content, opt.Options,
-		pipe.NewRestorer, event.NewRestorer, unixsock.NewRestorer, datagram.NewRestorer,
+		pipe.NewRestorer, event.NewRestorer, unixsock.NewRestorer, datagram.NewRestorer, tcp.NewRestorer,
 		func(f *file.Files) file.Restorer {
 			ttys = tty.NewRestorer(f, opt.Console, opt.ConsoleTTY)
 			return ttys

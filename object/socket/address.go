@@ -72,3 +72,14 @@ func IP(a *dump.SocketAddress) netip.Addr {
 	ip, _ := netip.AddrFromSlice(a.GetAddress())
 	return ip.Unmap()
 }
+
+// WithPort is an address with another port.
+func WithPort(sa unix.Sockaddr, port int) unix.Sockaddr {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return &unix.SockaddrInet4{Addr: sa.Addr, Port: port}
+	case *unix.SockaddrInet6:
+		return &unix.SockaddrInet6{Addr: sa.Addr, ZoneId: sa.ZoneId, Port: port}
+	}
+	return sa
+}

@@ -1,0 +1,97 @@
+package tcp
+
+import (
+	"net/netip"
+	"time"
+
+	"vps/dump"
+	"vps/object/socket"
+)
+
+// way is a connection as one of its ends sees it.
+type way struct{ local, peer netip.AddrPort }
+
+func endpoint(a *dump.SocketAddress) netip.AddrPort {
+	return netip.AddrPortFrom(socket.IP(a), uint16(a.GetPort()))
+}
+
+func wayOf(s *dump.Socket) way { return way{endpoint(s.GetLocal()), endpoint(s.GetPeer())} }
+
+func (w way) back() way { return way{w.peer, w.local} }
+
+// How long the two ends of a connection may contradict each other.
+const (
+	settleRounds = 100
+	settlePause  = time.Millisecond
+)
+
+// settle makes the two ends of each connection within the instance fit together. What one has sent may have arrived at the other
+// after that was read, and been acknowledged before the first was: then it is in neither record.
+func (d *dumper) settle() error {
+	ends := make(map[way]*conn)
+	for _, c := range d.conns {
+		if c.record.GetPeer() != nil {
+			ends[wayOf(c.record)] = c
+		}
+	}
+	again := d.conns
+	for range settleRounds {
+		var behind []*conn
+		for _, c := range again {
+			peer := ends[wayOf(c.record).back()]
+			switch {
+			case c.record.GetPeer() == nil:
+			case peer == nil:
+				if err := d.refuseOrphan(c); err != nil {
+					return err
+				}
+			default:
+				if !fit(c.record.GetTcp(), peer.record.GetTcp()) {
+					behind = append(behind, peer)
+				}
+				if !fit(peer.record.GetTcp(), c.record.GetTcp()) {
+					behind = append(behind, c)
+				}
+			}
+		}
+		if len(behind) == 0 {
+			return nil
+		}
+		time.Sleep(settlePause)
+		if err := inParallel(behind, d.look); err != nil {
+			return err
+		}
+		again = behind
+	}
+	return busy(again[0].at, "TCP connection", "its two ends do not come to rest")
+}
+
+// fit makes the record of a sender fit to that of the receiver: what has been received counts as sent. It fails if the receiver lacks what
+// the sender has no more.
+func fit(sender, receiver *dump.Tcp) bool {
+	acknowledged := sender.GetSendSeq() - uint32(len(sender.GetSent())+len(sender.GetUnsent()))
+	arrived := int32(receiver.GetReceiveSeq() - acknowledged)
+	if arrived < 0 {
+		return false
+	}
+	queue := append(sender.GetSent(), sender.GetUnsent()...)
+	if n := int(arrived); n > len(sender.GetSent()) && n <= len(queue) {
+		sender.Sent, sender.Unsent = queue[:n], queue[n:]
+	}
+	return true
+}
+
+// refuseOrphan refuses a connection within the instance whose other end has been closed and still holds what has not been delivered: no
+// descriptor leads there.
+func (d *dumper) refuseOrphan(c *conn) error {
+	orphan, ok := d.orphans[wayOf(c.record).back()]
+	if !ok || orphan.WQueue <= 1 { // a FIN counts as one
+		return nil
+	}
+	return busy(c.at, "TCP connection", "its other end is closed, and has not delivered all that it sent")
+}
+
+// isOrphan tells whether no descriptor leads to a socket that may still hold data.
+func isOrphan(d *socket.Diag) bool {
+	return d.Ino == 0 && (d.State == stateFinWait1 || d.State == stateLastAck || d.State == stateClosing)
+}
