@@ -293,11 +293,12 @@ func (Mapping_Kind) EnumDescriptor() ([]byte, []int) {
 type Memory_Kind int32
 
 const (
-	Memory_ANON    Memory_Kind = 0
-	Memory_MEMFD   Memory_Kind = 1
-	Memory_DELETED Memory_Kind = 2
-	Memory_TMPFS   Memory_Kind = 3
-	Memory_SYSV    Memory_Kind = 10
+	Memory_ANON      Memory_Kind = 0
+	Memory_MEMFD     Memory_Kind = 1
+	Memory_DELETED   Memory_Kind = 2
+	Memory_TMPFS     Memory_Kind = 3
+	Memory_SYSV      Memory_Kind = 10
+	Memory_DIRECTORY Memory_Kind = 50
 )
 
 // Enum value maps for Memory_Kind.
@@ -308,13 +309,15 @@ var (
 		2:  "DELETED",
 		3:  "TMPFS",
 		10: "SYSV",
+		50: "DIRECTORY",
 	}
 	Memory_Kind_value = map[string]int32{
-		"ANON":    0,
-		"MEMFD":   1,
-		"DELETED": 2,
-		"TMPFS":   3,
-		"SYSV":    10,
+		"ANON":      0,
+		"MEMFD":     1,
+		"DELETED":   2,
+		"TMPFS":     3,
+		"SYSV":      10,
+		"DIRECTORY": 50,
 	}
 )
 
@@ -2855,6 +2858,7 @@ type FileRef struct {
 	Writable      bool                   `protobuf:"varint,8,opt,name=writable,proto3" json:"writable,omitempty"` // somebody has it open for writing
 	Deleted       bool                   `protobuf:"varint,9,opt,name=deleted,proto3" json:"deleted,omitempty"`   // the path is not there any more
 	Other         string                 `protobuf:"bytes,10,opt,name=other,proto3" json:"other,omitempty"`       // deleted: another name of the same file
+	Beneath       string                 `protobuf:"bytes,51,opt,name=beneath,proto3" json:"beneath,omitempty"`   // another mount covers it: the mount point of the one that it is in
 	Process       uint32                 `protobuf:"varint,50,opt,name=process,proto3" json:"process,omitempty"`  // of this process's directory in /proc; deleted: of one that is gone
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2960,6 +2964,13 @@ func (x *FileRef) GetOther() string {
 	return ""
 }
 
+func (x *FileRef) GetBeneath() string {
+	if x != nil {
+		return x.Beneath
+	}
+	return ""
+}
+
 func (x *FileRef) GetProcess() uint32 {
 	if x != nil {
 		return x.Process
@@ -2968,7 +2979,7 @@ func (x *FileRef) GetProcess() uint32 {
 }
 
 // Memory is content that is addressed by (id, offset) in page frames: shared anonymous memory, a memfd, a deleted file; a file
-// of a memory file system (Inode); a System V segment (ShmSegment).
+// of a memory file system (Inode); a System V segment (ShmSegment). A deleted directory has no content.
 type Memory struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -6132,7 +6143,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x04VVAR\x10\x04\x12\f\n" +
 	"\bVSYSCALL\x10\x05\x12\a\n" +
 	"\x03SHM\x10\n" +
-	"\"\x81\x02\n" +
+	"\"\x9b\x02\n" +
 	"\aFileRef\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x10\n" +
 	"\x03ino\x18\x02 \x01(\x04R\x03ino\x12\x12\n" +
@@ -6145,7 +6156,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\adeleted\x18\t \x01(\bR\adeleted\x12\x14\n" +
 	"\x05other\x18\n" +
 	" \x01(\tR\x05other\x12\x18\n" +
-	"\aprocess\x182 \x01(\rR\aprocess\"\xba\x02\n" +
+	"\abeneath\x183 \x01(\tR\abeneath\x12\x18\n" +
+	"\aprocess\x182 \x01(\rR\aprocess\"\xc9\x02\n" +
 	"\x06Memory\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12)\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x15.vps.dump.Memory.KindR\x04kind\x12\x12\n" +
@@ -6158,14 +6170,15 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x05flags\x18\t \x01(\rR\x05flags\x12\x14\n" +
 	"\x05mtime\x18\n" +
 	" \x01(\x03R\x05mtime\x12\x14\n" +
-	"\x05atime\x18\v \x01(\x03R\x05atime\"=\n" +
+	"\x05atime\x18\v \x01(\x03R\x05atime\"L\n" +
 	"\x04Kind\x12\b\n" +
 	"\x04ANON\x10\x00\x12\t\n" +
 	"\x05MEMFD\x10\x01\x12\v\n" +
 	"\aDELETED\x10\x02\x12\t\n" +
 	"\x05TMPFS\x10\x03\x12\b\n" +
 	"\x04SYSV\x10\n" +
-	"\"9\n" +
+	"\x12\r\n" +
+	"\tDIRECTORY\x102\"9\n" +
 	"\aFdTable\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1e\n" +
 	"\x03fds\x18\x02 \x03(\v2\f.vps.dump.FdR\x03fds\"B\n" +

@@ -77,7 +77,7 @@ func (r *restorer) openRefs(ctx context.Context) error {
 
 func (r *restorer) openRef(ctx context.Context, ref *dump.FileRef, flags int) error {
 	key := refKey{ref.GetPath(), ref.GetOther(), flags}
-	if _, ok := r.refs[key]; ok || ref == nil || ref.GetProcess() != 0 {
+	if _, ok := r.refs[key]; ok || ref == nil || ref.GetProcess() != 0 || ref.GetMemory() != 0 {
 		return nil
 	}
 	fd, err := r.files.OpenPath(ctx, ref, flags)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"vps/dump"
 	"vps/object"
@@ -137,6 +138,11 @@ func (s checker) checkRef(ref *dump.FileRef, what string) error {
 	err := object.CheckPath(ref.GetPath())
 	if ref.GetMemory() != 0 {
 		err = s.checkContent(ref.GetMemory())
+	}
+	if point := ref.GetBeneath(); err == nil && point != "" {
+		if err = object.CheckPath(point); err == nil && !strings.HasPrefix(ref.GetPath(), strings.TrimSuffix(point, "/")+"/") {
+			err = fmt.Errorf("path %s is not beneath %s", ref.GetPath(), point)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
