@@ -71,6 +71,9 @@ func infoToWire(i instance.Info) *vpsv1.Instance {
 		Restarts:    int32(i.Restarts),
 		ExitStatus:  exitToWire(i.ExitStatus),
 		Saved:       []byte(i.Saved),
+
+		MissingBytes: i.Missing,
+		Lost:         text(i.Lost),
 	}
 }
 
@@ -95,6 +98,8 @@ func infoFromWire(i *vpsv1.Instance) instance.Info {
 		Restarts:    int(i.GetRestarts()),
 		ExitStatus:  exitFromWire(i.GetExitStatus()),
 		Saved:       string(i.GetSaved()),
+		Missing:     i.GetMissingBytes(),
+		Lost:        i.GetLost(),
 	}
 }
 

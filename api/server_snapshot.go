@@ -44,7 +44,9 @@ func (h handler) Restore(ctx context.Context, r *vpsv1.RestoreRequest, out *conn
 	}
 	tell, end := report(func(p instance.Progress) error { return out.Send(progressToWire(p)) })
 	defer end()
-	return h.Host.Restore(ctx, r.Id, f, instance.RestoreOptions{Resume: r.Resume, Force: r.Force, Config: cfg}, tell)
+	return h.Host.Restore(ctx, r.Id, f, instance.RestoreOptions{
+		Resume: r.Resume, Force: r.Force, Lazy: r.Lazy, Wait: r.Wait, Config: cfg,
+	}, tell)
 }
 
 // clientFile takes a descriptor of the client's. Reading and writing it end when ctx does.

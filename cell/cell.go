@@ -9,8 +9,9 @@
 //	slot 1  keeper: writes wait statuses               4  keeper's end of the socket
 //	slot 2  keeper: copies the console                 5  our end of it, for the next daemon
 //	slot 3  init                                       6  wait statuses
-//	slot 4… exec; then free                            7  console history
-//	                                                   8  console master, 9 slave
+//	slot 4… exec                                       7  console history
+//	slot 8  keeper: reads userfaultfds                 8  console master, 9 slave
+//	slot 9… free                                      10… what it holds for the next daemon
 package cell
 
 import (
@@ -40,7 +41,8 @@ const (
 	slotInit
 	slotExec
 	execSlots = 4
-	slotFree  = slotExec + execSlots
+	slotFault = slotExec + execSlots
+	slotFree  = slotFault + 1
 )
 
 // Descriptors of the keeper. Those up to fdSocket are init's too.
@@ -163,6 +165,8 @@ type Cell struct {
 
 	use    sync.RWMutex // read by who uses what Close takes away
 	closed bool
+	ctx    context.Context // ends when Close begins
+	stop   context.CancelFunc
 	births sync.Mutex    // the keeper obeys one at a time, and the socket is one for all
 	free   chan int      // exec slots
 	once   sync.Once     // Destroy
@@ -214,6 +218,7 @@ func newCell(spec Spec) *Cell {
 		free:     make(chan int, execSlots),
 		gone:     make(chan struct{}),
 	}
+	c.ctx, c.stop = context.WithCancel(context.Background())
 	if c.base == 0 {
 		c.base = DefaultArenaBase
 	}
@@ -275,6 +280,7 @@ func (c *Cell) Destroy(ctx context.Context) error {
 }
 
 func (c *Cell) destroy(ctx context.Context) error {
+	c.stop()
 	var errs []error
 	if c.Init.PidFD >= 0 {
 		// It may not be in its group yet.
@@ -315,8 +321,9 @@ func (c *Cell) enter() (leave func(), err error) {
 	return c.use.RUnlock, nil
 }
 
-// Close lets go of the cell, which goes on, when every Exec under way has ended. It may be called more than once.
+// Close lets go of the cell, which goes on, when every Exec under way has ended; a [Fill] it ends. It may be called more than once.
 func (c *Cell) Close() {
+	c.stop()
 	c.use.Lock()
 	defer c.use.Unlock()
 	if c.closed {

@@ -52,7 +52,7 @@ func (c *Cell) spawn(ctx context.Context, spec Spec) error {
 	}
 	err = c.Keeper.run(ctx, func(b *remote.Batch) {
 		const thread = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD | unix.CLONE_SYSVSEM
-		for _, slot := range []int{slotReaper, slotCopier} {
+		for _, slot := range []int{slotReaper, slotCopier, slotFault} {
 			b.Clone("keeper's thread", remote.CloneArgs{Slot: c.Arena.Page(slot), Flags: thread})
 		}
 		b.Call("prctl", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)

@@ -96,7 +96,7 @@ func benchmarkFile(b *testing.B, codec Codec) *os.File {
 func BenchmarkRead(b *testing.B) {
 	for _, codec := range []Codec{Plain, Zstd} {
 		b.Run(codec.String(), func(b *testing.B) {
-			s, err := openFile(benchmarkFile(b, codec))
+			s, err := OpenFrom(benchmarkFile(b, codec))
 			must(b, err)
 			for b.Loop() {
 				for _, err := range s.Pages(mm(1)) {

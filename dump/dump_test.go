@@ -249,17 +249,41 @@ func readRuns(t *testing.T, s *Snapshot, k Key) map[uint64]byte {
 		must(t, err)
 		takeRun(t, got, run.Range, run.Data)
 	}
-	parts := make(map[uint64]byte)
-	for _, part := range s.PagesInParts(k, 3) {
-		for run, err := range part {
-			must(t, err)
-			takeRun(t, parts, run.Range, run.Data)
+	byFrame := make(map[uint64]byte)
+	frames := make(map[int][]byte)
+	for _, e := range s.Extents(k) {
+		switch {
+		case e.Frame == Zero:
+			takeRun(t, byFrame, e.Range, nil)
+			continue
+		case frames[e.Frame] == nil:
+			frames[e.Frame] = readFrame(t, s, e.Frame)
 		}
+		takeRun(t, byFrame, e.Range, frames[e.Frame][e.Index*pageSize:][:e.Len()])
 	}
-	if !maps.Equal(parts, got) {
-		t.Errorf("%s: in parts %d pages, in one %d, or others", k, len(parts), len(got))
+	if !maps.Equal(byFrame, got) {
+		t.Errorf("%s: by frames %d pages, by runs %d, or others", k, len(byFrame), len(got))
 	}
 	return got
+}
+
+// readFrame reads a frame as a whole and as a stream, which must give the same.
+func readFrame(t *testing.T, s *Snapshot, number int) []byte {
+	r := s.NewFrameReader()
+	whole, err := r.Read(number)
+	must(t, err)
+	var streamed []byte
+	must(t, r.Stream(number, func(index int, pages []byte) error {
+		if index != len(streamed)/pageSize {
+			t.Errorf("frame %d: page %d after %d bytes", number, index, len(streamed))
+		}
+		streamed = append(streamed, pages...)
+		return nil
+	}))
+	if !bytes.Equal(streamed, whole) {
+		t.Errorf("frame %d: streamed %d bytes, read %d, or others", number, len(streamed), len(whole))
+	}
+	return whole
 }
 
 // takeRun enters a run of pages, each of one repeated byte; without data they are zero.

@@ -68,14 +68,15 @@ func OpenFile(path string) (*SnapshotFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open snapshot: %w", err)
 	}
-	s, err := openFile(f)
+	s, err := OpenFrom(f)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
 	}
 	return s, nil
 }
 
-func openFile(f *os.File) (*SnapshotFile, error) {
+// OpenFrom opens the snapshot in an open file, which becomes the snapshot's if there is no error.
+func OpenFrom(f *os.File) (*SnapshotFile, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
@@ -123,7 +124,7 @@ func spool(f *os.File, r io.Reader) (*SnapshotFile, error) {
 	} else if !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read snapshot at offset %d: %w", copied.s.off, err)
 	}
-	return openFile(f)
+	return OpenFrom(f)
 }
 
 // File returns the open file, for reads at a [Snapshot.Position]. It stays the snapshot's.

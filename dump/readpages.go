@@ -61,40 +61,10 @@ type Run struct {
 
 // Pages yields all pages of the object k, in the order of the file, so that each frame is read once: first
 // those that are zero. Data is valid until the next turn. An error is the last thing that it yields.
-func (s *Snapshot) Pages(k Key) iter.Seq2[Run, error] { return s.pages(s.stored(k)) }
-
-// PagesInParts divides what Pages yields among n sequences of about the same size, which may be read at the same time.
-func (s *Snapshot) PagesInParts(k Key, n int) []iter.Seq2[Run, error] {
-	extents := s.stored(k)
-	var rest uint64
-	for _, e := range extents {
-		rest += e.Len()
-	}
-	parts := make([]iter.Seq2[Run, error], n)
-	for i := range parts {
-		end, size := 0, uint64(0)
-		for end < len(extents) && (size < rest/uint64(n-i) || end > 0 && extents[end].Frame == extents[end-1].Frame) {
-			size += extents[end].Len()
-			end++
-		}
-		parts[i], extents, rest = s.pages(extents[:end]), extents[end:], rest-size
-	}
-	return parts
-}
-
-// stored returns the extents of the object k in the order of the file.
-func (s *Snapshot) stored(k Key) []Extent {
-	extents := s.Extents(k)
-	slices.SortFunc(extents, func(a, b Extent) int {
-		return cmp.Or(cmp.Compare(a.Frame, b.Frame), cmp.Compare(a.Index, b.Index))
-	})
-	return extents
-}
-
-func (s *Snapshot) pages(extents []Extent) iter.Seq2[Run, error] {
+func (s *Snapshot) Pages(k Key) iter.Seq2[Run, error] {
 	return func(yield func(Run, error) bool) {
 		var buf frameBuffer
-		for _, e := range extents {
+		for _, e := range s.stored(k) {
 			run := Run{Range: e.Range}
 			if e.Frame != Zero {
 				pages, err := s.readFrame(&buf, e.Frame)
@@ -110,6 +80,15 @@ func (s *Snapshot) pages(extents []Extent) iter.Seq2[Run, error] {
 			}
 		}
 	}
+}
+
+// stored returns the extents of the object k in the order of the file.
+func (s *Snapshot) stored(k Key) []Extent {
+	extents := s.Extents(k)
+	slices.SortFunc(extents, func(a, b Extent) int {
+		return cmp.Or(cmp.Compare(a.Frame, b.Frame), cmp.Compare(a.Index, b.Index))
+	})
+	return extents
 }
 
 // ReadPages reads the pages of the object k from start on into buf, whose length and start are multiples of the

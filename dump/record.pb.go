@@ -2727,6 +2727,7 @@ type Mapping struct {
 	Name          string                 `protobuf:"bytes,10,opt,name=name,proto3" json:"name,omitempty"`                          // PR_SET_VMA_ANON_NAME
 	MaxWrite      bool                   `protobuf:"varint,11,opt,name=max_write,json=maxWrite,proto3" json:"max_write,omitempty"` // may be made writable (VM_MAYWRITE)
 	Shm           uint64                 `protobuf:"varint,20,opt,name=shm,proto3" json:"shm,omitempty"`                           // SHM: ShmSegment; offset is that in the segment
+	Guards        []uint64               `protobuf:"varint,60,rep,packed,name=guards,proto3" json:"guards,omitempty"`              // start and end of each guard region (MADV_GUARD_INSTALL), ascending
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2843,6 +2844,13 @@ func (x *Mapping) GetShm() uint64 {
 		return x.Shm
 	}
 	return 0
+}
+
+func (x *Mapping) GetGuards() []uint64 {
+	if x != nil {
+		return x.Guards
+	}
+	return nil
 }
 
 // FileRef is a file by its path in the instance, with what tells whether it is still the same.
@@ -6119,7 +6127,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x03exe\x18\x0f \x01(\v2\x11.vps.dump.FileRefR\x03exe\x12\x1a\n" +
 	"\bdumpable\x18\x10 \x01(\rR\bdumpable\x12\x1f\n" +
 	"\vthp_disable\x18\x11 \x01(\bR\n" +
-	"thpDisable\"\x91\x03\n" +
+	"thpDisable\"\xa9\x03\n" +
 	"\aMapping\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\x04R\x05start\x12\x10\n" +
 	"\x03end\x18\x02 \x01(\x04R\x03end\x12\x12\n" +
@@ -6133,7 +6141,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x04name\x18\n" +
 	" \x01(\tR\x04name\x12\x1b\n" +
 	"\tmax_write\x18\v \x01(\bR\bmaxWrite\x12\x10\n" +
-	"\x03shm\x18\x14 \x01(\x04R\x03shm\"Q\n" +
+	"\x03shm\x18\x14 \x01(\x04R\x03shm\x12\x16\n" +
+	"\x06guards\x18< \x03(\x04R\x06guards\"Q\n" +
 	"\x04Kind\x12\b\n" +
 	"\x04ANON\x10\x00\x12\b\n" +
 	"\x04FILE\x10\x01\x12\n" +

@@ -28,7 +28,8 @@ func newScanner(r io.Reader, buffer int) *scanner {
 
 func newFileScanner(r io.ReaderAt, size int64) *scanner {
 	file := io.NewSectionReader(r, 0, size)
-	s := newScanner(file, int(min(size, chunk)))
+	const buffer = 8 << 10 // what is read behind the head of a frame is passed over
+	s := newScanner(file, int(min(size, buffer)))
 	s.file = file
 	return s
 }

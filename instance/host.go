@@ -106,6 +106,8 @@ type SnapshotOptions struct {
 type RestoreOptions struct {
 	Resume bool           // run it; else it is suspended
 	Force  bool           // skip the checks that are safe to skip
+	Lazy   bool           // do not wait for memory: it comes when it is needed, and in the background
+	Wait   bool           // with Lazy: return when all memory is there
 	Config *config.Config // nil: the instance's own file, else the copy in the snapshot with default rights
 }
 

@@ -28,6 +28,9 @@ func (h *Host) Restore(ctx context.Context, id string, r io.Reader, opt RestoreO
 		}
 		done()
 	}
+	if err == nil && opt.Wait {
+		err = i.awaitFilled(ctx, progress)
+	}
 	return h.audit(ctx, "restore", id, err)
 }
 
@@ -52,7 +55,11 @@ func (i *instance) restore(ctx context.Context, r io.Reader, opt RestoreOptions,
 	if err := i.create(ctx, cfg, birth{state: Restoring, what: "restore", bootID: im.BootID, adjust: im.Adjust}); err != nil {
 		return err
 	}
-	err = im.Into(ctx, i.cell, i.group, cfg, opt.Force, warn)
+	var later image.Later
+	if opt.Lazy {
+		later = i.fillLater
+	}
+	err = im.Into(ctx, i.cell, i.group, cfg, later, opt.Force, warn)
 	if err == nil && opt.Resume {
 		err = i.group.Thaw(ctx)
 	}

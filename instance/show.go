@@ -44,13 +44,16 @@ func (h *Host) Show(id string) (Info, error) {
 
 func (i *instance) info() Info {
 	i.mu.Lock()
-	rec, cfg, group, verb, pid := i.rec, i.cfg, i.group, i.verb, 0
+	rec, cfg, group, verb, pid, missing := i.rec, i.cfg, i.group, i.verb, 0, uint64(0)
+	if i.filling != nil {
+		missing, _ = i.filling.Progress()
+	}
 	if i.cell != nil {
 		pid = i.cell.Init.PID
 	}
 	i.mu.Unlock()
 	info := view.Of(&rec, cfg, group)
-	info.ID, info.Operation, info.PID = i.id, verb, pid
+	info.ID, info.Operation, info.PID, info.Missing = i.id, verb, pid, missing
 	return info
 }
 

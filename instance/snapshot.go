@@ -24,7 +24,10 @@ func (h *Host) Snapshot(ctx context.Context, id string, w io.Writer, opt Snapsho
 		return SnapshotReport{}, err
 	}
 	defer done()
-	report, err := i.snapshot(ctx, w, opt, progress)
+	var report SnapshotReport
+	if err = i.awaitFilled(ctx, progress); err == nil {
+		report, err = i.snapshot(ctx, w, opt, progress)
+	}
 	if err != nil {
 		err = fmt.Errorf("snapshot %s: %w", id, err)
 	}
@@ -88,6 +91,9 @@ func (h *Host) Check(ctx context.Context, id string) (CheckReport, error) {
 		return CheckReport{}, fmt.Errorf("check: %w", err)
 	}
 	if _, err := i.current("check", Running, Suspended); err != nil {
+		return CheckReport{}, err
+	}
+	if err := i.awaitFilled(ctx, nil); err != nil {
 		return CheckReport{}, err
 	}
 	src, err := i.source()

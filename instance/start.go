@@ -146,7 +146,7 @@ func (i *instance) register(b birth) error {
 		defer i.mu.Unlock()
 		i.rec.FirstUID, i.rec.OwnRange = first, own
 		i.rec.UUID, i.rec.BootID = id, b.bootID
-		i.rec.Created, i.rec.Exit, i.rec.Cell = time.Now(), nil, nil
+		i.rec.Created, i.rec.Exit, i.rec.Cell, i.rec.Lost = time.Now(), nil, nil, ""
 		return i.setLocked(b.state, b.what)
 	}
 	path := i.host.home.Records().Path(i.id)
@@ -281,6 +281,7 @@ func (i *instance) clean(ctx context.Context) error {
 	i.mu.Lock()
 	c, group := i.cell, i.group
 	i.cell, i.group = nil, nil
+	i.filling, i.rec.Fill = nil, nil
 	i.mu.Unlock()
 	var errs []error
 	if c != nil {

@@ -59,6 +59,7 @@ func (i *instance) attach(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	i.refill(ctx, c) // a task that waits for memory cannot be stopped
 	if err := i.putBack(ctx); err != nil {
 		return err
 	}

@@ -24,6 +24,9 @@ func daemon(home string) {
 	if what := os.Getenv("VPS_TEST_RESTORE"); what != "" {
 		restoreOnly(ctx, h, what)
 	}
+	if path := os.Getenv("VPS_TEST_LAZY"); path != "" {
+		lazyOnly(ctx, h, path)
+	}
 	for {
 		var verb, id, path string
 		if _, err := fmt.Scanln(&verb, &id, &path); err == io.EOF {

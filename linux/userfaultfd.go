@@ -10,7 +10,6 @@ import (
 // Features of userfaultfd(2), UFFD_FEATURE_* of include/uapi/linux/userfaultfd.h.
 const (
 	UFFD_FEATURE_WP_ASYNC = 1 << 15 // Linux 6.7; UFFD_FEATURE_WP_UNPOPULATED with it
-	UFFD_FEATURE_MOVE     = 1 << 16 // Linux 6.8
 )
 
 // UffdioAPI is struct uffdio_api of include/uapi/linux/userfaultfd.h.
@@ -30,8 +29,10 @@ type UffdioRegister struct {
 }
 
 const (
-	UFFD_USER_MODE_ONLY     = 1      // of userfaultfd(2), Linux 5.11
-	UFFDIO_REGISTER_MODE_WP = 1 << 1 // of UFFDIO_REGISTER
+	UFFD_USER_MODE_ONLY = 1 // of userfaultfd(2), Linux 5.11
+
+	UFFDIO_REGISTER_MODE_MISSING = 1 << 0 // of UFFDIO_REGISTER
+	UFFDIO_REGISTER_MODE_WP      = 1 << 1
 )
 
 const (
@@ -56,19 +57,11 @@ func UserfaultfdFeatures() (uint64, error) {
 
 // UffdEnable asks a new userfaultfd for features, UFFDIO_API of ioctl_userfaultfd(2).
 func UffdEnable(fd int, features uint64) error {
-	api := UffdioAPI{API: uffdAPI, Features: features}
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uffdioAPI, uintptr(unsafe.Pointer(&api))); errno != 0 {
-		return errno
-	}
-	return nil
+	return uffdIoctl(fd, uffdioAPI, unsafe.Pointer(&UffdioAPI{API: uffdAPI, Features: features}))
 }
 
 // UffdRegister registers a range of the memory that a userfaultfd is for, which may be another process's, in a mode
 // (UFFDIO_REGISTER of ioctl_userfaultfd(2)).
 func UffdRegister(fd int, start, end, mode uint64) error {
-	arg := UffdioRegister{Start: start, Len: end - start, Mode: mode}
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uffdioRegister, uintptr(unsafe.Pointer(&arg))); errno != 0 {
-		return errno
-	}
-	return nil
+	return uffdIoctl(fd, uffdioRegister, unsafe.Pointer(&UffdioRegister{Start: start, Len: end - start, Mode: mode}))
 }

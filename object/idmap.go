@@ -43,6 +43,16 @@ func (m IDMaps) UID(host uint32) (uint32, error) { return inside(m.UIDs, "uid", 
 // GID translates a group id from here to inside.
 func (m IDMaps) GID(host uint32) (uint32, error) { return inside(m.GIDs, "gid", host) }
 
+// HostGID translates a group id from inside to here.
+func (m IDMaps) HostGID(inside uint32) (uint32, error) {
+	for _, r := range m.GIDs {
+		if at := int(inside) - r.Inside; at >= 0 && at < r.Size {
+			return uint32(r.Host + at), nil
+		}
+	}
+	return 0, fmt.Errorf("gid %d has no name on the host: %w", inside, ErrUnsupported)
+}
+
 func inside(ranges []remote.IDMap, what string, host uint32) (uint32, error) {
 	for _, r := range ranges {
 		if at := int(host) - r.Host; at >= 0 && at < r.Size {

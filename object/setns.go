@@ -15,7 +15,7 @@ func InNamespace(pid int, name string, kind int, f func() error) error {
 		return err
 	}
 	defer ns.Close()
-	return onSpareThread(func() error {
+	return OnSpareThread(func() error {
 		if kind == unix.CLONE_NEWNS {
 			if err := unix.Unshare(unix.CLONE_FS); err != nil { // a thread with a root of its own
 				return fmt.Errorf("unshare: %w", err)
@@ -31,7 +31,7 @@ func InNamespace(pid int, name string, kind int, f func() error) error {
 // InDirectory runs f on an OS thread whose current directory is the one that a descriptor is open on, with O_PATH even. The thread is
 // thrown away.
 func InDirectory(dir int, f func() error) error {
-	return onSpareThread(func() error {
+	return OnSpareThread(func() error {
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {
 			return fmt.Errorf("have a current directory of its own: %w", err)
 		}
@@ -42,15 +42,15 @@ func InDirectory(dir int, f func() error) error {
 	})
 }
 
-// onSpareThread runs f on an OS thread that ends with it. The main thread, which /proc/self stands for, cannot be ended:
+// OnSpareThread runs f on an OS thread that ends with it. The main thread, which /proc/self stands for, cannot be ended:
 // it waits while another one does the work.
-func onSpareThread(f func() error) error {
+func OnSpareThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
 			defer runtime.UnlockOSThread()
-			done <- onSpareThread(f)
+			done <- OnSpareThread(f)
 			return
 		}
 		done <- f() // never unlocked: the runtime ends the thread with the goroutine

@@ -46,6 +46,33 @@ func (s *Scanner) Private(list []dump.Range, start, end uint64) ([]dump.Range, e
 	return list, err
 }
 
+// Guards appends to list the guard regions in [start, end): pages that must not be touched, MADV_GUARD_INSTALL of madvise(2). Kernels
+// before 6.15 have none, or cannot tell.
+func (s *Scanner) Guards(list []dump.Range, start, end uint64) ([]dump.Range, error) {
+	for s.guards && !s.slow && start < end {
+		call := linux.PMScanArg{Start: start, End: end, CategoryMask: linux.PAGE_IS_GUARD, ReturnMask: linux.PAGE_IS_GUARD}
+		n, err := linux.PagemapScan(int(s.pagemap.Fd()), &call, s.vec)
+		switch {
+		case err == unix.EINVAL:
+			s.guards = false
+			return list, nil
+		case err == unix.ENOTTY:
+			s.slow = true
+			return list, nil
+		case err != nil:
+			return list, fmt.Errorf("scan pages %#x-%#x for guards: %w", start, end, err)
+		}
+		for _, r := range s.vec[:n] {
+			list = appendRange(list, r.Start, r.End)
+		}
+		if n < len(s.vec) {
+			return list, nil
+		}
+		start = s.vec[n-1].End
+	}
+	return list, nil
+}
+
 // scan finds the pages in [start, end) that are the process's own. arg adds flags, what else is asked of the pages, and what is
 // to be returned of them.
 func (s *Scanner) scan(start, end uint64, arg linux.PMScanArg, found func(linux.PageRegion)) error {

@@ -48,7 +48,7 @@ func Enter(leader *Thread, pidfd int, vdsoStart, vdsoEnd uint64, slots, slotSize
 		return nil, err
 	}
 	l := &Live{leader: leader, pidfd: pidfd, syscall: at}
-	saved, err := leader.save()
+	saved, err := leader.State()
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +94,7 @@ func (l *Live) take(fd, size int) (*os.File, error) {
 
 // Leave unmaps the arena. The leader must be stopped.
 func (l *Live) Leave() error {
-	saved, err := l.leader.save()
+	saved, err := l.leader.State()
 	if err != nil {
 		return err
 	}
@@ -120,12 +120,12 @@ const atOnce = 4
 // Run lets stopped threads run a batch each, and puts each back to where it was.
 // A batch must have room for a signal frame, about 4 to 12 KiB.
 func (l *Live) Run(ctx context.Context, jobs []Job) error {
-	saved := make([]*moment, len(jobs))
+	saved := make([]*State, len(jobs))
 	var err error
 	begun := 0
 	for done := 0; done < begun || err == nil && begun < len(jobs); {
 		if err == nil && begun < len(jobs) && begun-done < atOnce {
-			if saved[begun], err = jobs[begun].Thread.save(); err == nil {
+			if saved[begun], err = jobs[begun].Thread.State(); err == nil {
 				if err = l.start(jobs[begun], saved[begun]); err == nil {
 					begun++
 				}
@@ -141,7 +141,7 @@ func (l *Live) Run(ctx context.Context, jobs []Job) error {
 }
 
 // finish waits for the end of a batch.
-func (l *Live) finish(ctx context.Context, job Job, saved *moment) error {
+func (l *Live) finish(ctx context.Context, job Job, saved *State) error {
 	err := job.Batch.Wait(ctx, l.pidfd)
 	if err != nil {
 		err = fmt.Errorf("task %d: %w", job.Thread.TID, err)
@@ -159,21 +159,21 @@ func (l *Live) finish(ctx context.Context, job Job, saved *moment) error {
 // healYields is how often a stub that is done gives the processor away before it takes its tracer for dead: about a second.
 const healYields = 1 << 21
 
-func (l *Live) start(job Job, s *moment) error {
+func (l *Live) start(job Job, s *State) error {
 	b := job.Batch
 	b.Mode, b.Spin = heal, healYields
-	at := b.Space(len(s.xstate) + 1024)
+	at := b.Space(len(s.XState) + 1024)
 	at = (at + 63) &^ 63
 	if b.err != nil {
 		return b.err
 	}
-	copy(b.Bytes(at, len(s.xstate)+512), frame(uint64(at), s.regs, s.xstate, s.mask))
+	copy(b.Bytes(at, len(s.XState)+512), frame(uint64(at), s.Registers, s.XState, s.SigMask))
 	b.seal()
 	b.page.setFrame(uint64(at))
 	if err := job.Thread.SetSigMask(^uint64(0)); err != nil {
 		return err
 	}
-	regs := s.regs
+	regs := s.Registers
 	regs.enter(l.Arena.base, b.page.address)
 	if err := job.Thread.SetRegisters(regs); err != nil {
 		return err
@@ -182,53 +182,61 @@ func (l *Live) start(job Job, s *moment) error {
 	return job.Thread.resume(unix.PTRACE_CONT, 0)
 }
 
-// moment is what a thread was doing before we used it.
-type moment struct {
-	regs   Registers
-	xstate []byte
-	mask   uint64
-	rseq   Rseq
-	cs     [8]byte // rseq_cs: the kernel clears it when it finds the thread elsewhere
+// State is what a stopped thread was doing before we used it.
+type State struct {
+	Registers Registers
+	XState    []byte
+	SigMask   uint64
+	Rseq      Rseq
+	cs        [8]byte // rseq_cs: the kernel clears it when it finds the thread elsewhere
 }
 
-func (th *Thread) save() (*moment, error) {
-	s := &moment{}
+// State returns what the thread was doing when it was stopped. It is read once: whatever batches it runs meanwhile put it back.
+func (th *Thread) State() (*State, error) {
+	if th.state != nil {
+		return th.state, nil
+	}
+	s := &State{}
 	var err error
-	if s.regs, err = th.Registers(); err != nil {
+	if s.Registers, err = th.Registers(); err != nil {
 		return nil, err
 	}
-	if s.xstate, err = th.XState(); err != nil {
+	if s.XState, err = th.XState(); err != nil {
 		return nil, err
 	}
-	if s.mask, err = th.SigMask(); err != nil {
+	if s.SigMask, err = th.SigMask(); err != nil {
 		return nil, err
 	}
-	if s.rseq, err = th.Rseq(); err == nil && s.rseq.Address != 0 {
-		if err := ReadMemory(th.TID, s.rseq.Address+8, s.cs[:]); err != nil {
+	if s.Rseq, err = th.Rseq(); err != nil {
+		return nil, err
+	}
+	if s.Rseq.Address != 0 {
+		if err := ReadMemory(th.TID, s.Rseq.Address+8, s.cs[:]); err != nil {
 			return nil, err
 		}
 	}
+	th.state = s
 	return s, nil
 }
 
 // put gives the thread, which is stopped where signals are looked for, its registers and mask back.
 // The stub does not touch the extended state.
-func (th *Thread) put(s *moment) error {
-	if err := th.SetRegisters(s.regs); err != nil {
+func (th *Thread) put(s *State) error {
+	if err := th.SetRegisters(s.Registers); err != nil {
 		return err
 	}
 	if s.cs != [8]byte{} {
-		if err := WriteMemory(th.TID, s.rseq.Address+8, s.cs[:]); err != nil {
+		if err := WriteMemory(th.TID, s.Rseq.Address+8, s.cs[:]); err != nil {
 			return err
 		}
 	}
-	return th.SetSigMask(s.mask)
+	return th.SetSigMask(s.SigMask)
 }
 
 // back is put for a thread that is stopped at the exit of a call: it is stopped anew on its way out of the kernel, where a call
 // that the registers show as interrupted is restarted when the thread goes on.
-func (th *Thread) back(s *moment) error {
-	if err := th.Settle(s.regs); err != nil {
+func (th *Thread) back(s *State) error {
+	if err := th.Settle(s.Registers); err != nil {
 		return err
 	}
 	return th.put(s)

@@ -187,7 +187,7 @@ func dieInside() {
 		}
 		b := live.Arena.Page(0).Batch()
 		b.Call("getpid", unix.SYS_GETPID)
-		s, err := th.save()
+		s, err := th.State()
 		if err != nil {
 			return err
 		}

@@ -61,3 +61,30 @@ func WriteMemory(pid int, address uint64, buf []byte) error {
 	}
 	return nil
 }
+
+// MaxScatter is how many places [ScatterMemory] takes (UIO_MAXIOV, include/uapi/linux/uio.h).
+const MaxScatter = 1024
+
+// ScatterMemory writes buf to places of a process, one after the other, that have room for all of it.
+func ScatterMemory(pid int, places []dump.Range, buf []byte) error {
+	to := make([]unix.RemoteIovec, len(places))
+	for i, r := range places {
+		to[i] = unix.RemoteIovec{Base: uintptr(r.Start), Len: int(r.Len())}
+	}
+	for len(buf) > 0 {
+		n, err := unix.ProcessVMWritev(pid, []unix.Iovec{{Base: &buf[0], Len: uint64(len(buf))}}, to, 0)
+		if err != nil {
+			return fmt.Errorf("write %d bytes at %#x of process %d: %w", len(buf), to[0].Base, pid, err)
+		}
+		buf = buf[n:]
+		for n > 0 {
+			part := min(n, to[0].Len)
+			to[0].Base += uintptr(part)
+			to[0].Len -= part
+			if n -= part; to[0].Len == 0 {
+				to = to[1:]
+			}
+		}
+	}
+	return nil
+}

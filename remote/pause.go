@@ -25,6 +25,7 @@ func (th *Thread) PutBack() error {
 		return err
 	}
 	regs.Rewind()
+	th.state = nil
 	return th.SetRegisters(regs)
 }
 
@@ -124,7 +125,7 @@ func (t *Tracer) stopAll(pid int, stopped *[]*Thread) error {
 // Open makes a system call in a stopped thread that returns a descriptor, by a syscall instruction at the given address
 // ([FindSyscall]), and takes the descriptor out of its process, of which pidfd is: nothing stays there.
 func (th *Thread) Open(pidfd int, at uint64, nr int, args ...uint64) (*os.File, error) {
-	saved, err := th.save()
+	saved, err := th.State()
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ type Tracer struct {
 	Patience time.Duration // how long a thread may take to stop; then [ErrStuck]
 	threads  map[int]*Thread
 	stuck    bool // one of them did not
+	xstate   []byte
 }
 
 // ErrStuck says that a thread did not stop in time: it is in an uninterruptible sleep, or does not leave the kernel.
@@ -55,6 +56,7 @@ type Thread struct {
 	tracer  *Tracer
 	stopped bool
 	stuck   bool
+	state   *State // see [Thread.State]
 }
 
 // Seize takes hold of a thread, which goes on running; its seccomp filters do not apply until it is let go.
@@ -162,7 +164,10 @@ func (th *Thread) resume(request int, sig unix.Signal) error {
 }
 
 // Continue lets a stopped thread run on, still traced.
-func (th *Thread) Continue() error { return th.resume(unix.PTRACE_CONT, 0) }
+func (th *Thread) Continue() error {
+	th.state = nil
+	return th.resume(unix.PTRACE_CONT, 0)
+}
 
 // Detach lets the thread go on. One that is stuck goes on with the end of the tracer.
 func (th *Thread) Detach() error {

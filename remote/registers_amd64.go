@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"unsafe"
@@ -45,12 +46,15 @@ const ntX86XState = 0x202
 
 // XState returns the XSAVE area of a stopped thread in the standard format.
 func (th *Thread) XState() ([]byte, error) {
-	buf := make([]byte, maxXState)
+	if th.tracer.xstate == nil {
+		th.tracer.xstate = make([]byte, maxXState)
+	}
+	buf := th.tracer.xstate
 	iov := unix.Iovec{Base: &buf[0], Len: maxXState}
 	if err := ptrace(unix.PTRACE_GETREGSET, th.TID, ntX86XState, uintptr(unsafe.Pointer(&iov))); err != nil {
 		return nil, fmt.Errorf("task %d: get extended state: %w", th.TID, err)
 	}
-	return buf[:iov.Len], nil
+	return bytes.Clone(buf[:iov.Len]), nil
 }
 
 // SetXState sets the XSAVE area of a stopped thread.

@@ -1,10 +1,14 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"vps/dump"
 )
 
 // Script is a sequence of calls that need not fit in one batch: it is run whenever the slot gets full.
@@ -55,9 +59,18 @@ func (s *Script) Run() error {
 	return s.err
 }
 
-// Unmap adds the calls that unmap everything but the arena.
-func (s *Script) Unmap(a *Arena) {
+// Unmap adds the calls that unmap everything but the arena and what is kept: ascending ranges, outside of the arena.
+func (s *Script) Unmap(a *Arena, kept []dump.Range) {
 	end := a.base + uint64(len(a.mem))
-	s.Call("unmap what lies below", unix.SYS_MUNMAP, 0, a.base)
-	s.Call("unmap what lies above", unix.SYS_MUNMAP, end, TaskSize-end)
+	after, _ := slices.BinarySearchFunc(kept, a.base, func(r dump.Range, base uint64) int { return cmp.Compare(r.Start, base) })
+	at := uint64(0)
+	for _, r := range slices.Insert(slices.Clone(kept), after, dump.Range{Start: a.base, End: end}) {
+		if at < r.Start {
+			s.Call(fmt.Sprintf("unmap %#x-%#x", at, r.Start), unix.SYS_MUNMAP, at, r.Start-at)
+		}
+		at = r.End
+	}
+	if at < TaskSize {
+		s.Call(fmt.Sprintf("unmap from %#x on", at), unix.SYS_MUNMAP, at, TaskSize-at)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
@@ -32,8 +33,12 @@ func (r *restorer) bear(ctx context.Context) error {
 			page.Batch() // it waits for its first batch, if it has none
 		}
 	}
-	for _, stage := range r.plan.Stages {
-		if err := r.stage(ctx, stage, pages); err != nil {
+	for i, stage := range r.plan.Stages {
+		var waves [][]int
+		if i == 0 {
+			waves = r.heritage.waves
+		}
+		if err := r.stage(ctx, stage, pages, waves); err != nil {
 			return err
 		}
 	}
@@ -67,67 +72,64 @@ func (r *restorer) setLastPID(ctx context.Context) error {
 	return s.Run()
 }
 
-// stage lets all processes of a stage take their steps, and waits for those who survive it.
-func (r *restorer) stage(ctx context.Context, stage birth.Stage, pages map[int]*remote.Page) error {
-	batches := make(map[int]*remote.Batch)
-	// Process 1, the only child of 0, has been born already.
-	order := slices.DeleteFunc(slices.Sorted(maps.Keys(stage)), func(pid int) bool { return pid == 0 })
-	for _, pid := range order {
-		b := pages[pid].Batch()
-		record := r.set.Processes[uint64(pid)]
-		for _, step := range stage[pid] {
-			step.Add(b, record, func(child int) *remote.Page { return pages[child] })
-			if step.Op == birth.Setsid {
-				if err := r.takeTerminal(b, record); err != nil {
+// stage lets all processes of a stage take their steps, and waits for those who survive it. Those in waves are given pages
+// first, which their children inherit.
+func (r *restorer) stage(ctx context.Context, stage birth.Stage, pages map[int]*remote.Page, waves [][]int) error {
+	later := make(map[int]bool)
+	for _, pid := range slices.Concat(waves...) {
+		later[pid] = true
+	}
+	// One that failed may keep others waiting for ever, so the first error ends the waiting for all.
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		// Process 1, the only child of 0, has been born already. Children first: their batches must be there when they are born.
+		for _, pid := range slices.Backward(slices.Sorted(maps.Keys(stage))) {
+			if pid != 0 && !later[pid] {
+				if err := r.steps(ctx, g, pid, stage[pid], pages); err != nil {
 					return err
 				}
 			}
 		}
-		batches[pid] = b
-	}
-	// Children first: their batches must be there when they are born.
-	for _, pid := range order {
-		if pid != 1 {
-			if err := batches[pid].Start(); err != nil {
-				return fmt.Errorf("pid %d: %w", pid, err)
+		for _, wave := range waves {
+			if err := r.endow(ctx, wave, pages); err != nil {
+				return err
+			}
+			for _, pid := range wave {
+				if err := r.steps(ctx, g, pid, stage[pid], pages); err != nil {
+					return err
+				}
 			}
 		}
-	}
-	if b := batches[1]; b != nil {
-		if err := b.Start(); err != nil {
-			return fmt.Errorf("pid 1: %w", err)
-		}
-	}
-	return r.finish(ctx, stage, batches)
+		return nil
+	})
+	return g.Wait()
 }
 
-// finish waits for the batches of a stage. One that failed may keep others waiting for ever, so all are looked at in turn.
-func (r *restorer) finish(ctx context.Context, stage birth.Stage, batches map[int]*remote.Batch) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	results := make(chan error, len(batches))
-	waiting := 0
-	for pid, b := range batches {
-		if ends(stage[pid]) {
-			continue
-		}
-		waiting++
-		go func() {
-			err := b.Wait(ctx, r.PidFD)
-			if err != nil {
-				err = fmt.Errorf("pid %d: %w", pid, err)
+// steps lets a process take its steps, and has g wait for their end.
+func (r *restorer) steps(ctx context.Context, g *errgroup.Group, pid int, steps []birth.Step, pages map[int]*remote.Page) error {
+	b := pages[pid].Batch()
+	record := r.set.Processes[uint64(pid)]
+	for _, step := range steps {
+		step.Add(b, record, func(child int) *remote.Page { return pages[child] })
+		if step.Op == birth.Setsid {
+			if err := r.takeTerminal(b, record); err != nil {
+				return err
 			}
-			results <- err
-		}()
-	}
-	var first error
-	for range waiting {
-		if err := <-results; err != nil && first == nil {
-			first = err
-			cancel(err)
 		}
 	}
-	return first
+	if err := b.Start(); err != nil {
+		return fmt.Errorf("pid %d: %w", pid, err)
+	}
+	if ends(steps) {
+		return nil
+	}
+	g.Go(func() error {
+		if err := b.Wait(ctx, r.PidFD); err != nil {
+			return fmt.Errorf("pid %d: %w", pid, err)
+		}
+		return nil
+	})
+	return nil
 }
 
 // ends tells whether the process does not survive its steps.

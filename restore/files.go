@@ -3,6 +3,7 @@ package restore
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -11,6 +12,7 @@ import (
 	"vps/object/file"
 	"vps/object/kinds"
 	"vps/object/mount"
+	"vps/object/network"
 	"vps/object/task"
 	"vps/remote"
 )
@@ -39,13 +41,36 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 	if err := mount.Restore(r.Page.Script(ctx, r.PidFD), m, r.set, r.content); err != nil {
 		return err
 	}
+	if err := network.RestoreSysctls(r.PID, r.set.Instance.GetSysctl()); err != nil {
+		if !r.Force {
+			return err
+		}
+		r.Warn(err.Error())
+	}
 	r.files, err = kinds.Restore(ctx, m, r.set, r.content, kinds.Options{
 		Options: file.Options{Force: r.Force, Bound: r.Bound}, Console: r.Console, ConsoleTTY: r.ConsoleTTY,
 	})
 	if err != nil {
 		return err
 	}
+	if r.Lazy != nil {
+		if err := r.openFaults(ctx); err != nil {
+			return err
+		}
+	}
 	return r.openRefs(ctx)
+}
+
+// openFaults gives the stubs a way to make userfaultfds that serve the kernel's faults too: who opens the device needs the right to that,
+// not who uses it (userfaultfd(2)).
+func (r *restorer) openFaults(ctx context.Context) error {
+	device, err := os.OpenFile("/dev/userfaultfd", os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("a lazy restore needs Linux 6.1 with userfaultfd: %w", err)
+	}
+	defer device.Close()
+	r.faults = r.files.Stage()
+	return r.files.Maker().Give(ctx, device, r.faults)
 }
 
 // openRefs opens every file that is mapped, executed or stood in, once.

@@ -3,6 +3,7 @@ package restore
 import (
 	"context"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -12,6 +13,7 @@ import (
 	"vps/object/memory"
 	"vps/object/task"
 	"vps/pager"
+	"vps/pager/lazy"
 	"vps/remote"
 )
 
@@ -27,6 +29,10 @@ func (r *restorer) furnish(ctx context.Context) error {
 			}
 			r.Warn(err.Error())
 		}
+	}
+	defer r.closeSpaces()
+	if err := r.fill(ctx); err != nil {
+		return err
 	}
 	if err := r.together(ctx, r.furnishProcess); err != nil {
 		return err
@@ -84,18 +90,90 @@ func (r *restorer) together(ctx context.Context, do func(context.Context, *proce
 	return g.Wait()
 }
 
-func (r *restorer) furnishProcess(ctx context.Context, p *process) error {
+// fill gives the stubs their memory, as far as it is not to come later.
+func (r *restorer) fill(ctx context.Context) error {
+	var memories []*pager.Memory
+	for _, p := range r.procs {
+		p.space = r.spaceOf(ctx, p)
+		memories = append(memories, p.space.memory)
+	}
+	err := r.together(ctx, func(_ context.Context, p *process) error {
+		if err := p.space.build(r.Arena, r); err != nil {
+			return err
+		}
+		return p.space.take(p.host, p.pidfd)
+	})
+	if err != nil {
+		return err
+	}
+	if err := pager.Fill(ctx, r.snapshot, memories); err != nil {
+		return err
+	}
+	return r.leaveRest(ctx)
+}
+
+func (r *restorer) closeSpaces() {
+	for _, p := range r.procs {
+		if p.space != nil {
+			p.space.close()
+		}
+	}
+}
+
+// leaveRest hands over the memories that are to be filled later. From here on somebody serves their faults.
+func (r *restorer) leaveRest(ctx context.Context) error {
+	var later []lazy.Memory
+	for _, p := range r.procs {
+		if len(p.space.later) > 0 {
+			later = append(later, lazy.Memory{Fault: p.space.memory.Fault, Extents: p.space.later})
+		}
+	}
+	if len(later) == 0 {
+		return nil
+	}
+	return r.Lazy(ctx, later)
+}
+
+// spaceOf plans the memory of a process, which has inherited some.
+func (r *restorer) spaceOf(ctx context.Context, p *process) *space {
 	mm := r.set.Mms[p.record.GetMm()]
-	s := p.page.Script(ctx, p.pidfd)
-	if err := memory.Map(s, r.Arena, mm, r); err != nil {
-		return err
+	extents := r.snapshot.Extents(mmKey(mm.GetId()))
+	from := r.heritage.estates[int(p.record.GetPid())]
+	var pages []span
+	var mappings []*dump.Mapping
+	if from != nil {
+		mappings = r.besideSegments(mm.GetMappings())
+		pages = r.heritage.areas.spans(mappings, extents)
 	}
-	if err := s.Run(); err != nil {
-		return err
+	sp := r.newSpace(p.name(r.set), p.page.Script(ctx, p.pidfd), mm, r.heritage.areas.change(from, mappings, extents, pages))
+	if r.Lazy != nil {
+		sp.postpone(r.faults, neededSoon(r.set, p.record))
 	}
-	if err := pager.Fill(ctx, r.snapshot, mm.GetId(), p.host, fileBacked(mm)); err != nil {
-		return err
+	return sp
+}
+
+// besideSegments returns the mappings that do not lie where System V shared memory is to be attached: as a whole at
+// first (shmat(2)), even if parts of it have given way to others since.
+func (r *restorer) besideSegments(mappings []*dump.Mapping) []*dump.Mapping {
+	var segments []dump.Range
+	for _, m := range mappings {
+		if m.GetKind() == dump.Mapping_SHM {
+			start := m.GetStart() - m.GetOffset()
+			size, err := r.SegmentSize(m.GetShm())
+			if err != nil {
+				return nil // that is said when it is attached
+			}
+			segments = append(segments, dump.Range{Start: start, End: start + size})
+		}
 	}
+	return slices.DeleteFunc(slices.Clone(mappings), func(m *dump.Mapping) bool {
+		return slices.ContainsFunc(segments, func(s dump.Range) bool { return m.GetStart() < s.End && s.Start < m.GetEnd() })
+	})
+}
+
+func (r *restorer) furnishProcess(ctx context.Context, p *process) error {
+	s, mm := p.space.script, p.space.mm
+	p.space.filled()
 	memory.Protect(s, mm)
 	exe, err := r.ref(mm.GetExe(), unix.O_RDONLY)
 	if err != nil {

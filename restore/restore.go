@@ -3,7 +3,8 @@
 // processes of the snapshot.
 //
 //	files    every open file description is made in the first stub's descriptor table
-//	births   every process, with its pid, session and group; each is a stub with a copy of that table
+//	births   every process, with its pid, session and group; each is a stub with a copy of that table. One whose
+//	         children share pages with it, or with each other, is given these before it gives birth
 //	memory   each stub maps its memory, which we fill; its threads are born with their tids; it takes its descriptors and
 //	         drops the rest
 //	threads  each takes its credentials, timers, filters
@@ -28,6 +29,7 @@ import (
 	"vps/object/memory"
 	"vps/object/recordset"
 	"vps/object/task"
+	"vps/pager/lazy"
 	"vps/remote"
 )
 
@@ -53,12 +55,16 @@ type Target struct {
 	Bound      uint64            // capabilities that the instance may have
 	Force      bool              // restore what is safe to skip
 	Warn       func(text string) // is told what was skipped
+	// Lazy takes over memory that need not be there before its process runs; nil: all is filled. Userfaultfds are descriptors
+	// of ours, and stay the caller's: Lazy copies them. Processes may have missed pages since, and ask for them, before Into returns.
+	Lazy func(ctx context.Context, memories []lazy.Memory) error
 }
 
 // Plan is a restore that has been thought through: what it needs is known, nothing has been made.
 type Plan struct {
 	Slots    int // slots that its stubs take: one for each process, helper and further thread, and the last for children that live for a moment
 	births   *birth.Plan
+	heritage *heritage
 	snapshot *dump.Snapshot
 	set      *object.Set
 }
@@ -76,7 +82,7 @@ func Prepare(s *dump.Snapshot, set *object.Set) (*Plan, error) {
 	}
 	return &Plan{
 		Slots:  len(set.Threads) + len(set.Processes) + len(births.Helpers) + 1,
-		births: births, snapshot: s, set: set,
+		births: births, heritage: newHeritage(set, s, births.Stages[0], maxHeritageWork), snapshot: s, set: set,
 	}, nil
 }
 
@@ -89,11 +95,15 @@ type restorer struct {
 	snapshot *dump.Snapshot
 	set      *object.Set
 	plan     *birth.Plan
+	heritage *heritage
 	content  object.Content
 	files    kinds.Restored
 	refs     map[refKey]int
 	limits   []uint64 // our own hard limits
+	huge     string   // which memory of the host's gets huge pages
 	procs    map[uint32]*process
+	met      map[int]int // pids inside, by pid here
+	faults   int         // descriptor of /dev/userfaultfd in every stub; 0: none
 	nextSlot int
 	slots    int
 	child    sync.Mutex // of the last slot, while many stubs work at the same time
@@ -106,6 +116,7 @@ type process struct {
 	host    int // pid here
 	pidfd   int
 	threads []*thread
+	space   *space
 	vdso    uint64 // address of a syscall instruction
 }
 
@@ -126,9 +137,10 @@ type thread struct {
 // Into builds the instance in a target. Then every task is in the freezer, ready to go on.
 func (p *Plan) Into(ctx context.Context, t Target) error {
 	r := &restorer{
-		Target: t, snapshot: p.snapshot, set: p.set, plan: p.births,
-		content: recordset.Content{Snapshot: p.snapshot, Set: p.set},
-		refs:    make(map[refKey]int), procs: make(map[uint32]*process), nextSlot: t.FirstSlot, slots: p.Slots,
+		Target: t, snapshot: p.snapshot, set: p.set, plan: p.births, heritage: p.heritage,
+		content: recordset.Content{Snapshot: p.snapshot, Set: p.set}, huge: readHuge(),
+		refs: make(map[refKey]int), procs: make(map[uint32]*process), met: make(map[int]int),
+		nextSlot: t.FirstSlot, slots: p.Slots,
 	}
 	defer r.close()
 	var err error
@@ -186,11 +198,11 @@ func (r *restorer) slot() *remote.Page {
 
 // nameOf says which process an error is about.
 func (p *process) nameOf(set *object.Set, err error) error {
-	comm := ""
-	if t := set.Threads[uint64(p.record.GetPid())]; t != nil {
-		comm = t.GetComm()
-	}
-	return fmt.Errorf("pid %d (%s): %w", p.record.GetPid(), comm, err)
+	return fmt.Errorf("%s: %w", p.name(set), err)
+}
+
+func (p *process) name(set *object.Set) string {
+	return fmt.Sprintf("pid %d (%s)", p.record.GetPid(), set.Threads[uint64(p.record.GetPid())].GetComm())
 }
 
 // filterBytes is a filter as struct sock_filter[], little endian.

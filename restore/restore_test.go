@@ -23,6 +23,7 @@ import (
 	"vps/object/mount"
 	"vps/object/recordset"
 	"vps/object/task"
+	"vps/pager/lazy"
 	"vps/priv"
 	"vps/remote"
 	"vps/restore"
@@ -53,8 +54,17 @@ type site struct {
 	copy     snapshot.Way
 	progress func(int, snapshot.Round)
 
-	force  bool     // restores are forced
-	warned []string // what the last one skipped
+	limits []account.Limit // of the instance that the next restore builds
+	lazy   bool            // restores leave memory for later
+	file   *os.File        // of the snapshot that is restored
+	fill   *cell.Fill      // what was left by the last one, nil if nothing
+	filled chan error
+
+	spoil       func()        // is called before lazy filling begins
+	interrupt   time.Duration // after which it is begun anew; 0: never
+	interrupted int
+	force       bool     // restores are forced
+	warned      []string // what the last one skipped
 }
 
 func newSite(t testing.TB, opts ...testimage.Option) *site {
@@ -192,6 +202,7 @@ func (s *site) restore(path string) {
 		s.t.Fatal(err)
 	}
 	defer file.Close()
+	s.file = file.File()
 	set, err := recordset.Load(file.Snapshot)
 	if err != nil {
 		s.t.Fatal(err)
@@ -211,7 +222,7 @@ func (s *site) restore(path string) {
 // into restores by a plan, in a new cell.
 func (s *site) into(ctx context.Context, plan *restore.Plan, set *object.Set) error {
 	s.t.Helper()
-	spec := cell.Spec{Slots: 8 + plan.Slots, SlotSize: 256 << 10}
+	spec := cell.Spec{Slots: cell.DefaultSlots + plan.Slots, SlotSize: 256 << 10}
 	var err error
 	if spec.ArenaBase, err = plan.ArenaBase(uint64(spec.Slots*spec.SlotSize) + 4096); err != nil {
 		return err
@@ -222,9 +233,18 @@ func (s *site) into(ctx context.Context, plan *restore.Plan, set *object.Set) er
 	if err := s.tryBuild(ctx, spec); err != nil {
 		return err
 	}
+	if err := s.group.SetLimits(s.limits); err != nil {
+		return err
+	}
 	s.warned = nil
 	first, _ := s.cell.FreeSlots()
+	s.fill, s.filled = nil, nil
+	var later func(context.Context, []lazy.Memory) error
+	if s.lazy {
+		later = s.fillLazily
+	}
 	return plan.Into(ctx, restore.Target{
+		Lazy:  later,
 		Arena: s.cell.Arena, Page: s.cell.Init.Page, PID: s.cell.Init.PID, PidFD: s.cell.Init.PidFD, FirstSlot: first,
 		Socket: s.cell.Socket, SocketFD: s.cell.SocketFD, Group: s.group, Console: s.cell.Console,
 		Filter: s.rights.Filter, Bound: s.rights.Capabilities, Force: s.force, Warn: func(text string) { s.warned = append(s.warned, text) },

@@ -77,6 +77,8 @@ func (c *clock) done(name string) {
 // Take writes a snapshot of an instance to w, which the caller closes. suspended says in which state it is left; one that was
 // found suspended stays suspended, and so does whatever state it was found in if the snapshot fails.
 func Take(ctx context.Context, src *Source, w *dump.Writer, suspended bool) (Report, error) {
+	read := later(func() (map[string]string, error) { return network.ReadSysctls(src.Init) })
+	defer read()
 	if err := errors.Join(Probe(src)...); err != nil {
 		return Report{}, err
 	}
@@ -87,7 +89,7 @@ func Take(ctx context.Context, src *Source, w *dump.Writer, suspended bool) (Rep
 		return *report, err
 	}
 	for end := time.Now().Add(patience); ; {
-		busy, err := takeOnce(ctx, src, w, pages, suspended, report)
+		busy, err := takeOnce(ctx, src, w, pages, read, suspended, report)
 		if !busy || time.Now().After(end) {
 			return *report, err
 		}
@@ -109,14 +111,32 @@ const (
 	busyPause = 5 * time.Millisecond
 )
 
+// settings returns those of the network, which take long to read: that begins before the instance is stopped.
+type settings func() (map[string]string, error)
+
+// later begins to work, and returns what waits for the end of it.
+func later[T any](work func() (T, error)) func() (T, error) {
+	var v T
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		v, err = work()
+	}()
+	return func() (T, error) {
+		<-done
+		return v, err
+	}
+}
+
 // takeOnce stops the instance once. busy says that it found what cannot be dumped at the moment, and has written nothing since the
 // instance was stopped.
-func takeOnce(ctx context.Context, src *Source, w *dump.Writer, pages *pager.Copy, suspended bool, report *Report) (busy bool, err error) {
+func takeOnce(ctx context.Context, src *Source, w *dump.Writer, pages *pager.Copy, settings settings, suspended bool, report *Report) (busy bool, err error) {
 	begin := time.Now()
 	clock := clock{last: begin}
 	err = suspend.Hold(ctx, src.Group, func() bool { return suspended }, func(in *suspend.Instance) error {
 		clock.done("stop")
-		t := &taker{ctx: ctx, src: src, w: w, memory: pages, in: in, clock: &clock}
+		t := &taker{ctx: ctx, src: src, w: w, memory: pages, settings: settings, in: in, clock: &clock}
 		defer t.close()
 		suspended = suspended || in.Suspended
 		err := t.take()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
@@ -28,20 +29,23 @@ const slotSize = 64 << 10
 
 // taker takes one stopped instance apart.
 type taker struct {
-	ctx     context.Context
-	src     *Source
-	w       *dump.Writer
-	memory  *pager.Copy
-	in      *suspend.Instance
-	ids     object.IDMaps
-	procs   []*process
-	inside  map[int]int // pids and tids from here to inside
-	files   *file.Descriptors
-	ipc     *ipc.Objects
-	filters *task.Seccomps
-	threads int
-	writing bool // the writer has been given something
-	clock   *clock
+	ctx      context.Context
+	src      *Source
+	w        *dump.Writer
+	memory   *pager.Copy
+	in       *suspend.Instance
+	ids      object.IDMaps
+	procs    []*process
+	inside   map[int]int // pids from here to inside
+	mu       sync.Mutex  // of files
+	files    *file.Descriptors
+	mapped   *memory.Files
+	ipc      *ipc.Objects
+	filters  *task.Seccomps
+	threads  int
+	writing  bool // the writer has been given something
+	settings settings
+	clock    *clock
 }
 
 // process is a process with what was asked of it.
@@ -54,6 +58,7 @@ type process struct {
 	mm     *dump.Mm
 	hand   *dump.SigHand
 	tasks  []*dump.Thread
+	seized []*seized
 }
 
 // Put and Memory make a taker the sink of the objects.
@@ -80,10 +85,8 @@ func (t *taker) take() error {
 		return err
 	}
 	t.clock.done("find")
-	for _, p := range t.procs {
-		if err := t.examine(p); err != nil {
-			return nameOf(p.Proc, err)
-		}
+	if err := t.examine(); err != nil {
+		return err
 	}
 	records := make(map[uint64]*dump.Process)
 	for _, p := range t.procs {
@@ -132,6 +135,7 @@ func (t *taker) find() error {
 	slices.SortFunc(t.procs, func(a, b *process) int { return a.PID - b.PID })
 	procs := t.living()
 	t.files = t.src.descriptors(procs, t)
+	t.mapped = memory.NewFiles(t.files)
 	t.ipc, err = ipc.Read(t.files)
 	return err
 }
@@ -147,8 +151,55 @@ func (t *taker) living() []object.Proc {
 	return procs
 }
 
-// examine reads a process, and asks it.
-func (t *taker) examine(p *process) error {
+// examine reads the processes and asks them. What can be read in /proc is read at the same time as the tracer reads what only it can.
+func (t *taker) examine() error {
+	read := make(chan error, len(t.procs)) // one for each process, in their order
+	go func() {
+		defer close(read)
+		for _, p := range t.procs {
+			err := t.read(p)
+			read <- nameOf(p.Proc, err)
+			if err != nil {
+				return
+			}
+		}
+	}()
+	err := t.askAll(read)
+	for range read { // until nobody reads any more
+	}
+	return err
+}
+
+// askAll asks each process that has been read.
+func (t *taker) askAll(read <-chan error) error {
+	for _, p := range t.procs {
+		for i, th := range p.held.Threads {
+			s, err := seize(th, i == 0)
+			if err != nil {
+				return nameOf(p.Proc, fmt.Errorf("task %d: %w", th.TID, err))
+			}
+			p.seized = append(p.seized, s)
+		}
+	}
+	for _, p := range t.procs {
+		if err := <-read; err != nil {
+			return err
+		}
+		if p.held.Zombie {
+			continue
+		}
+		if err := t.merge(p); err != nil {
+			return nameOf(p.Proc, err)
+		}
+		if err := t.ask(p); err != nil {
+			return nameOf(p.Proc, err)
+		}
+	}
+	return nil
+}
+
+// read reads what /proc tells of a process.
+func (t *taker) read(p *process) error {
 	var err error
 	if p.status, err = object.ReadStatus(p.Host); err != nil {
 		return err
@@ -167,42 +218,49 @@ func (t *taker) examine(p *process) error {
 	if signal := p.held.Threads[0].Stopped; signal != 0 {
 		p.record.State, p.record.StopSignal = dump.Process_STOPPED, uint32(signal)
 	}
-	if err := t.places(p); err != nil {
+	if p.memory, err = memory.ReadAddressSpace(p.Proc); err != nil {
 		return err
 	}
-	if p.memory, err = memory.ReadAddressSpace(p.Proc); err != nil {
+	if err := t.refer(p); err != nil {
+		return err
+	}
+	inside := make(map[int]int)
+	for _, th := range p.held.Threads {
+		record, err := t.thread(p, th.TID)
+		if err != nil {
+			return fmt.Errorf("task %d: %w", th.TID, err)
+		}
+		inside[th.TID] = int(record.GetTid())
+		p.tasks = append(p.tasks, record)
+		p.record.Threads = append(p.record.Threads, record.GetTid())
+	}
+	p.record.Timers, err = task.DumpTimers(p.Host, func(tid int) (int, error) {
+		if inside[tid] == 0 {
+			return 0, fmt.Errorf("timer: task %d is none of its threads", tid)
+		}
+		return inside[tid], nil
+	})
+	return err
+}
+
+// refer notes what files a process refers to.
+func (t *taker) refer(p *process) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.places(p); err != nil {
 		return err
 	}
 	id := uint64(p.PID)
 	p.record.Mm, p.record.SigHand = id, id
-	if p.mm, err = p.memory.Dump(id, t.files); err != nil {
-		return err
-	}
-	for _, th := range p.held.Threads {
-		record, err := t.thread(p, th)
-		if err != nil {
-			return fmt.Errorf("task %d: %w", th.TID, err)
-		}
-		p.tasks = append(p.tasks, record)
-		p.record.Threads = append(p.record.Threads, record.GetTid())
-	}
-	pending, err := p.held.Threads[0].Pending(true)
-	if err != nil {
-		return err
-	}
-	var stop bool
-	if p.record.Pending, stop = task.SplitStop(pending); stop {
-		p.record.State = dump.Process_STOPPED
-	}
-	p.record.Timers, err = task.DumpTimers(p.Host, t.insideTID)
-	if err != nil {
-		return err
-	}
-	return t.ask(p)
+	var err error
+	p.mm, err = p.memory.Dump(id, t.mapped)
+	return err
 }
 
 // askObjects asks a process for what only it can tell of the objects that it uses, see [file.Descriptors.Ask].
 func (t *taker) askObjects(b *remote.Batch, p *process) (answer func() error, more bool, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	files, more, err := t.files.Ask(b, p.Proc)
 	if err != nil || p.PID != 1 {
 		return files, more, err
@@ -259,22 +317,12 @@ func (t *taker) link(p *process, name string) (*dump.FileRef, error) {
 	return ref, nil
 }
 
-// insideTID translates the tid of a thread that has been read.
-func (t *taker) insideTID(tid int) (int, error) {
-	inside, ok := t.inside[tid]
-	if !ok {
-		return 0, fmt.Errorf("timer: task %d is no thread of the instance", tid)
-	}
-	return inside, nil
-}
-
-// thread reads what can be seen of a thread from outside.
-func (t *taker) thread(p *process, th *remote.Thread) (*dump.Thread, error) {
-	t.threads++
+// thread reads what /proc tells of a thread.
+func (t *taker) thread(p *process, tid int) (*dump.Thread, error) {
 	status := p.status
-	if th.TID != p.Host {
+	if tid != p.Host {
 		var err error
-		if status, err = object.ReadStatus(th.TID); err != nil {
+		if status, err = object.ReadStatus(tid); err != nil {
 			return nil, err
 		}
 	}
@@ -282,46 +330,8 @@ func (t *taker) thread(p *process, th *remote.Thread) (*dump.Thread, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.inside[th.TID] = int(record.GetTid())
 	record.Pid = uint32(p.PID)
-	regs, err := th.Registers()
-	if err != nil {
-		return nil, err
-	}
-	if regs.Compat() {
-		return nil, &object.Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "a 32-bit task"}
-	}
-	record.Regs = regs.Record()
-	if record.Xstate, err = th.XState(); err != nil {
-		return nil, err
-	}
-	if record.Sigmask, err = th.SigMask(); err != nil {
-		return nil, err
-	}
-	pending, err := th.Pending(false)
-	if err != nil {
-		return nil, err
-	}
-	var stop bool
-	if record.Pending, stop = task.SplitStop(pending); stop {
-		p.record.State = dump.Process_STOPPED
-	}
-	rseq, err := th.Rseq()
-	if err != nil {
-		return nil, err
-	}
-	if rseq.Address != 0 {
-		record.Rseq = &dump.Rseq{Address: rseq.Address, Size: rseq.Size, Signature: rseq.Signature, Flags: rseq.Flags}
-	}
-	programs, flags, err := th.Filters()
-	if err != nil {
-		return nil, err
-	}
-	filters := make([]task.SeccompFilter, len(programs))
-	for i := range programs {
-		filters[i] = task.SeccompFilter{Program: programs[i], Flags: flags[i]}
-	}
-	return record, t.filters.Add(record, filters)
+	return record, nil
 }
 
 // ask lets the process answer what only it can tell, in one batch for each of its threads.

@@ -27,6 +27,11 @@ func (t *taker) write() error {
 	if info.Sysctl, err = ipc.ReadSysctls(t.src.Init); err != nil {
 		return err
 	}
+	settings, err := t.settings()
+	if err != nil {
+		return err
+	}
+	maps.Copy(info.Sysctl, settings)
 	if t.src.Kernel != nil {
 		if info.LastPid, err = object.LastPID(t.src.Kernel, t.procs[0].PidFD); err != nil {
 			return err

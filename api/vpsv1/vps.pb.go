@@ -245,7 +245,9 @@ type Instance struct {
 	Restores      int32                  `protobuf:"varint,16,opt,name=restores,proto3" json:"restores,omitempty"`
 	Restarts      int32                  `protobuf:"varint,17,opt,name=restarts,proto3" json:"restarts,omitempty"`
 	ExitStatus    *ExitStatus            `protobuf:"bytes,18,opt,name=exit_status,json=exitStatus,proto3" json:"exit_status,omitempty"`
-	Saved         []byte                 `protobuf:"bytes,19,opt,name=saved,proto3" json:"saved,omitempty"` // path of the file with its memory, since the host went down
+	Saved         []byte                 `protobuf:"bytes,19,opt,name=saved,proto3" json:"saved,omitempty"`                                    // path of the file with its memory, since the host went down
+	MissingBytes  uint64                 `protobuf:"varint,20,opt,name=missing_bytes,json=missingBytes,proto3" json:"missing_bytes,omitempty"` // of its memory, after a lazy restore
+	Lost          string                 `protobuf:"bytes,21,opt,name=lost,proto3" json:"lost,omitempty"`                                      // why memory of it cannot be read
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -411,6 +413,20 @@ func (x *Instance) GetSaved() []byte {
 		return x.Saved
 	}
 	return nil
+}
+
+func (x *Instance) GetMissingBytes() uint64 {
+	if x != nil {
+		return x.MissingBytes
+	}
+	return 0
+}
+
+func (x *Instance) GetLost() string {
+	if x != nil {
+		return x.Lost
+	}
+	return ""
 }
 
 type ListResponse struct {
@@ -2387,6 +2403,8 @@ type RestoreRequest struct {
 	Resume        bool                   `protobuf:"varint,3,opt,name=resume,proto3" json:"resume,omitempty"`
 	Force         bool                   `protobuf:"varint,4,opt,name=force,proto3" json:"force,omitempty"`
 	Config        *Configuration         `protobuf:"bytes,5,opt,name=config,proto3" json:"config,omitempty"` // none: the instance's file on the host, else what the snapshot holds, with default rights
+	Lazy          bool                   `protobuf:"varint,6,opt,name=lazy,proto3" json:"lazy,omitempty"`
+	Wait          bool                   `protobuf:"varint,7,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2456,6 +2474,20 @@ func (x *RestoreRequest) GetConfig() *Configuration {
 	return nil
 }
 
+func (x *RestoreRequest) GetLazy() bool {
+	if x != nil {
+		return x.Lazy
+	}
+	return false
+}
+
+func (x *RestoreRequest) GetWait() bool {
+	if x != nil {
+		return x.Wait
+	}
+	return false
+}
+
 var File_api_vps_proto protoreflect.FileDescriptor
 
 const file_api_vps_proto_rawDesc = "" +
@@ -2472,7 +2504,7 @@ const file_api_vps_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
 	"\x06signal\x18\x02 \x01(\tR\x06signal\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n" +
-	"\x04time\x18\x04 \x01(\x03R\x04time\"\x82\x04\n" +
+	"\x04time\x18\x04 \x01(\x03R\x04time\"\xbb\x04\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x1c\n" +
@@ -2494,7 +2526,9 @@ const file_api_vps_proto_rawDesc = "" +
 	"\brestarts\x18\x11 \x01(\x05R\brestarts\x123\n" +
 	"\vexit_status\x18\x12 \x01(\v2\x12.vps.v1.ExitStatusR\n" +
 	"exitStatus\x12\x14\n" +
-	"\x05saved\x18\x13 \x01(\fR\x05saved\">\n" +
+	"\x05saved\x18\x13 \x01(\fR\x05saved\x12#\n" +
+	"\rmissing_bytes\x18\x14 \x01(\x04R\fmissingBytes\x12\x12\n" +
+	"\x04lost\x18\x15 \x01(\tR\x04lost\">\n" +
 	"\fListResponse\x12.\n" +
 	"\tinstances\x18\x01 \x03(\v2\x10.vps.v1.InstanceR\tinstances\"\xae\x01\n" +
 	"\bResource\x12\x12\n" +
@@ -2632,13 +2666,15 @@ const file_api_vps_proto_rawDesc = "" +
 	"\atook_ns\x18\x02 \x01(\x03R\x06tookNs\"4\n" +
 	"\x05Phase\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
-	"\atook_ns\x18\x02 \x01(\x03R\x06tookNs\"\x8d\x01\n" +
+	"\atook_ns\x18\x02 \x01(\x03R\x06tookNs\"\xb5\x01\n" +
 	"\x0eRestoreRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x0e\n" +
 	"\x02fd\x18\x02 \x01(\x05R\x02fd\x12\x16\n" +
 	"\x06resume\x18\x03 \x01(\bR\x06resume\x12\x14\n" +
 	"\x05force\x18\x04 \x01(\bR\x05force\x12-\n" +
-	"\x06config\x18\x05 \x01(\v2\x15.vps.v1.ConfigurationR\x06config2\xa3\b\n" +
+	"\x06config\x18\x05 \x01(\v2\x15.vps.v1.ConfigurationR\x06config\x12\x12\n" +
+	"\x04lazy\x18\x06 \x01(\bR\x04lazy\x12\x12\n" +
+	"\x04wait\x18\a \x01(\bR\x04wait2\xa3\b\n" +
 	"\x04Host\x121\n" +
 	"\aVersion\x12\r.vps.v1.Empty\x1a\x17.vps.v1.VersionResponse\x12+\n" +
 	"\x04List\x12\r.vps.v1.Empty\x1a\x14.vps.v1.ListResponse\x12(\n" +

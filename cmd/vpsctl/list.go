@@ -81,6 +81,8 @@ func (a *app) showCmd() *cobra.Command {
 				"First uid", number(i.FirstUID),
 				"Processes", fmt.Sprintf("%d, with %d threads", i.Processes, i.Threads),
 				"Memory", cli.Size(i.MemoryBytes),
+				"Missing yet", missing(i.Missing),
+				"Lost memory", cli.Printable(i.Lost),
 				"CPU time", cli.CPU(i.CPUNanos),
 				"Created", cli.Stamp(i.Created),
 				"Started", cli.Stamp(i.Started),
@@ -92,6 +94,14 @@ func (a *app) showCmd() *cobra.Command {
 			)
 		},
 	})
+}
+
+// missing is memory that is yet to come.
+func missing(bytes uint64) string {
+	if bytes == 0 {
+		return ""
+	}
+	return cli.Size(bytes)
 }
 
 // number is a number that is not worth a line if it is 0.

@@ -105,8 +105,9 @@ func (a *app) restoreCmd() *cobra.Command {
 		Short: "Make an instance of a snapshot",
 		Long: "restore makes instance ID of the snapshot in FILE, from standard input if that is -, or of its newest one in\n" +
 			"the host's store. It is suspended then, unless it is to be resumed. Its configuration is the file that --config\n" +
-			"names, else etc/vps_ID.conf of the host, else the copy in the snapshot with no more than default rights.",
-		Example:           "  vpsctl restore web\n  vpsctl restore web --resume web.vps\n  vpsctl restore copy --config copy.conf web.vps",
+			"names, else etc/vps_ID.conf of the host, else the copy in the snapshot with no more than default rights.\n\n" +
+			"With --lazy most of its memory comes when it is needed, and in the background: a large instance runs at once.",
+		Example:           "  vpsctl restore web\n  vpsctl restore web --resume --lazy web.vps\n  vpsctl restore copy --config copy.conf web.vps",
 		Args:              cobra.RangeArgs(1, 2),
 		ValidArgsFunction: cli.Each(either(a.complete(1, instance.Dead), a.Stored, a.configured), a.StoreFiles),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -114,6 +115,9 @@ func (a *app) restoreCmd() *cobra.Command {
 			c, err := a.dial()
 			if err != nil {
 				return err
+			}
+			if opt.Wait && !opt.Lazy {
+				return errors.New("--wait is for --lazy: without it, all memory is there when the command ends")
 			}
 			if configFile != "" {
 				if opt.Config, err = loadConfig(id, configFile); err != nil {
@@ -132,6 +136,8 @@ func (a *app) restoreCmd() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&opt.Resume, "resume", false, "let the instance run")
+	cmd.Flags().BoolVar(&opt.Lazy, "lazy", false, "let memory come when it is needed, and in the background")
+	cmd.Flags().BoolVar(&opt.Wait, "wait", false, "with --lazy: end when all memory is there")
 	cmd.Flags().BoolVar(&opt.Force, "force", false, "skip the checks that are safe to skip")
 	cmd.Flags().StringVar(&configFile, "config", "", "configuration `FILE`, vps.conf(5)")
 	return cmd

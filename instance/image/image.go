@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"vps/cell"
 	"vps/config"
 	"vps/dump"
@@ -17,6 +19,7 @@ import (
 	"vps/instance/registry"
 	"vps/object"
 	"vps/object/recordset"
+	"vps/pager/lazy"
 	"vps/restore"
 	"vps/snapshot"
 )
@@ -28,17 +31,22 @@ type Image struct {
 	UUID   registry.UUID // of the instance; zero: not known
 	BootID registry.UUID // likewise
 
-	snapshot *dump.Snapshot
-	set      *object.Set
-	plan     *restore.Plan
-	close    func() error
+	snapshot   *dump.SnapshotFile
+	handedOver bool // the snapshot, to somebody who closes it
+	set        *object.Set
+	plan       *restore.Plan
 }
+
+// Later is given the memories of a lazy restore, and fills them from the snapshot while the instance runs. Unless it returns an error,
+// the snapshot is its own.
+type Later func(ctx context.Context, s *dump.SnapshotFile, memories []lazy.Memory) error
 
 // Open reads a snapshot from r: a file where it lies, anything else after storing it in the directory spool. The caller closes the
 // image.
 func Open(r io.Reader, spool string) (*Image, error) {
-	im := &Image{close: func() error { return nil }}
-	if err := im.open(r, spool); err != nil {
+	im := &Image{}
+	var err error
+	if im.snapshot, err = open(r, spool); err != nil {
 		return nil, err
 	}
 	if err := im.load(); err != nil {
@@ -47,18 +55,24 @@ func Open(r io.Reader, spool string) (*Image, error) {
 	return im, nil
 }
 
-func (im *Image) open(r io.Reader, spool string) (err error) {
-	if f, ok := r.(*os.File); ok {
-		if info, serr := f.Stat(); serr == nil && info.Mode().IsRegular() {
-			im.snapshot, err = dump.Open(f, info.Size())
-			return err
-		}
+func open(r io.Reader, spool string) (*dump.SnapshotFile, error) {
+	f, ok := r.(*os.File)
+	if !ok {
+		return dump.Spool(r, spool)
 	}
-	s, err := dump.Spool(r, spool)
-	if err == nil {
-		im.snapshot, im.close = s.Snapshot, s.Close
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return dump.Spool(r, spool)
 	}
-	return err
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("duplicate %s: %w", f.Name(), err)
+	}
+	own := os.NewFile(uintptr(fd), f.Name())
+	s, err := dump.OpenFrom(own)
+	if err != nil {
+		return nil, errors.Join(err, own.Close())
+	}
+	return s, nil
 }
 
 func (im *Image) load() error {
@@ -70,7 +84,7 @@ func (im *Image) load() error {
 	if err := im.Header.CheckHost(here); err != nil {
 		return err
 	}
-	if im.set, err = recordset.Load(im.snapshot); err != nil {
+	if im.set, err = recordset.Load(im.snapshot.Snapshot); err != nil {
 		return err
 	}
 	im.Info = im.set.Instance
@@ -80,12 +94,17 @@ func (im *Image) load() error {
 	if im.BootID, err = registry.UUIDFrom(im.Info.GetBootId()); err != nil {
 		return fmt.Errorf("boot id: %w", err)
 	}
-	im.plan, err = restore.Prepare(im.snapshot, im.set)
+	im.plan, err = restore.Prepare(im.snapshot.Snapshot, im.set)
 	return err
 }
 
-// Close removes what was stored.
-func (im *Image) Close() error { return im.close() }
+// Close closes the snapshot, if it was not handed over, and removes what was stored.
+func (im *Image) Close() error {
+	if im.handedOver {
+		return nil
+	}
+	return im.snapshot.Close()
+}
 
 // Config returns the configuration in the snapshot for an instance of the given name, with default rights only.
 func (im *Image) Config(id string) (*config.Config, error) {
@@ -111,17 +130,25 @@ func (im *Image) Adjust(spec *cell.Spec) error {
 	return err
 }
 
-// Into restores the image into a cell that was adjusted to it, with what cfg allows. force passes over what is safe to pass over, and
-// warn is told.
-func (im *Image) Into(ctx context.Context, c *cell.Cell, group restore.Group, cfg *config.Config, force bool, warn func(string)) error {
+// Into restores the image into a cell that was adjusted to it, with what cfg allows. later, if it is not nil, is left most of the
+// memory. force passes over what is safe to pass over, and warn is told.
+func (im *Image) Into(ctx context.Context, c *cell.Cell, group restore.Group, cfg *config.Config, later Later, force bool, warn func(string)) error {
 	r, err := blueprint.Rights(cfg)
 	if err != nil {
 		return err
+	}
+	var rest func(context.Context, []lazy.Memory) error
+	if later != nil {
+		rest = func(ctx context.Context, memories []lazy.Memory) error {
+			err := later(ctx, im.snapshot, memories)
+			im.handedOver = err == nil
+			return err
+		}
 	}
 	first, _ := c.FreeSlots()
 	return im.plan.Into(ctx, restore.Target{
 		Arena: c.Arena, Page: c.Init.Page, PID: c.Init.PID, PidFD: c.Init.PidFD, FirstSlot: first,
 		Socket: c.Socket, SocketFD: c.SocketFD, Group: group, Console: c.Console,
-		Filter: r.Filter, Bound: r.Capabilities, Force: force, Warn: warn,
+		Filter: r.Filter, Bound: r.Capabilities, Force: force, Warn: warn, Lazy: rest,
 	})
 }

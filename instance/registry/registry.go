@@ -39,6 +39,9 @@ type Record struct {
 	Exit      *ExitStatus `json:"exit,omitempty"`
 	Suspended time.Time   `json:"suspended,omitzero"`
 	Saved     *Saved      `json:"saved,omitempty"`
+
+	Fill *cell.FillState `json:"fill,omitempty"` // memory is missing yet
+	Lost string          `json:"lost,omitempty"` // memory that could not be read, since the last restore
 }
 
 // Enter changes the state.

@@ -39,7 +39,9 @@ type Info struct {
 	Restores    int                  `json:"restores"` // how often it was restored
 	Restarts    int                  `json:"restarts"` // by policy, in a row
 	ExitStatus  *registry.ExitStatus `json:"exit_status,omitempty"`
-	Saved       string               `json:"saved,omitempty"` // the file with its memory, since the host went down
+	Saved       string               `json:"saved,omitempty"`         // the file with its memory, since the host went down
+	Missing     uint64               `json:"missing_bytes,omitempty"` // of its memory, after a lazy restore
+	Lost        string               `json:"lost,omitempty"`          // why memory of it cannot be read: who touches it gets SIGBUS
 }
 
 // Resource is a line of [Arguments]' table.
@@ -68,7 +70,7 @@ func Of(rec *registry.Record, cfg *config.Config, group *account.Group) Info {
 		ID: cfg.Name, State: rec.State, FirstUID: rec.FirstUID,
 		FSRoot: cfg.Root, Hostname: cfg.UTSName(), Init: strings.Join(cfg.Init, " "),
 		Created: rec.Created, Started: rec.Started,
-		Runs: rec.Starts, Restores: rec.Restores, Restarts: rec.Restarts, ExitStatus: rec.Exit,
+		Runs: rec.Starts, Restores: rec.Restores, Restarts: rec.Restarts, ExitStatus: rec.Exit, Lost: rec.Lost,
 	}
 	if rec.Saved != nil {
 		info.Saved = rec.Saved.File

@@ -7,6 +7,14 @@ func idleContenders(l *lab) ([]contender, error)  { return l.gather(l.ownIdle, n
 func tinyContenders(l *lab) ([]contender, error) {
 	return l.besideCRIU(l.ownTiny, oci.tinyContender, "tiny")
 }
+
+// loadContenders makes the contenders for the dump and restore of a load.
+func loadContenders(name string) func(*lab) ([]contender, error) {
+	return func(l *lab) ([]contender, error) {
+		return l.besideCRIU(func() (contender, error) { return l.ownLoad(loadOf(name)) }, nil, name)
+	}
+}
+
 func redisContenders(l *lab) ([]contender, error) {
 	return l.besideCRIU(l.ownRedis, oci.redisContender, "redis")
 }
@@ -45,7 +53,7 @@ func (l *lab) besideCRIU(own func() (contender, error), container func(oci) (con
 		return list, err
 	}
 	list = append(list, c)
-	if o, ok := l.checkpoints(); ok {
+	if o, ok := l.checkpoints(); ok && container != nil {
 		if c, err = container(o); err != nil {
 			return list, err
 		}

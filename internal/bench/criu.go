@@ -171,6 +171,10 @@ func (b *box) round() (sample, error) {
 		cmd = exec.Command("/usr/bin/redis-check-rdb", config)
 		cmd.Args[0] = "redis-server"
 	}
+	work := loadOf(b.work)
+	if work != nil {
+		cmd = work.command()
+	}
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
@@ -182,34 +186,46 @@ func (b *box) round() (sample, error) {
 			return nil, err
 		}
 	}
-	if err := b.waitFor("the work to sleep", func() (bool, error) { return processState(pid) == "S", nil }); err != nil {
+	ready := func() (bool, error) { return processState(pid) == "S", nil }
+	if work != nil {
+		ready = func() (bool, error) { return work.ready(pid) }
+	}
+	if err := b.waitFor("the work to sleep", ready); err != nil {
 		return nil, err
 	}
 
-	dump, err := b.criuCommand("dump", "--tree", strconv.Itoa(pid))
+	stats, dump, err := b.criuCommand("dump", "--tree", strconv.Itoa(pid), "--display-stats")
 	if err != nil {
 		return nil, err
 	}
 	_ = cmd.Wait() // killed by CRIU
-	restore, err := b.criuCommand("restore", "--restore-detached")
+	_, restore, err := b.criuCommand("restore", "--restore-detached")
 	if err != nil {
 		return nil, err
 	}
 	if b.work == "redis" {
 		err = checkRedis(ask)
 	}
-	if err := errors.Join(err, unix.Kill(pid, unix.SIGKILL)); err != nil {
+	if work != nil {
+		err = b.waitFor("the work to be back", ready)
+	}
+	// It leads a session of its own, and all of it is in one process group.
+	if err := errors.Join(err, unix.Kill(-pid, unix.SIGKILL)); err != nil {
 		return nil, fmt.Errorf("restored %s: %w", b.work, err)
 	}
 	err = b.waitFor("the work to end", func() (bool, error) { return processState(pid) == "", nil })
-	return cycleSample(b.work, milliseconds(dump), milliseconds(restore)), err
+	s := cycleSample(b.work, milliseconds(dump), milliseconds(restore))
+	if t, ok := frozen(stats); ok {
+		s[b.work+": frozen, ms"] = milliseconds(t)
+	}
+	return s, err
 }
 
-func (b *box) criuCommand(verb string, args ...string) (time.Duration, error) {
-	took, err := b.run(append([]string{b.criu, verb, "--images-dir", b.images, "--log-file", verb + ".log"}, args...)...)
+func (b *box) criuCommand(verb string, args ...string) (string, time.Duration, error) {
+	said, took, err := b.output(append([]string{b.criu, verb, "--images-dir", b.images, "--log-file", verb + ".log"}, args...)...)
 	if err != nil {
 		log, _ := os.ReadFile(filepath.Join(b.images, verb+".log"))
-		return 0, fmt.Errorf("%w\n%s", err, log[max(0, len(log)-1500):])
+		return "", 0, fmt.Errorf("%w\n%s", err, log[max(0, len(log)-1500):])
 	}
-	return took, nil
+	return said, took, nil
 }

@@ -46,9 +46,17 @@ var works = []work{
 	{"run", runContenders, nil},
 	{"exec", execContenders, map[string]goal{"exec of /bin/true, ms": {below: 15}}},
 	{"tiny", tinyContenders, map[string]goal{
+		"tiny: dump, ms": {faster: 2, rival: "criu"}, "tiny: restore, ms": {faster: 2, rival: "criu"},
 		"tiny: dump and restore, ms": {faster: 2, rival: "criu"}}},
 	{"redis", redisContenders, map[string]goal{
 		"redis: restore, ms": {faster: 3, rival: "criu"}}},
+	{"100 processes", loadContenders("100 processes"), map[string]goal{
+		"100 processes: dump, ms": {faster: 5, rival: "criu"}, "100 processes: restore, ms": {faster: 5, rival: "criu"}}},
+	{"1,000 threads", loadContenders("1,000 threads"), map[string]goal{
+		"1,000 threads: dump, ms": {faster: 3, rival: "criu"}, "1,000 threads: restore, ms": {faster: 3, rival: "criu"}}},
+	{"2 GiB", loadContenders("2 GiB"), map[string]goal{
+		"2 GiB: frozen, ms": {faster: 20, rival: "criu"}, "2 GiB: restore, ms": {faster: 2.5, rival: "criu"},
+		"2 GiB: restored to running, lazy, ms": {below: 30}}},
 	{"idle", idleContenders, map[string]goal{"idle instance beyond its processes, MiB": {below: 2}}},
 }
 

@@ -89,8 +89,17 @@ func idmappedMounts(m *machine) error {
 
 const (
 	wpAsync = linux.UFFD_FEATURE_WP_ASYNC
-	move    = linux.UFFD_FEATURE_MOVE
+	poison  = linux.UFFD_FEATURE_POISON
 )
+
+// userfaultDevice opens what lets us serve faults of the kernel, userfaultfd(2).
+func userfaultDevice(*machine) error {
+	f, err := os.OpenFile("/dev/userfaultfd", os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
 
 func userfaultfd(feature uint64) func(*machine) error {
 	return func(*machine) error {

@@ -15,7 +15,7 @@ type Deliverer interface {
 	Born(ctx context.Context, stubs Stubs) error
 }
 
-// Deliver lets all kinds do what is to be done by certain processes. Each has the maker's memory and descriptors still, and no
+// Deliver lets all kinds do what is to be done by certain processes. Each has the maker's descriptors still, and no
 // other batch runs.
 func (r *Files) Deliver(ctx context.Context, stubs Stubs) error {
 	for _, kind := range r.kinds {

@@ -137,12 +137,33 @@ type FileRefs interface {
 	Memory(f *os.File, name string) (id uint64, err error)
 }
 
+// Files finds the records of what the processes of an instance have mapped, which do not run: a file is opened once.
+type Files struct {
+	refs  FileRefs
+	found map[mappedFile]*dump.FileRef
+}
+
+// mappedFile is a file as the mappings of an instance show it.
+type mappedFile struct {
+	device string
+	inode  uint64
+	name   string
+}
+
+// NewFiles has refs find the records.
+func NewFiles(refs FileRefs) *Files { return &Files{refs, make(map[mappedFile]*dump.FileRef)} }
+
 // keptFlags are the VmFlags that a restore brings back.
 var keptFlags = []string{"gd", "lo", "hg", "nh", "dc", "dd", "wf", "sr", "rr", "nr", "mg", "dp"}
 
 // Dump returns the record of the address space, without what only the process itself can tell (see [Ask]).
-func (a *AddressSpace) Dump(id uint64, files FileRefs) (*dump.Mm, error) {
+func (a *AddressSpace) Dump(id uint64, files *Files) (*dump.Mm, error) {
 	mm := &dump.Mm{Id: id}
+	pages, err := pager.NewScanner(a.Host)
+	if err != nil {
+		return nil, err
+	}
+	defer pages.Close()
 	for i := range a.vmas {
 		v := &a.vmas[i]
 		m := &dump.Mapping{
@@ -154,6 +175,9 @@ func (a *AddressSpace) Dump(id uint64, files FileRefs) (*dump.Mm, error) {
 			if name, ok := strings.CutPrefix(v.name, prefix); ok {
 				m.Name = strings.TrimSuffix(name, "]")
 			}
+		}
+		if m.Guards, err = guards(pages, m); err != nil {
+			return nil, err
 		}
 		switch m.Kind {
 		case dump.Mapping_SHM:
@@ -175,7 +199,7 @@ func (a *AddressSpace) Dump(id uint64, files FileRefs) (*dump.Mm, error) {
 		return nil, err
 	}
 	defer exe.Close()
-	if mm.Exe, err = a.refer(exe, path, files); err != nil {
+	if mm.Exe, err = files.refer(exe, path); err != nil {
 		return nil, fmt.Errorf("pid %d (%s): executable: %w", a.PID, a.Comm, err)
 	}
 	if mm.Auxv, err = os.ReadFile(fmt.Sprintf("/proc/%d/auxv", a.Host)); err != nil {
@@ -184,16 +208,34 @@ func (a *AddressSpace) Dump(id uint64, files FileRefs) (*dump.Mm, error) {
 	return mm, a.layout(mm)
 }
 
-// file notes what file a mapping is of. It is opened through map_files, which leads to the mapped inode itself.
-func (a *AddressSpace) file(v *vma, m *dump.Mapping, files FileRefs) error {
-	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/map_files/%x-%x", a.Host, v.start, v.end), openFlags(v.name), 0)
-	if err != nil {
-		return fmt.Errorf("pid %d (%s): mapping of %s: %w", a.PID, a.Comm, v.name, err)
+// guards returns the guard regions of a mapping, start and end of each.
+func guards(pages *pager.Scanner, m *dump.Mapping) ([]uint64, error) {
+	switch m.GetKind() {
+	case dump.Mapping_VDSO, dump.Mapping_VVAR, dump.Mapping_VSYSCALL:
+		return nil, nil
 	}
-	defer f.Close()
-	ref, err := a.refer(f, v.name, files)
-	if err != nil {
-		return fmt.Errorf("pid %d (%s): mapping of %s: %w", a.PID, a.Comm, v.name, err)
+	ranges, err := pages.Guards(nil, m.GetStart(), m.GetEnd())
+	var list []uint64
+	for _, r := range ranges {
+		list = append(list, r.Start, r.End)
+	}
+	return list, err
+}
+
+// file notes what file a mapping is of. It is opened through map_files, which leads to the mapped inode itself.
+func (a *AddressSpace) file(v *vma, m *dump.Mapping, files *Files) error {
+	key := mappedFile{v.device, v.inode, v.name}
+	ref := files.found[key]
+	if ref == nil {
+		f, err := os.OpenFile(fmt.Sprintf("/proc/%d/map_files/%x-%x", a.Host, v.start, v.end), openFlags(v.name), 0)
+		if err == nil {
+			defer f.Close()
+			ref, err = files.refer(f, v.name)
+		}
+		if err != nil {
+			return fmt.Errorf("pid %d (%s): mapping of %s: %w", a.PID, a.Comm, v.name, err)
+		}
+		files.found[key] = ref
 	}
 	if ref.GetMemory() != 0 {
 		m.Kind, m.Memory = dump.Mapping_MEMORY, ref.GetMemory()
@@ -203,17 +245,17 @@ func (a *AddressSpace) file(v *vma, m *dump.Mapping, files FileRefs) error {
 	return nil
 }
 
-func (a *AddressSpace) refer(f *os.File, path string, files FileRefs) (*dump.FileRef, error) {
+func (s *Files) refer(f *os.File, path string) (*dump.FileRef, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return nil, fmt.Errorf("fstat %s: %w", path, err)
 	}
 	// Another name may be left, as sem_open(3) does it.
 	if st.Nlink == 0 && nameless(path) {
-		id, err := files.Memory(f, path)
+		id, err := s.refs.Memory(f, path)
 		return &dump.FileRef{Path: path, Memory: id}, err
 	}
-	return files.Refer(f, path)
+	return s.refs.Refer(f, path)
 }
 
 // layout reads the borders of code, data, stack, arguments and environment.

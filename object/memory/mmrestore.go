@@ -23,10 +23,11 @@ type Mappable interface {
 	SegmentSize(id uint64) (uint64, error)
 }
 
-// Map lays out the address space of a stub: everything is unmapped but the arena, then mapped as recorded. Private
-// mappings are writable, so that they can be filled; [Protect] follows.
-func Map(s *remote.Script, a *remote.Arena, mm *dump.Mm, files Mappable) error {
-	s.Unmap(a)
+// Map lays out the address space of a stub: everything is unmapped but the arena and what is kept, ascending ranges that are
+// mapped as recorded already; then the rest is mapped. A private mapping that is to be filled is writable; [Protect] follows.
+// Others are not: a program may reserve more than there is memory.
+func Map(s *remote.Script, a *remote.Arena, mm *dump.Mm, files Mappable, kept []dump.Range, filled func(*dump.Mapping) bool) error {
+	s.Unmap(a, kept)
 	for _, m := range mm.GetMappings() {
 		if m.GetKind() == dump.Mapping_VVAR || m.GetKind() == dump.Mapping_VDSO {
 			s.Call("map the vDSO", unix.SYS_ARCH_PRCTL, linux.MapVDSO64, m.GetStart())
@@ -58,18 +59,42 @@ func Map(s *remote.Script, a *remote.Arena, mm *dump.Mm, files Mappable) error {
 			flags |= unix.MAP_SHARED
 		case slices.Contains(strings.Fields(m.GetVmFlags()), "dp"):
 			flags |= linux.MAP_DROPPABLE
-			prot |= unix.PROT_READ | unix.PROT_WRITE
 		default:
 			flags |= unix.MAP_PRIVATE
+		}
+		if !m.GetShared() && filled(m) {
 			prot |= unix.PROT_READ | unix.PROT_WRITE
 		}
 		for _, flag := range strings.Fields(m.GetVmFlags()) {
 			flags |= mapFlags[flag]
 		}
-		s.Call(fmt.Sprintf("map %#x-%#x %s", m.GetStart(), m.GetEnd(), m.GetFile().GetPath()), unix.SYS_MMAP,
-			m.GetStart(), m.GetEnd()-m.GetStart(), prot, flags, fd, m.GetOffset())
+		for len(kept) > 0 && kept[0].End <= m.GetStart() {
+			kept = kept[1:]
+		}
+		for _, r := range without(dump.Range{Start: m.GetStart(), End: m.GetEnd()}, kept) {
+			s.Call(fmt.Sprintf("map %v %s", r, m.GetFile().GetPath()), unix.SYS_MMAP,
+				r.Start, r.Len(), prot, flags, fd, m.GetOffset()+r.Start-m.GetStart())
+		}
 	}
 	return nil
+}
+
+// without returns the parts of a range that are in none of the ascending ones.
+func without(r dump.Range, others []dump.Range) []dump.Range {
+	var parts []dump.Range
+	for _, o := range others {
+		if o.Start >= r.End {
+			break
+		}
+		if o.Start > r.Start {
+			parts = append(parts, dump.Range{Start: r.Start, End: o.Start})
+		}
+		r.Start = max(r.Start, o.End)
+	}
+	if r.Start < r.End {
+		parts = append(parts, r)
+	}
+	return parts
 }
 
 // mapFlags gives the flag of mmap(2) that sets a flag of smaps.
@@ -89,6 +114,9 @@ func Protect(s *remote.Script, mm *dump.Mm) {
 			continue
 		}
 		size := m.GetEnd() - m.GetStart()
+		for guard := range slices.Chunk(m.GetGuards(), 2) {
+			s.Call(fmt.Sprintf("guard %#x", guard[0]), unix.SYS_MADVISE, guard[0], guard[1]-guard[0], unix.MADV_GUARD_INSTALL)
+		}
 		if !m.GetShared() && m.GetProt()&(unix.PROT_READ|unix.PROT_WRITE) != unix.PROT_READ|unix.PROT_WRITE {
 			s.Call(fmt.Sprintf("protect %#x", m.GetStart()), unix.SYS_MPROTECT, m.GetStart(), size, m.GetProt())
 		}
@@ -146,6 +174,25 @@ func Check(mm *dump.Mm) error {
 			return fmt.Errorf("address space %d: mapping %#x-%#x: not possible", mm.GetId(), m.GetStart(), m.GetEnd())
 		}
 		last = m.GetEnd()
+		if err := checkGuards(m); err != nil {
+			return fmt.Errorf("address space %d: mapping %#x-%#x: %w", mm.GetId(), m.GetStart(), m.GetEnd(), err)
+		}
+	}
+	return nil
+}
+
+// checkGuards refuses guard regions that do not lie in their mapping, one after the other.
+func checkGuards(m *dump.Mapping) error {
+	guards := m.GetGuards()
+	if len(guards)%2 != 0 {
+		return fmt.Errorf("a guard region without an end: %w", object.ErrUnsupported)
+	}
+	last := m.GetStart()
+	for guard := range slices.Chunk(guards, 2) {
+		if guard[0] < last || guard[1] <= guard[0] || guard[1] > m.GetEnd() || guard[0]%4096 != 0 || guard[1]%4096 != 0 {
+			return fmt.Errorf("guard region %#x-%#x: not possible", guard[0], guard[1])
+		}
+		last = guard[1]
 	}
 	return nil
 }

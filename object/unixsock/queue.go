@@ -18,13 +18,54 @@ import (
 
 // postBox is memory that we share with the maker: the message that it is to send lies there.
 type postBox struct {
-	mem []byte
-	at  uint64 // its address in the maker
-	pid int    // of the maker, inside
+	mem   []byte
+	fd    int          // the maker's, and so its children's
+	pid   int          // of the maker, inside
+	views map[int]view // where processes have it mapped, by their pids
+}
+
+// view is a mapping of the box in a process.
+type view struct {
+	page  *remote.Page
+	pidfd int
+	at    uint64
+}
+
+// maker is the pid by which the maker's own view is found: its children that live for a moment have it too.
+const maker = 1
+
+// view returns where a process has the box mapped.
+func (box *postBox) view(ctx context.Context, pid int, page *remote.Page, pidfd int) (uint64, error) {
+	if v, ok := box.views[pid]; ok {
+		return v.at, nil
+	}
+	b := page.Batch()
+	mapped := b.Call("map messages", unix.SYS_MMAP, 0, len(box.mem), unix.PROT_READ, unix.MAP_SHARED, box.fd, 0)
+	if err := b.Run(ctx, pidfd); err != nil {
+		return 0, err
+	}
+	at, err := b.Value(mapped)
+	if err != nil {
+		return 0, err
+	}
+	box.views[pid] = view{page, pidfd, uint64(at)}
+	return uint64(at), nil
+}
+
+// fold unmaps the box everywhere.
+func (box *postBox) fold(ctx context.Context) error {
+	for _, v := range box.views {
+		b := v.page.Batch()
+		b.Call("unmap messages", unix.SYS_MUNMAP, v.at, len(box.mem))
+		if err := b.Run(ctx, v.pidfd); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Born sends what was in the sockets' queues, and then ends what had ended. All processes have been born and have the
-// maker's memory and descriptors still, so that each sends what the kernel is to know it as the sender of.
+// maker's descriptors still, so that each sends what the kernel is to know it as the sender of.
 func (u *restorer) Born(ctx context.Context, stubs file.Stubs) error {
 	u.s, u.stubs = u.Maker().Page.Script(ctx, u.Maker().PidFD), stubs
 	ids := object.SortedIDs(u.Set().UnixSockets)
@@ -34,6 +75,12 @@ func (u *restorer) Born(ctx context.Context, stubs file.Stubs) error {
 			if err := u.fillSocket(ctx, u.Set().UnixSockets[id]); err != nil {
 				return file.Named(fmt.Sprintf("queue of socket %d", id), err)
 			}
+		}
+		if err := u.s.Run(); err != nil {
+			return err
+		}
+		if err := u.box.fold(ctx); err != nil {
+			return err
 		}
 	}
 	for _, fd := range append(object.Sorted(u.temps), u.gone...) {
@@ -72,7 +119,7 @@ func (u *restorer) openBox(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	box := &postBox{}
+	box := &postBox{fd: u.Stage(), views: make(map[int]view)}
 	box.pid, _, _ = status.Inside()
 	size := max(1, (largest+4095)/4096) * 4096
 	fd, err := unix.MemfdCreate("vps-messages", unix.MFD_CLOEXEC)
@@ -87,21 +134,9 @@ func (u *restorer) openBox(ctx context.Context) error {
 	if err := u.s.Run(); err != nil {
 		return err
 	}
-	theirs := u.Stage()
-	if err := u.Maker().Give(ctx, f, theirs); err != nil {
+	if err := u.Maker().Give(ctx, f, box.fd); err != nil {
 		return err
 	}
-	b := u.s.Room(512)
-	mapped := b.Call("map messages", unix.SYS_MMAP, 0, size, unix.PROT_READ, unix.MAP_SHARED, theirs, 0)
-	b.Call("close", unix.SYS_CLOSE, theirs)
-	if err := u.s.Run(); err != nil {
-		return err
-	}
-	at, err := b.Value(mapped)
-	if err != nil {
-		return err
-	}
-	box.at = uint64(at)
 	if box.mem, err = unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return fmt.Errorf("map messages: %w", err)
 	}
@@ -158,15 +193,27 @@ func (u *restorer) fill(ctx context.Context, queue []*dump.Message, sender func(
 
 // post lets the sender of the message in the box send it, if it lives, or else one with its pid.
 func (u *restorer) post(ctx context.Context, fd int, at spot, name []byte, m *dump.Message) error {
-	var result remote.Result
-	send := func(b *remote.Batch) { result = u.send(b, fd, name, m) }
-	who := object.Author{PID: 1}
+	who := object.Author{PID: maker}
 	if m.GetHasCreds() {
 		who.PID = u.Set().Known(m.GetPid())
 	}
+	page, pidfd := u.stubs(who.PID)
+	living := page != nil && who.PID != maker && at == (spot{})
+	pid := who.PID
+	if !living {
+		pid, page, pidfd = maker, u.Maker().Page, u.Maker().PidFD
+		if err := u.s.Run(); err != nil {
+			return err
+		}
+	}
+	text, err := u.box.view(ctx, pid, page, pidfd)
+	if err != nil {
+		return err
+	}
+	var result remote.Result
+	send := func(b *remote.Batch) { result = u.send(b, fd, name, text, m) }
 	var b *remote.Batch
-	var err error
-	if page, pidfd := u.stubs(who.PID); page != nil && who.PID != 1 && at == (spot{}) {
+	if living {
 		b = page.Batch()
 		send(b)
 		err = b.Run(ctx, pidfd)
@@ -221,8 +268,8 @@ func (u *restorer) sender(sock *dump.UnixSocket, m *dump.Message) (fd int, to *d
 	return u.spare, sock, true, nil
 }
 
-// send adds the sendmsg(2) of the message in the box, by one with the pid of its sender.
-func (u *restorer) send(b *remote.Batch, fd int, to []byte, m *dump.Message) remote.Result {
+// send adds the sendmsg(2) of the message in the box, which lies at text, by one with the pid of its sender.
+func (u *restorer) send(b *remote.Batch, fd int, to []byte, text uint64, m *dump.Message) remote.Result {
 	var control []byte
 	add := func(kind int, data []byte) { // struct cmsghdr
 		control = binary.LittleEndian.AppendUint64(control, uint64(16+len(data)))
@@ -258,7 +305,7 @@ func (u *restorer) send(b *remote.Batch, fd int, to []byte, m *dump.Message) rem
 	if len(control) > 0 {
 		controlAt = b.Data(control)
 	}
-	iov := b.Words(u.box.at, uint64(len(m.GetData())))
+	iov := b.Words(text, uint64(len(m.GetData())))
 	header := b.Words(uint64(name), uint64(nameLen), uint64(iov), 1, uint64(controlAt), uint64(len(control)), 0) // struct msghdr
 	return b.Call("sendmsg", unix.SYS_SENDMSG, fd, header, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 }

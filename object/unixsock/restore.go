@@ -41,9 +41,9 @@ func NewRestorer(files *file.Files) file.Restorer {
 }
 
 // Needs counts each socket, one for a peer that is gone, and two for a listener and file that are; clients that wait and are
-// gone; and root, scratch, spare.
+// gone; and root, scratch, spare, the post box.
 func (u *restorer) Needs() int {
-	n := 4*len(u.Set().UnixSockets) + 3
+	n := 4*len(u.Set().UnixSockets) + 4
 	for _, sock := range u.Set().UnixSockets {
 		n += len(sock.GetPending())
 	}
