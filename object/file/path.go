@@ -45,7 +45,7 @@ func (d *Descriptors) Refer(f *os.File, path string) (*dump.FileRef, error) {
 
 // locateOpen is [Descriptors.Locate] for what a descriptor of ours is open on: that may be covered by another mount.
 func (d *Descriptors) locateOpen(fd int, name string, st *unix.Stat_t, fs int64) (ref *dump.FileRef, why string, err error) {
-	if ref, why, err = d.Locate(name, st, fs); why == "" || err != nil || strings.HasSuffix(name, DeletedMark) {
+	if ref, why, err = d.Locate(name, st, fs); why == "" || err != nil || strings.HasSuffix(name, DeletedMark) || fs == unix.PROC_SUPER_MAGIC {
 		return ref, why, err
 	}
 	name, point, err := d.finder.Beneath(fd, name, st.Dev)
