@@ -17,6 +17,7 @@ import (
 	"vps/object/file"
 	"vps/object/ipc"
 	"vps/object/memory"
+	"vps/object/network"
 	"vps/object/task"
 	"vps/object/tty"
 	"vps/pager"
@@ -46,6 +47,7 @@ type taker struct {
 	threads  int
 	writing  bool // the writer has been given something
 	settings settings
+	network  network.Stack
 	clock    *clock
 }
 
@@ -137,7 +139,10 @@ func (t *taker) find() error {
 	procs := t.living()
 	t.files = t.src.descriptors(procs, t)
 	t.mapped = memory.NewFiles(t.files)
-	t.ipc, err = ipc.Read(t.files)
+	if t.ipc, err = ipc.Read(t.files); err != nil {
+		return err
+	}
+	t.network, err = network.Read(t.src.Init)
 	return err
 }
 
