@@ -83,6 +83,8 @@ func (t *taker) take() error {
 	if t.ids, err = object.ReadIDMaps(t.src.Init); err != nil {
 		return err
 	}
+	stack := later(func() (network.Stack, error) { return network.Read(t.src.Init) })
+	defer stack()
 	t.filters, t.shared = task.NewSeccomps(t.src.Filters), object.NewSharings()
 	if err := t.find(); err != nil {
 		return err
@@ -99,6 +101,9 @@ func (t *taker) take() error {
 		return err
 	}
 	if err := t.undos(); err != nil {
+		return err
+	}
+	if t.network, err = stack(); err != nil {
 		return err
 	}
 	if err := t.files.Busy(); err != nil {
@@ -139,10 +144,7 @@ func (t *taker) find() error {
 	procs := t.living()
 	t.files = t.src.descriptors(procs, t)
 	t.mapped = memory.NewFiles(t.files)
-	if t.ipc, err = ipc.Read(t.files); err != nil {
-		return err
-	}
-	t.network, err = network.Read(t.src.Init)
+	t.ipc, err = ipc.Read(t.files)
 	return err
 }
 

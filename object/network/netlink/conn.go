@@ -14,7 +14,6 @@ import (
 // Conn is a netlink socket. It belongs to one goroutine.
 type Conn struct {
 	file *os.File
-	port uint32
 	seq  uint32
 	no   string // why nothing may be changed
 	buf  []byte
