@@ -53,43 +53,31 @@ func Enter(leader *Thread, pidfd int, vdsoStart, vdsoEnd uint64, slots, slotSize
 		return nil, err
 	}
 	defer leader.back(saved)
-	// An empty name: the padding of the vDSO's ELF header.
-	fd, err := leader.call(at, unix.SYS_MEMFD_CREATE, vdsoStart+8, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	if err != nil {
-		return nil, fmt.Errorf("enter process: memfd_create: %w", err)
-	}
 	size := pageSize + slots*slotSize
-	file, err := l.take(int(fd), size)
-	if err == nil {
-		var base uint64
-		base, err = leader.call(at, unix.SYS_MMAP, 0, uint64(size), unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC, unix.MAP_SHARED, fd, 0)
-		if err == nil {
-			l.Arena, err = mapArena(file, base, size, slotSize)
-			if err != nil {
-				leader.call(at, unix.SYS_MUNMAP, base, uint64(size))
-			}
-		}
-	}
-	if _, cerr := leader.call(at, unix.SYS_CLOSE, fd); err == nil {
-		err = cerr
-	}
+	const prot, flags = unix.PROT_READ | unix.PROT_WRITE | unix.PROT_EXEC, unix.MAP_SHARED | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE
+	base, err := leader.call(at, unix.SYS_MMAP, 0, uint64(size), prot, flags, ^uint64(0), 0)
 	if err != nil {
-		if file != nil {
-			file.Close()
-		}
+		return nil, fmt.Errorf("enter process: mmap: %w", err)
+	}
+	if l.Arena, err = openLive(leader.TID, base, size, slotSize); err != nil {
+		leader.call(at, unix.SYS_MUNMAP, base, uint64(size))
 		return nil, fmt.Errorf("enter process: %w", err)
 	}
 	copy(l.Arena.mem, stubCode())
 	return l, nil
 }
 
-func (l *Live) take(fd, size int) (*os.File, error) {
-	n, err := unix.PidfdGetfd(l.pidfd, fd, 0)
+// openLive maps here what is mapped in a process. No task of an instance may reach it so: it cannot be truncated.
+func openLive(pid int, base uint64, size, slotSize int) (*Arena, error) {
+	file, err := os.OpenFile(fmt.Sprintf("/proc/%d/map_files/%x-%x", pid, base, base+uint64(size)), os.O_RDWR, 0)
 	if err != nil {
-		return nil, fmt.Errorf("pidfd_getfd: %w", err)
+		return nil, err
 	}
-	file := os.NewFile(uintptr(n), "live-arena")
-	return file, file.Truncate(int64(size))
+	arena, err := mapArena(file, base, size, slotSize)
+	if err != nil {
+		file.Close()
+	}
+	return arena, err
 }
 
 // Leave unmaps the arena. The leader must be stopped.

@@ -110,7 +110,7 @@ var advice = map[string]int{
 func Protect(s *remote.Script, mm *dump.Mm) {
 	for _, m := range mm.GetMappings() {
 		switch m.GetKind() {
-		case dump.Mapping_VDSO, dump.Mapping_VVAR, dump.Mapping_VSYSCALL:
+		case dump.Mapping_VDSO, dump.Mapping_VVAR, dump.Mapping_VSYSCALL, dump.Mapping_AIO:
 			continue
 		}
 		size := m.GetEnd() - m.GetStart()
