@@ -113,6 +113,27 @@ daemonize no
 dir /tmp
 `
 
+// Network adds what network administrators use, in /usr/local/sbin: busybox has some of its own.
+func Network() Option {
+	return func(m *image) error {
+		for name, host := range map[string]string{
+			"ip": "/usr/sbin/ip", "tc": "/usr/sbin/tc", "nft": "/usr/sbin/nft",
+			"iptables-legacy": "/usr/sbin/xtables-legacy-multi", "iptables-legacy-save": "/usr/sbin/xtables-legacy-multi",
+		} {
+			if err := m.program(host, "/usr/local/sbin/"+name); err != nil {
+				return err
+			}
+		}
+		for _, extension := range []string{"standard", "tcp", "owner"} {
+			name := libraryDirs[1] + "/xtables/libxt_" + extension + ".so"
+			if err := m.program(name, name); err != nil {
+				return err
+			}
+		}
+		return m.write("/etc/protocols", "icmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\n", 0o644)
+	}
+}
+
 // Python adds python3 with its standard library.
 func Python() Option {
 	return func(m *image) error { return m.python("/usr/bin/python3") }
