@@ -484,6 +484,7 @@ type Tcp struct {
 	Timestamp     uint32                 `protobuf:"varint,18,opt,name=timestamp,proto3" json:"timestamp,omitempty"` // TCP_TIMESTAMP of tcp(7): of the kernel's milliseconds, or, if odd, of its microseconds
 	Window        *TcpWindow             `protobuf:"bytes,19,opt,name=window,proto3" json:"window,omitempty"`
 	Waiting       bool                   `protobuf:"varint,20,opt,name=waiting,proto3" json:"waiting,omitempty"` // ESTABLISHED: its peer is of the instance, and waits at a listener to be accepted; nothing was sent
+	Pieces        *TcpPieces             `protobuf:"bytes,21,opt,name=pieces,proto3" json:"pieces,omitempty"`    // where sent, unsent and received are if they are too long for one record
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -658,6 +659,135 @@ func (x *Tcp) GetWaiting() bool {
 	return false
 }
 
+func (x *Tcp) GetPieces() *TcpPieces {
+	if x != nil {
+		return x.Pieces
+	}
+	return nil
+}
+
+// TcpPieces says where long queues are: one after the other, in TcpQueue records.
+type TcpPieces struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Queues        []uint64               `protobuf:"varint,1,rep,packed,name=queues,proto3" json:"queues,omitempty"`
+	Sent          uint32                 `protobuf:"varint,2,opt,name=sent,proto3" json:"sent,omitempty"` // how many bytes are of which queue
+	Unsent        uint32                 `protobuf:"varint,3,opt,name=unsent,proto3" json:"unsent,omitempty"`
+	Received      uint32                 `protobuf:"varint,4,opt,name=received,proto3" json:"received,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TcpPieces) Reset() {
+	*x = TcpPieces{}
+	mi := &file_dump_network_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TcpPieces) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TcpPieces) ProtoMessage() {}
+
+func (x *TcpPieces) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_network_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TcpPieces.ProtoReflect.Descriptor instead.
+func (*TcpPieces) Descriptor() ([]byte, []int) {
+	return file_dump_network_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *TcpPieces) GetQueues() []uint64 {
+	if x != nil {
+		return x.Queues
+	}
+	return nil
+}
+
+func (x *TcpPieces) GetSent() uint32 {
+	if x != nil {
+		return x.Sent
+	}
+	return 0
+}
+
+func (x *TcpPieces) GetUnsent() uint32 {
+	if x != nil {
+		return x.Unsent
+	}
+	return 0
+}
+
+func (x *TcpPieces) GetReceived() uint32 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
+// TcpQueue is a piece of the queues of a TCP socket.
+type TcpQueue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TcpQueue) Reset() {
+	*x = TcpQueue{}
+	mi := &file_dump_network_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TcpQueue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TcpQueue) ProtoMessage() {}
+
+func (x *TcpQueue) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_network_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TcpQueue.ProtoReflect.Descriptor instead.
+func (*TcpQueue) Descriptor() ([]byte, []int) {
+	return file_dump_network_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *TcpQueue) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *TcpQueue) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 // TcpWindow is what TCP_REPAIR_WINDOW tells: struct tcp_repair_window of include/uapi/linux/tcp.h.
 type TcpWindow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -672,7 +802,7 @@ type TcpWindow struct {
 
 func (x *TcpWindow) Reset() {
 	*x = TcpWindow{}
-	mi := &file_dump_network_proto_msgTypes[5]
+	mi := &file_dump_network_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -684,7 +814,7 @@ func (x *TcpWindow) String() string {
 func (*TcpWindow) ProtoMessage() {}
 
 func (x *TcpWindow) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[5]
+	mi := &file_dump_network_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -697,7 +827,7 @@ func (x *TcpWindow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TcpWindow.ProtoReflect.Descriptor instead.
 func (*TcpWindow) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{5}
+	return file_dump_network_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *TcpWindow) GetSendWl1() uint32 {
@@ -747,7 +877,7 @@ type Netlink struct {
 
 func (x *Netlink) Reset() {
 	*x = Netlink{}
-	mi := &file_dump_network_proto_msgTypes[6]
+	mi := &file_dump_network_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -759,7 +889,7 @@ func (x *Netlink) String() string {
 func (*Netlink) ProtoMessage() {}
 
 func (x *Netlink) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[6]
+	mi := &file_dump_network_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -772,7 +902,7 @@ func (x *Netlink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Netlink.ProtoReflect.Descriptor instead.
 func (*Netlink) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{6}
+	return file_dump_network_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Netlink) GetPort() uint32 {
@@ -817,7 +947,7 @@ type Packet struct {
 
 func (x *Packet) Reset() {
 	*x = Packet{}
-	mi := &file_dump_network_proto_msgTypes[7]
+	mi := &file_dump_network_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -829,7 +959,7 @@ func (x *Packet) String() string {
 func (*Packet) ProtoMessage() {}
 
 func (x *Packet) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[7]
+	mi := &file_dump_network_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -842,7 +972,7 @@ func (x *Packet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Packet.ProtoReflect.Descriptor instead.
 func (*Packet) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{7}
+	return file_dump_network_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Packet) GetProtocol() uint32 {
@@ -903,7 +1033,7 @@ type PacketRing struct {
 
 func (x *PacketRing) Reset() {
 	*x = PacketRing{}
-	mi := &file_dump_network_proto_msgTypes[8]
+	mi := &file_dump_network_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -915,7 +1045,7 @@ func (x *PacketRing) String() string {
 func (*PacketRing) ProtoMessage() {}
 
 func (x *PacketRing) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[8]
+	mi := &file_dump_network_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -928,7 +1058,7 @@ func (x *PacketRing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PacketRing.ProtoReflect.Descriptor instead.
 func (*PacketRing) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{8}
+	return file_dump_network_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PacketRing) GetBlockSize() uint32 {
@@ -992,7 +1122,7 @@ type PacketMembership struct {
 
 func (x *PacketMembership) Reset() {
 	*x = PacketMembership{}
-	mi := &file_dump_network_proto_msgTypes[9]
+	mi := &file_dump_network_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1004,7 +1134,7 @@ func (x *PacketMembership) String() string {
 func (*PacketMembership) ProtoMessage() {}
 
 func (x *PacketMembership) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[9]
+	mi := &file_dump_network_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1017,7 +1147,7 @@ func (x *PacketMembership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PacketMembership.ProtoReflect.Descriptor instead.
 func (*PacketMembership) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{9}
+	return file_dump_network_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PacketMembership) GetInterface() uint32 {
@@ -1086,7 +1216,7 @@ const file_dump_network_proto_rawDesc = "" +
 	"\x05group\x18\x01 \x01(\fR\x05group\x12\x1c\n" +
 	"\tinterface\x18\x02 \x01(\rR\tinterface\x12\x18\n" +
 	"\ainclude\x18\x03 \x01(\bR\ainclude\x12\x18\n" +
-	"\asources\x18\x04 \x03(\fR\asources\"\xcd\x05\n" +
+	"\asources\x18\x04 \x03(\fR\asources\"\xfa\x05\n" +
 	"\x03Tcp\x12)\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x13.vps.dump.Tcp.StateR\x05state\x12\x16\n" +
 	"\x06failed\x18\x02 \x01(\bR\x06failed\x12\x12\n" +
@@ -1113,7 +1243,8 @@ const file_dump_network_proto_rawDesc = "" +
 	"timestamps\x12\x1c\n" +
 	"\ttimestamp\x18\x12 \x01(\rR\ttimestamp\x12+\n" +
 	"\x06window\x18\x13 \x01(\v2\x13.vps.dump.TcpWindowR\x06window\x12\x18\n" +
-	"\awaiting\x18\x14 \x01(\bR\awaiting\"\x81\x01\n" +
+	"\awaiting\x18\x14 \x01(\bR\awaiting\x12+\n" +
+	"\x06pieces\x18\x15 \x01(\v2\x13.vps.dump.TcpPiecesR\x06pieces\"\x81\x01\n" +
 	"\x05State\x12\n" +
 	"\n" +
 	"\x06CLOSED\x10\x00\x12\n" +
@@ -1126,7 +1257,15 @@ const file_dump_network_proto_rawDesc = "" +
 	"CLOSE_WAIT\x10\x05\x12\f\n" +
 	"\bLAST_ACK\x10\x06\x12\v\n" +
 	"\aCLOSING\x10\a\x12\b\n" +
-	"\x04DEAD\x10\b\"\x87\x01\n" +
+	"\x04DEAD\x10\b\"k\n" +
+	"\tTcpPieces\x12\x16\n" +
+	"\x06queues\x18\x01 \x03(\x04R\x06queues\x12\x12\n" +
+	"\x04sent\x18\x02 \x01(\rR\x04sent\x12\x16\n" +
+	"\x06unsent\x18\x03 \x01(\rR\x06unsent\x12\x1a\n" +
+	"\breceived\x18\x04 \x01(\rR\breceived\".\n" +
+	"\bTcpQueue\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\x87\x01\n" +
 	"\tTcpWindow\x12\x19\n" +
 	"\bsend_wl1\x18\x01 \x01(\rR\asendWl1\x12\x12\n" +
 	"\x04send\x18\x02 \x01(\rR\x04send\x12\x10\n" +
@@ -1178,7 +1317,7 @@ func file_dump_network_proto_rawDescGZIP() []byte {
 }
 
 var file_dump_network_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_dump_network_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_dump_network_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_dump_network_proto_goTypes = []any{
 	(Tcp_State)(0),           // 0: vps.dump.Tcp.State
 	(*Socket)(nil),           // 1: vps.dump.Socket
@@ -1186,33 +1325,36 @@ var file_dump_network_proto_goTypes = []any{
 	(*Datagram)(nil),         // 3: vps.dump.Datagram
 	(*Membership)(nil),       // 4: vps.dump.Membership
 	(*Tcp)(nil),              // 5: vps.dump.Tcp
-	(*TcpWindow)(nil),        // 6: vps.dump.TcpWindow
-	(*Netlink)(nil),          // 7: vps.dump.Netlink
-	(*Packet)(nil),           // 8: vps.dump.Packet
-	(*PacketRing)(nil),       // 9: vps.dump.PacketRing
-	(*PacketMembership)(nil), // 10: vps.dump.PacketMembership
-	(*SockOpt)(nil),          // 11: vps.dump.SockOpt
+	(*TcpPieces)(nil),        // 6: vps.dump.TcpPieces
+	(*TcpQueue)(nil),         // 7: vps.dump.TcpQueue
+	(*TcpWindow)(nil),        // 8: vps.dump.TcpWindow
+	(*Netlink)(nil),          // 9: vps.dump.Netlink
+	(*Packet)(nil),           // 10: vps.dump.Packet
+	(*PacketRing)(nil),       // 11: vps.dump.PacketRing
+	(*PacketMembership)(nil), // 12: vps.dump.PacketMembership
+	(*SockOpt)(nil),          // 13: vps.dump.SockOpt
 }
 var file_dump_network_proto_depIdxs = []int32{
-	11, // 0: vps.dump.Socket.options:type_name -> vps.dump.SockOpt
+	13, // 0: vps.dump.Socket.options:type_name -> vps.dump.SockOpt
 	2,  // 1: vps.dump.Socket.local:type_name -> vps.dump.SocketAddress
 	2,  // 2: vps.dump.Socket.peer:type_name -> vps.dump.SocketAddress
 	3,  // 3: vps.dump.Socket.queue:type_name -> vps.dump.Datagram
 	4,  // 4: vps.dump.Socket.memberships:type_name -> vps.dump.Membership
 	5,  // 5: vps.dump.Socket.tcp:type_name -> vps.dump.Tcp
-	7,  // 6: vps.dump.Socket.netlink:type_name -> vps.dump.Netlink
-	8,  // 7: vps.dump.Socket.packet:type_name -> vps.dump.Packet
+	9,  // 6: vps.dump.Socket.netlink:type_name -> vps.dump.Netlink
+	10, // 7: vps.dump.Socket.packet:type_name -> vps.dump.Packet
 	2,  // 8: vps.dump.Datagram.from:type_name -> vps.dump.SocketAddress
 	0,  // 9: vps.dump.Tcp.state:type_name -> vps.dump.Tcp.State
-	6,  // 10: vps.dump.Tcp.window:type_name -> vps.dump.TcpWindow
-	10, // 11: vps.dump.Packet.memberships:type_name -> vps.dump.PacketMembership
-	9,  // 12: vps.dump.Packet.receive_ring:type_name -> vps.dump.PacketRing
-	9,  // 13: vps.dump.Packet.send_ring:type_name -> vps.dump.PacketRing
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	8,  // 10: vps.dump.Tcp.window:type_name -> vps.dump.TcpWindow
+	6,  // 11: vps.dump.Tcp.pieces:type_name -> vps.dump.TcpPieces
+	12, // 12: vps.dump.Packet.memberships:type_name -> vps.dump.PacketMembership
+	11, // 13: vps.dump.Packet.receive_ring:type_name -> vps.dump.PacketRing
+	11, // 14: vps.dump.Packet.send_ring:type_name -> vps.dump.PacketRing
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_dump_network_proto_init() }
@@ -1227,7 +1369,7 @@ func file_dump_network_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dump_network_proto_rawDesc), len(file_dump_network_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

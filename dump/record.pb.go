@@ -51,6 +51,7 @@ const (
 	Type_TYPE_MSG_QUEUE   Type = 42
 	Type_TYPE_MQUEUE      Type = 43
 	Type_TYPE_SOCKET      Type = 60 // network.proto
+	Type_TYPE_TCP_QUEUE   Type = 63
 )
 
 // Enum value maps for Type.
@@ -76,6 +77,7 @@ var (
 		42: "TYPE_MSG_QUEUE",
 		43: "TYPE_MQUEUE",
 		60: "TYPE_SOCKET",
+		63: "TYPE_TCP_QUEUE",
 	}
 	Type_value = map[string]int32{
 		"TYPE_UNSPECIFIED": 0,
@@ -98,6 +100,7 @@ var (
 		"TYPE_MSG_QUEUE":   42,
 		"TYPE_MQUEUE":      43,
 		"TYPE_SOCKET":      60,
+		"TYPE_TCP_QUEUE":   63,
 	}
 )
 
@@ -6618,7 +6621,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x16\n" +
 	"\x06notify\x18\x02 \x01(\x05R\x06notify\x12\x16\n" +
 	"\x06signal\x18\x03 \x01(\x05R\x06signal\x12\x14\n" +
-	"\x05value\x18\x04 \x01(\x04R\x05value*\xe8\x02\n" +
+	"\x05value\x18\x04 \x01(\x04R\x05value*\xfc\x02\n" +
 	"\x04Type\x12\x14\n" +
 	"\x10TYPE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rTYPE_INSTANCE\x10\x01\x12\x0e\n" +
@@ -6642,7 +6645,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\fTYPE_SEM_SET\x10)\x12\x12\n" +
 	"\x0eTYPE_MSG_QUEUE\x10*\x12\x0f\n" +
 	"\vTYPE_MQUEUE\x10+\x12\x0f\n" +
-	"\vTYPE_SOCKET\x10<B\n" +
+	"\vTYPE_SOCKET\x10<\x12\x12\n" +
+	"\x0eTYPE_TCP_QUEUE\x10?B\n" +
 	"Z\bvps/dumpb\x06proto3"
 
 var (

@@ -102,6 +102,7 @@ type Set struct {
 	MsgQueues   map[uint64]*dump.MsgQueue
 	Mqueues     map[uint64]*dump.Mqueue
 	Sockets     map[uint64]*dump.Socket
+	TCPQueues   map[uint64]*dump.TcpQueue
 }
 
 // CheckPath refuses what no path of the kernel's can be.

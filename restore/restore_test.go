@@ -54,6 +54,7 @@ type site struct {
 	flags    *memory.Flags
 
 	copy     snapshot.Way
+	frozen   []snapshot.Phase // of the last snapshot
 	progress func(int, snapshot.Round)
 
 	limits []account.Limit // of the instance that the next restore builds
@@ -65,6 +66,8 @@ type site struct {
 	spoil       func()        // is called before lazy filling begins
 	interrupt   time.Duration // after which it is begun anew; 0: never
 	interrupted int
+	wire        func(init int) error // gives an instance its interfaces, which links names
+	links       []string
 	force       bool     // restores are forced
 	warned      []string // what the last one skipped
 }
@@ -140,6 +143,11 @@ func (s *site) tryBuild(ctx context.Context, spec cell.Spec) error {
 	if s.cell, err = cell.Build(ctx, spec); err != nil {
 		return errors.Join(err, s.group.Remove(context.WithoutCancel(ctx)))
 	}
+	if s.wire != nil {
+		if err := s.wire(s.cell.Init.PID); err != nil {
+			return err
+		}
+	}
 	s.mounts, err = mount.Points(s.cell.Init.PID)
 	return err
 }
@@ -172,7 +180,7 @@ func (s *site) end() {
 
 func (s *site) source() *snapshot.Source {
 	return &snapshot.Source{
-		Group: s.group, Init: s.cell.Init.PID, Info: &dump.Instance{Name: "web"}, Standard: s.mounts, Filters: 1,
+		Group: s.group, Init: s.cell.Init.PID, Info: &dump.Instance{Name: "web"}, Standard: s.mounts, Links: s.links, Filters: 1,
 		Restarts: s.restarts, Kernel: s.kernel, Flags: s.flags, Copy: s.copy, Progress: s.progress,
 	}
 }
@@ -189,10 +197,12 @@ func (s *site) snapshot() string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if _, err := snapshot.Take(s.t.Context(), s.source(), w.Writer, true); err != nil {
+	report, err := snapshot.Take(s.t.Context(), s.source(), w.Writer, true)
+	if err != nil {
 		w.Abort()
 		s.t.Fatal(err)
 	}
+	s.frozen = report.Phases
 	if err := w.Commit(); err != nil {
 		s.t.Fatal(err)
 	}

@@ -37,6 +37,7 @@ type Source struct {
 	// Info is what only the manager knows; the rest of the record is filled in.
 	Info      *dump.Instance
 	Standard  []string // mount points that the manager makes at every start
+	Links     []string // names of interfaces that the manager gives it at every start and restore
 	Externals file.Externals
 	Restarts  *task.RestartReader // nil: the rest of an interrupted sleep is not known
 	Kernel    *kmem.Reader        // nil: what only the kernel's memory tells is refused
@@ -230,7 +231,7 @@ func probe(src *Source) []error {
 	}
 	refusals = append(refusals, object.ProbeMemory(procs)...)
 	refusals = append(refusals, ipc.Probe(src.Init)...)
-	refusals = append(refusals, network.Probe(src.Init)...)
+	refusals = append(refusals, network.Probe(src.Init, src.Links)...)
 	d := src.descriptors(procs, nil)
 	for _, p := range procs {
 		refusals = append(refusals, probeProcess(p, src.Init, d)...)
