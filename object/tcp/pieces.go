@@ -11,7 +11,7 @@ import (
 // maxQueues is how many bytes may be in the queues of a socket, pieceSize how many of them are in one record.
 const (
 	maxQueues = 128 << 20
-	pieceSize = 8 << 20
+	pieceSize = 4 << 20
 )
 
 // size is how many bytes there are in the queues.

@@ -2,14 +2,26 @@ package tcp
 
 import (
 	"bytes"
+	"errors"
+	"io"
+	"slices"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
 
 	"vps/dump"
-	"vps/internal/objecttest"
 	"vps/object/file"
 )
+
+// bag is a sink that keeps pieces of queues.
+type bag map[uint64]*dump.TcpQueue
+
+func (b bag) Put(id uint64, m proto.Message) error {
+	b[id] = proto.CloneOf(m.(*dump.TcpQueue))
+	return nil
+}
+
+func (b bag) Memory(uint64, io.ReaderAt, int64) error { return errors.ErrUnsupported }
 
 func TestPieces(t *testing.T) {
 	pattern := func(size int, seed byte) []byte {
@@ -20,21 +32,21 @@ func TestPieces(t *testing.T) {
 		return b
 	}
 	want := &dump.Tcp{Sent: pattern(5<<20, 1), Unsent: pattern(7<<20+3, 2), Received: pattern(33<<20+1, 3)}
-	bag := objecttest.NewBag()
-	d := &dumper{Descriptors: file.NewDescriptors(nil, 0, file.Externals{}, bag)}
+	queues := make(bag)
+	d := &dumper{Descriptors: file.NewDescriptors(nil, 0, file.Externals{}, queues)}
 	got := proto.CloneOf(want)
 	if err := d.split(got); err != nil {
 		t.Fatal(err)
 	}
-	if size(got) != 0 || len(bag.Set.TCPQueues) != 6 {
-		t.Errorf("%d bytes in the record, %d pieces", size(got), len(bag.Set.TCPQueues))
+	if size(got) != 0 || len(queues) != 12 {
+		t.Errorf("%d bytes in the record, %d pieces", size(got), len(queues))
 	}
-	again := &dump.Tcp{Sent: want.Sent}
+	again := &dump.Tcp{Sent: want.Sent[:1<<20]}
 	if err := d.split(again); err != nil || again.Pieces != nil {
 		t.Errorf("a short queue in pieces: %v", err)
 	}
 	pieces := proto.CloneOf(got)
-	if err := join(got, bag.Set.TCPQueues); err != nil {
+	if err := join(got, queues); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got.Sent, want.Sent) || !bytes.Equal(got.Unsent, want.Unsent) || !bytes.Equal(got.Received, want.Received) {
@@ -44,7 +56,7 @@ func TestPieces(t *testing.T) {
 	for name, spoil := range map[string]func(*dump.Tcp){
 		"missing":  func(t *dump.Tcp) { t.Pieces.Queues[2] = 77 },
 		"again":    func(t *dump.Tcp) { t.Pieces.Queues = append(t.Pieces.Queues, 1) },
-		"too many": func(t *dump.Tcp) { t.Pieces.Queues = append(make([]uint64, 0, 40), make([]uint64, 40)...); fill(t.Pieces.Queues, 1) },
+		"too many": func(t *dump.Tcp) { t.Pieces.Queues = slices.Repeat([]uint64{1}, 80) },
 		"sent":     func(t *dump.Tcp) { t.Pieces.Sent = 1<<32 - 1 },
 		"wrap":     func(t *dump.Tcp) { t.Pieces.Sent, t.Pieces.Unsent = 1<<32-1, t.Pieces.Sent+t.Pieces.Unsent+1 },
 		"both":     func(t *dump.Tcp) { t.Sent = []byte("x") },
@@ -52,15 +64,9 @@ func TestPieces(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bad := proto.CloneOf(pieces)
 			spoil(bad)
-			if err := join(bad, bag.Set.TCPQueues); err == nil {
+			if err := join(bad, queues); err == nil {
 				t.Error("no error")
 			}
 		})
-	}
-}
-
-func fill(list []uint64, v uint64) {
-	for i := range list {
-		list[i] = v
 	}
 }
