@@ -484,6 +484,7 @@ type Tcp struct {
 	Timestamp     uint32                 `protobuf:"varint,18,opt,name=timestamp,proto3" json:"timestamp,omitempty"` // TCP_TIMESTAMP of tcp(7): of the kernel's milliseconds, or, if odd, of its microseconds
 	Window        *TcpWindow             `protobuf:"bytes,19,opt,name=window,proto3" json:"window,omitempty"`
 	Waiting       bool                   `protobuf:"varint,20,opt,name=waiting,proto3" json:"waiting,omitempty"` // ESTABLISHED: its peer is of the instance, and waits at a listener to be accepted; nothing was sent
+	Pieces        *TcpPieces             `protobuf:"bytes,21,opt,name=pieces,proto3" json:"pieces,omitempty"`    // where sent, unsent and received are if they are too long for one record
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -658,6 +659,135 @@ func (x *Tcp) GetWaiting() bool {
 	return false
 }
 
+func (x *Tcp) GetPieces() *TcpPieces {
+	if x != nil {
+		return x.Pieces
+	}
+	return nil
+}
+
+// TcpPieces says where long queues are: one after the other, in TcpQueue records.
+type TcpPieces struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Queues        []uint64               `protobuf:"varint,1,rep,packed,name=queues,proto3" json:"queues,omitempty"`
+	Sent          uint32                 `protobuf:"varint,2,opt,name=sent,proto3" json:"sent,omitempty"` // how many bytes are of which queue
+	Unsent        uint32                 `protobuf:"varint,3,opt,name=unsent,proto3" json:"unsent,omitempty"`
+	Received      uint32                 `protobuf:"varint,4,opt,name=received,proto3" json:"received,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TcpPieces) Reset() {
+	*x = TcpPieces{}
+	mi := &file_dump_network_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TcpPieces) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TcpPieces) ProtoMessage() {}
+
+func (x *TcpPieces) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_network_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TcpPieces.ProtoReflect.Descriptor instead.
+func (*TcpPieces) Descriptor() ([]byte, []int) {
+	return file_dump_network_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *TcpPieces) GetQueues() []uint64 {
+	if x != nil {
+		return x.Queues
+	}
+	return nil
+}
+
+func (x *TcpPieces) GetSent() uint32 {
+	if x != nil {
+		return x.Sent
+	}
+	return 0
+}
+
+func (x *TcpPieces) GetUnsent() uint32 {
+	if x != nil {
+		return x.Unsent
+	}
+	return 0
+}
+
+func (x *TcpPieces) GetReceived() uint32 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
+// TcpQueue is a piece of the queues of a TCP socket.
+type TcpQueue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TcpQueue) Reset() {
+	*x = TcpQueue{}
+	mi := &file_dump_network_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TcpQueue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TcpQueue) ProtoMessage() {}
+
+func (x *TcpQueue) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_network_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TcpQueue.ProtoReflect.Descriptor instead.
+func (*TcpQueue) Descriptor() ([]byte, []int) {
+	return file_dump_network_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *TcpQueue) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *TcpQueue) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 // TcpWindow is what TCP_REPAIR_WINDOW tells: struct tcp_repair_window of include/uapi/linux/tcp.h.
 type TcpWindow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -672,7 +802,7 @@ type TcpWindow struct {
 
 func (x *TcpWindow) Reset() {
 	*x = TcpWindow{}
-	mi := &file_dump_network_proto_msgTypes[5]
+	mi := &file_dump_network_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -684,7 +814,7 @@ func (x *TcpWindow) String() string {
 func (*TcpWindow) ProtoMessage() {}
 
 func (x *TcpWindow) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[5]
+	mi := &file_dump_network_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -697,7 +827,7 @@ func (x *TcpWindow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TcpWindow.ProtoReflect.Descriptor instead.
 func (*TcpWindow) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{5}
+	return file_dump_network_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *TcpWindow) GetSendWl1() uint32 {
@@ -747,7 +877,7 @@ type Netlink struct {
 
 func (x *Netlink) Reset() {
 	*x = Netlink{}
-	mi := &file_dump_network_proto_msgTypes[6]
+	mi := &file_dump_network_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -759,7 +889,7 @@ func (x *Netlink) String() string {
 func (*Netlink) ProtoMessage() {}
 
 func (x *Netlink) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[6]
+	mi := &file_dump_network_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -772,7 +902,7 @@ func (x *Netlink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Netlink.ProtoReflect.Descriptor instead.
 func (*Netlink) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{6}
+	return file_dump_network_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Netlink) GetPort() uint32 {
@@ -817,7 +947,7 @@ type Packet struct {
 
 func (x *Packet) Reset() {
 	*x = Packet{}
-	mi := &file_dump_network_proto_msgTypes[7]
+	mi := &file_dump_network_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -829,7 +959,7 @@ func (x *Packet) String() string {
 func (*Packet) ProtoMessage() {}
 
 func (x *Packet) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[7]
+	mi := &file_dump_network_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -842,7 +972,7 @@ func (x *Packet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Packet.ProtoReflect.Descriptor instead.
 func (*Packet) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{7}
+	return file_dump_network_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Packet) GetProtocol() uint32 {
@@ -903,7 +1033,7 @@ type PacketRing struct {
 
 func (x *PacketRing) Reset() {
 	*x = PacketRing{}
-	mi := &file_dump_network_proto_msgTypes[8]
+	mi := &file_dump_network_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -915,7 +1045,7 @@ func (x *PacketRing) String() string {
 func (*PacketRing) ProtoMessage() {}
 
 func (x *PacketRing) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[8]
+	mi := &file_dump_network_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -928,7 +1058,7 @@ func (x *PacketRing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PacketRing.ProtoReflect.Descriptor instead.
 func (*PacketRing) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{8}
+	return file_dump_network_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PacketRing) GetBlockSize() uint32 {
@@ -992,7 +1122,7 @@ type PacketMembership struct {
 
 func (x *PacketMembership) Reset() {
 	*x = PacketMembership{}
-	mi := &file_dump_network_proto_msgTypes[9]
+	mi := &file_dump_network_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1004,7 +1134,7 @@ func (x *PacketMembership) String() string {
 func (*PacketMembership) ProtoMessage() {}
 
 func (x *PacketMembership) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[9]
+	mi := &file_dump_network_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1017,7 +1147,7 @@ func (x *PacketMembership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PacketMembership.ProtoReflect.Descriptor instead.
 func (*PacketMembership) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{9}
+	return file_dump_network_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PacketMembership) GetInterface() uint32 {
@@ -1066,7 +1196,7 @@ type Network struct {
 
 func (x *Network) Reset() {
 	*x = Network{}
-	mi := &file_dump_network_proto_msgTypes[10]
+	mi := &file_dump_network_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +1208,7 @@ func (x *Network) String() string {
 func (*Network) ProtoMessage() {}
 
 func (x *Network) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[10]
+	mi := &file_dump_network_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +1221,7 @@ func (x *Network) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Network.ProtoReflect.Descriptor instead.
 func (*Network) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{10}
+	return file_dump_network_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Network) GetId() uint64 {
@@ -1180,7 +1310,7 @@ type Interface struct {
 
 func (x *Interface) Reset() {
 	*x = Interface{}
-	mi := &file_dump_network_proto_msgTypes[11]
+	mi := &file_dump_network_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1192,7 +1322,7 @@ func (x *Interface) String() string {
 func (*Interface) ProtoMessage() {}
 
 func (x *Interface) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[11]
+	mi := &file_dump_network_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1205,7 +1335,7 @@ func (x *Interface) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Interface.ProtoReflect.Descriptor instead.
 func (*Interface) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{11}
+	return file_dump_network_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Interface) GetIndex() uint32 {
@@ -1367,7 +1497,7 @@ type Tun struct {
 
 func (x *Tun) Reset() {
 	*x = Tun{}
-	mi := &file_dump_network_proto_msgTypes[12]
+	mi := &file_dump_network_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1379,7 +1509,7 @@ func (x *Tun) String() string {
 func (*Tun) ProtoMessage() {}
 
 func (x *Tun) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[12]
+	mi := &file_dump_network_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1392,7 +1522,7 @@ func (x *Tun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tun.ProtoReflect.Descriptor instead.
 func (*Tun) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{12}
+	return file_dump_network_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Tun) GetFlags() uint32 {
@@ -1436,7 +1566,7 @@ type InterfaceAddress struct {
 
 func (x *InterfaceAddress) Reset() {
 	*x = InterfaceAddress{}
-	mi := &file_dump_network_proto_msgTypes[13]
+	mi := &file_dump_network_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1448,7 +1578,7 @@ func (x *InterfaceAddress) String() string {
 func (*InterfaceAddress) ProtoMessage() {}
 
 func (x *InterfaceAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[13]
+	mi := &file_dump_network_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1461,7 +1591,7 @@ func (x *InterfaceAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InterfaceAddress.ProtoReflect.Descriptor instead.
 func (*InterfaceAddress) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{13}
+	return file_dump_network_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *InterfaceAddress) GetInterface() uint32 {
@@ -1565,7 +1695,7 @@ type Neighbour struct {
 
 func (x *Neighbour) Reset() {
 	*x = Neighbour{}
-	mi := &file_dump_network_proto_msgTypes[14]
+	mi := &file_dump_network_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1577,7 +1707,7 @@ func (x *Neighbour) String() string {
 func (*Neighbour) ProtoMessage() {}
 
 func (x *Neighbour) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[14]
+	mi := &file_dump_network_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1590,7 +1720,7 @@ func (x *Neighbour) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Neighbour.ProtoReflect.Descriptor instead.
 func (*Neighbour) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{14}
+	return file_dump_network_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Neighbour) GetFamily() uint32 {
@@ -1675,7 +1805,7 @@ type Nexthop struct {
 
 func (x *Nexthop) Reset() {
 	*x = Nexthop{}
-	mi := &file_dump_network_proto_msgTypes[15]
+	mi := &file_dump_network_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1687,7 +1817,7 @@ func (x *Nexthop) String() string {
 func (*Nexthop) ProtoMessage() {}
 
 func (x *Nexthop) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[15]
+	mi := &file_dump_network_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1700,7 +1830,7 @@ func (x *Nexthop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Nexthop.ProtoReflect.Descriptor instead.
 func (*Nexthop) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{15}
+	return file_dump_network_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Nexthop) GetId() uint32 {
@@ -1790,7 +1920,7 @@ type NexthopMember struct {
 
 func (x *NexthopMember) Reset() {
 	*x = NexthopMember{}
-	mi := &file_dump_network_proto_msgTypes[16]
+	mi := &file_dump_network_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1802,7 +1932,7 @@ func (x *NexthopMember) String() string {
 func (*NexthopMember) ProtoMessage() {}
 
 func (x *NexthopMember) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[16]
+	mi := &file_dump_network_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1815,7 +1945,7 @@ func (x *NexthopMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NexthopMember.ProtoReflect.Descriptor instead.
 func (*NexthopMember) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{16}
+	return file_dump_network_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *NexthopMember) GetId() uint32 {
@@ -1857,7 +1987,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_dump_network_proto_msgTypes[17]
+	mi := &file_dump_network_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1869,7 +1999,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[17]
+	mi := &file_dump_network_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1882,7 +2012,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{17}
+	return file_dump_network_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Route) GetFamily() uint32 {
@@ -2017,7 +2147,7 @@ type RouteHop struct {
 
 func (x *RouteHop) Reset() {
 	*x = RouteHop{}
-	mi := &file_dump_network_proto_msgTypes[18]
+	mi := &file_dump_network_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2029,7 +2159,7 @@ func (x *RouteHop) String() string {
 func (*RouteHop) ProtoMessage() {}
 
 func (x *RouteHop) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[18]
+	mi := &file_dump_network_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2042,7 +2172,7 @@ func (x *RouteHop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteHop.ProtoReflect.Descriptor instead.
 func (*RouteHop) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{18}
+	return file_dump_network_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RouteHop) GetInterface() uint32 {
@@ -2091,7 +2221,7 @@ type RouteMetric struct {
 
 func (x *RouteMetric) Reset() {
 	*x = RouteMetric{}
-	mi := &file_dump_network_proto_msgTypes[19]
+	mi := &file_dump_network_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2103,7 +2233,7 @@ func (x *RouteMetric) String() string {
 func (*RouteMetric) ProtoMessage() {}
 
 func (x *RouteMetric) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[19]
+	mi := &file_dump_network_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2116,7 +2246,7 @@ func (x *RouteMetric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteMetric.ProtoReflect.Descriptor instead.
 func (*RouteMetric) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{19}
+	return file_dump_network_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RouteMetric) GetMetric() uint32 {
@@ -2173,7 +2303,7 @@ type RoutingRule struct {
 
 func (x *RoutingRule) Reset() {
 	*x = RoutingRule{}
-	mi := &file_dump_network_proto_msgTypes[20]
+	mi := &file_dump_network_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2185,7 +2315,7 @@ func (x *RoutingRule) String() string {
 func (*RoutingRule) ProtoMessage() {}
 
 func (x *RoutingRule) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[20]
+	mi := &file_dump_network_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2198,7 +2328,7 @@ func (x *RoutingRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutingRule.ProtoReflect.Descriptor instead.
 func (*RoutingRule) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{20}
+	return file_dump_network_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RoutingRule) GetFamily() uint32 {
@@ -2386,7 +2516,7 @@ type UserRange struct {
 
 func (x *UserRange) Reset() {
 	*x = UserRange{}
-	mi := &file_dump_network_proto_msgTypes[21]
+	mi := &file_dump_network_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2398,7 +2528,7 @@ func (x *UserRange) String() string {
 func (*UserRange) ProtoMessage() {}
 
 func (x *UserRange) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[21]
+	mi := &file_dump_network_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2411,7 +2541,7 @@ func (x *UserRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserRange.ProtoReflect.Descriptor instead.
 func (*UserRange) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{21}
+	return file_dump_network_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *UserRange) GetFirst() uint32 {
@@ -2445,7 +2575,7 @@ type Qdisc struct {
 
 func (x *Qdisc) Reset() {
 	*x = Qdisc{}
-	mi := &file_dump_network_proto_msgTypes[22]
+	mi := &file_dump_network_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2457,7 +2587,7 @@ func (x *Qdisc) String() string {
 func (*Qdisc) ProtoMessage() {}
 
 func (x *Qdisc) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[22]
+	mi := &file_dump_network_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2470,7 +2600,7 @@ func (x *Qdisc) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Qdisc.ProtoReflect.Descriptor instead.
 func (*Qdisc) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{22}
+	return file_dump_network_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Qdisc) GetInterface() uint32 {
@@ -2542,7 +2672,7 @@ type Firewall struct {
 
 func (x *Firewall) Reset() {
 	*x = Firewall{}
-	mi := &file_dump_network_proto_msgTypes[23]
+	mi := &file_dump_network_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2554,7 +2684,7 @@ func (x *Firewall) String() string {
 func (*Firewall) ProtoMessage() {}
 
 func (x *Firewall) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[23]
+	mi := &file_dump_network_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2567,7 +2697,7 @@ func (x *Firewall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Firewall.ProtoReflect.Descriptor instead.
 func (*Firewall) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{23}
+	return file_dump_network_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Firewall) GetId() uint64 {
@@ -2610,7 +2740,7 @@ type NetfilterMessage struct {
 
 func (x *NetfilterMessage) Reset() {
 	*x = NetfilterMessage{}
-	mi := &file_dump_network_proto_msgTypes[24]
+	mi := &file_dump_network_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2622,7 +2752,7 @@ func (x *NetfilterMessage) String() string {
 func (*NetfilterMessage) ProtoMessage() {}
 
 func (x *NetfilterMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[24]
+	mi := &file_dump_network_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2635,7 +2765,7 @@ func (x *NetfilterMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetfilterMessage.ProtoReflect.Descriptor instead.
 func (*NetfilterMessage) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{24}
+	return file_dump_network_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *NetfilterMessage) GetType() uint32 {
@@ -2675,7 +2805,7 @@ type Xtable struct {
 
 func (x *Xtable) Reset() {
 	*x = Xtable{}
-	mi := &file_dump_network_proto_msgTypes[25]
+	mi := &file_dump_network_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2687,7 +2817,7 @@ func (x *Xtable) String() string {
 func (*Xtable) ProtoMessage() {}
 
 func (x *Xtable) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_network_proto_msgTypes[25]
+	mi := &file_dump_network_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2700,7 +2830,7 @@ func (x *Xtable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Xtable.ProtoReflect.Descriptor instead.
 func (*Xtable) Descriptor() ([]byte, []int) {
-	return file_dump_network_proto_rawDescGZIP(), []int{25}
+	return file_dump_network_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Xtable) GetFamily() uint32 {
@@ -2790,7 +2920,7 @@ const file_dump_network_proto_rawDesc = "" +
 	"\x05group\x18\x01 \x01(\fR\x05group\x12\x1c\n" +
 	"\tinterface\x18\x02 \x01(\rR\tinterface\x12\x18\n" +
 	"\ainclude\x18\x03 \x01(\bR\ainclude\x12\x18\n" +
-	"\asources\x18\x04 \x03(\fR\asources\"\xcd\x05\n" +
+	"\asources\x18\x04 \x03(\fR\asources\"\xfa\x05\n" +
 	"\x03Tcp\x12)\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x13.vps.dump.Tcp.StateR\x05state\x12\x16\n" +
 	"\x06failed\x18\x02 \x01(\bR\x06failed\x12\x12\n" +
@@ -2817,7 +2947,8 @@ const file_dump_network_proto_rawDesc = "" +
 	"timestamps\x12\x1c\n" +
 	"\ttimestamp\x18\x12 \x01(\rR\ttimestamp\x12+\n" +
 	"\x06window\x18\x13 \x01(\v2\x13.vps.dump.TcpWindowR\x06window\x12\x18\n" +
-	"\awaiting\x18\x14 \x01(\bR\awaiting\"\x81\x01\n" +
+	"\awaiting\x18\x14 \x01(\bR\awaiting\x12+\n" +
+	"\x06pieces\x18\x15 \x01(\v2\x13.vps.dump.TcpPiecesR\x06pieces\"\x81\x01\n" +
 	"\x05State\x12\n" +
 	"\n" +
 	"\x06CLOSED\x10\x00\x12\n" +
@@ -2830,7 +2961,15 @@ const file_dump_network_proto_rawDesc = "" +
 	"CLOSE_WAIT\x10\x05\x12\f\n" +
 	"\bLAST_ACK\x10\x06\x12\v\n" +
 	"\aCLOSING\x10\a\x12\b\n" +
-	"\x04DEAD\x10\b\"\x87\x01\n" +
+	"\x04DEAD\x10\b\"k\n" +
+	"\tTcpPieces\x12\x16\n" +
+	"\x06queues\x18\x01 \x03(\x04R\x06queues\x12\x12\n" +
+	"\x04sent\x18\x02 \x01(\rR\x04sent\x12\x16\n" +
+	"\x06unsent\x18\x03 \x01(\rR\x06unsent\x12\x1a\n" +
+	"\breceived\x18\x04 \x01(\rR\breceived\".\n" +
+	"\bTcpQueue\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\x87\x01\n" +
 	"\tTcpWindow\x12\x19\n" +
 	"\bsend_wl1\x18\x01 \x01(\rR\asendWl1\x12\x12\n" +
 	"\x04send\x18\x02 \x01(\rR\x04send\x12\x10\n" +
@@ -3061,7 +3200,7 @@ func file_dump_network_proto_rawDescGZIP() []byte {
 }
 
 var file_dump_network_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_dump_network_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_dump_network_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_dump_network_proto_goTypes = []any{
 	(Tcp_State)(0),           // 0: vps.dump.Tcp.State
 	(*Socket)(nil),           // 1: vps.dump.Socket
@@ -3069,64 +3208,67 @@ var file_dump_network_proto_goTypes = []any{
 	(*Datagram)(nil),         // 3: vps.dump.Datagram
 	(*Membership)(nil),       // 4: vps.dump.Membership
 	(*Tcp)(nil),              // 5: vps.dump.Tcp
-	(*TcpWindow)(nil),        // 6: vps.dump.TcpWindow
-	(*Netlink)(nil),          // 7: vps.dump.Netlink
-	(*Packet)(nil),           // 8: vps.dump.Packet
-	(*PacketRing)(nil),       // 9: vps.dump.PacketRing
-	(*PacketMembership)(nil), // 10: vps.dump.PacketMembership
-	(*Network)(nil),          // 11: vps.dump.Network
-	(*Interface)(nil),        // 12: vps.dump.Interface
-	(*Tun)(nil),              // 13: vps.dump.Tun
-	(*InterfaceAddress)(nil), // 14: vps.dump.InterfaceAddress
-	(*Neighbour)(nil),        // 15: vps.dump.Neighbour
-	(*Nexthop)(nil),          // 16: vps.dump.Nexthop
-	(*NexthopMember)(nil),    // 17: vps.dump.NexthopMember
-	(*Route)(nil),            // 18: vps.dump.Route
-	(*RouteHop)(nil),         // 19: vps.dump.RouteHop
-	(*RouteMetric)(nil),      // 20: vps.dump.RouteMetric
-	(*RoutingRule)(nil),      // 21: vps.dump.RoutingRule
-	(*UserRange)(nil),        // 22: vps.dump.UserRange
-	(*Qdisc)(nil),            // 23: vps.dump.Qdisc
-	(*Firewall)(nil),         // 24: vps.dump.Firewall
-	(*NetfilterMessage)(nil), // 25: vps.dump.NetfilterMessage
-	(*Xtable)(nil),           // 26: vps.dump.Xtable
-	(*SockOpt)(nil),          // 27: vps.dump.SockOpt
+	(*TcpPieces)(nil),        // 6: vps.dump.TcpPieces
+	(*TcpQueue)(nil),         // 7: vps.dump.TcpQueue
+	(*TcpWindow)(nil),        // 8: vps.dump.TcpWindow
+	(*Netlink)(nil),          // 9: vps.dump.Netlink
+	(*Packet)(nil),           // 10: vps.dump.Packet
+	(*PacketRing)(nil),       // 11: vps.dump.PacketRing
+	(*PacketMembership)(nil), // 12: vps.dump.PacketMembership
+	(*Network)(nil),          // 13: vps.dump.Network
+	(*Interface)(nil),        // 14: vps.dump.Interface
+	(*Tun)(nil),              // 15: vps.dump.Tun
+	(*InterfaceAddress)(nil), // 16: vps.dump.InterfaceAddress
+	(*Neighbour)(nil),        // 17: vps.dump.Neighbour
+	(*Nexthop)(nil),          // 18: vps.dump.Nexthop
+	(*NexthopMember)(nil),    // 19: vps.dump.NexthopMember
+	(*Route)(nil),            // 20: vps.dump.Route
+	(*RouteHop)(nil),         // 21: vps.dump.RouteHop
+	(*RouteMetric)(nil),      // 22: vps.dump.RouteMetric
+	(*RoutingRule)(nil),      // 23: vps.dump.RoutingRule
+	(*UserRange)(nil),        // 24: vps.dump.UserRange
+	(*Qdisc)(nil),            // 25: vps.dump.Qdisc
+	(*Firewall)(nil),         // 26: vps.dump.Firewall
+	(*NetfilterMessage)(nil), // 27: vps.dump.NetfilterMessage
+	(*Xtable)(nil),           // 28: vps.dump.Xtable
+	(*SockOpt)(nil),          // 29: vps.dump.SockOpt
 }
 var file_dump_network_proto_depIdxs = []int32{
-	27, // 0: vps.dump.Socket.options:type_name -> vps.dump.SockOpt
+	29, // 0: vps.dump.Socket.options:type_name -> vps.dump.SockOpt
 	2,  // 1: vps.dump.Socket.local:type_name -> vps.dump.SocketAddress
 	2,  // 2: vps.dump.Socket.peer:type_name -> vps.dump.SocketAddress
 	3,  // 3: vps.dump.Socket.queue:type_name -> vps.dump.Datagram
 	4,  // 4: vps.dump.Socket.memberships:type_name -> vps.dump.Membership
 	5,  // 5: vps.dump.Socket.tcp:type_name -> vps.dump.Tcp
-	7,  // 6: vps.dump.Socket.netlink:type_name -> vps.dump.Netlink
-	8,  // 7: vps.dump.Socket.packet:type_name -> vps.dump.Packet
+	9,  // 6: vps.dump.Socket.netlink:type_name -> vps.dump.Netlink
+	10, // 7: vps.dump.Socket.packet:type_name -> vps.dump.Packet
 	2,  // 8: vps.dump.Datagram.from:type_name -> vps.dump.SocketAddress
 	0,  // 9: vps.dump.Tcp.state:type_name -> vps.dump.Tcp.State
-	6,  // 10: vps.dump.Tcp.window:type_name -> vps.dump.TcpWindow
-	10, // 11: vps.dump.Packet.memberships:type_name -> vps.dump.PacketMembership
-	9,  // 12: vps.dump.Packet.receive_ring:type_name -> vps.dump.PacketRing
-	9,  // 13: vps.dump.Packet.send_ring:type_name -> vps.dump.PacketRing
-	12, // 14: vps.dump.Network.interfaces:type_name -> vps.dump.Interface
-	14, // 15: vps.dump.Network.addresses:type_name -> vps.dump.InterfaceAddress
-	15, // 16: vps.dump.Network.neighbours:type_name -> vps.dump.Neighbour
-	16, // 17: vps.dump.Network.nexthops:type_name -> vps.dump.Nexthop
-	18, // 18: vps.dump.Network.routes:type_name -> vps.dump.Route
-	21, // 19: vps.dump.Network.rules:type_name -> vps.dump.RoutingRule
-	23, // 20: vps.dump.Network.qdiscs:type_name -> vps.dump.Qdisc
-	13, // 21: vps.dump.Interface.tun:type_name -> vps.dump.Tun
-	17, // 22: vps.dump.Nexthop.members:type_name -> vps.dump.NexthopMember
-	19, // 23: vps.dump.Route.hops:type_name -> vps.dump.RouteHop
-	20, // 24: vps.dump.Route.metrics:type_name -> vps.dump.RouteMetric
-	22, // 25: vps.dump.RoutingRule.users:type_name -> vps.dump.UserRange
-	25, // 26: vps.dump.Firewall.rules:type_name -> vps.dump.NetfilterMessage
-	26, // 27: vps.dump.Firewall.tables:type_name -> vps.dump.Xtable
-	25, // 28: vps.dump.Firewall.connections:type_name -> vps.dump.NetfilterMessage
-	29, // [29:29] is the sub-list for method output_type
-	29, // [29:29] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	8,  // 10: vps.dump.Tcp.window:type_name -> vps.dump.TcpWindow
+	6,  // 11: vps.dump.Tcp.pieces:type_name -> vps.dump.TcpPieces
+	12, // 12: vps.dump.Packet.memberships:type_name -> vps.dump.PacketMembership
+	11, // 13: vps.dump.Packet.receive_ring:type_name -> vps.dump.PacketRing
+	11, // 14: vps.dump.Packet.send_ring:type_name -> vps.dump.PacketRing
+	14, // 15: vps.dump.Network.interfaces:type_name -> vps.dump.Interface
+	16, // 16: vps.dump.Network.addresses:type_name -> vps.dump.InterfaceAddress
+	17, // 17: vps.dump.Network.neighbours:type_name -> vps.dump.Neighbour
+	18, // 18: vps.dump.Network.nexthops:type_name -> vps.dump.Nexthop
+	20, // 19: vps.dump.Network.routes:type_name -> vps.dump.Route
+	23, // 20: vps.dump.Network.rules:type_name -> vps.dump.RoutingRule
+	25, // 21: vps.dump.Network.qdiscs:type_name -> vps.dump.Qdisc
+	15, // 22: vps.dump.Interface.tun:type_name -> vps.dump.Tun
+	19, // 23: vps.dump.Nexthop.members:type_name -> vps.dump.NexthopMember
+	21, // 24: vps.dump.Route.hops:type_name -> vps.dump.RouteHop
+	22, // 25: vps.dump.Route.metrics:type_name -> vps.dump.RouteMetric
+	24, // 26: vps.dump.RoutingRule.users:type_name -> vps.dump.UserRange
+	27, // 27: vps.dump.Firewall.rules:type_name -> vps.dump.NetfilterMessage
+	28, // 28: vps.dump.Firewall.tables:type_name -> vps.dump.Xtable
+	27, // 29: vps.dump.Firewall.connections:type_name -> vps.dump.NetfilterMessage
+	30, // [30:30] is the sub-list for method output_type
+	30, // [30:30] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_dump_network_proto_init() }
@@ -3135,16 +3277,16 @@ func file_dump_network_proto_init() {
 		return
 	}
 	file_dump_record_proto_init()
-	file_dump_network_proto_msgTypes[12].OneofWrappers = []any{}
-	file_dump_network_proto_msgTypes[13].OneofWrappers = []any{}
-	file_dump_network_proto_msgTypes[20].OneofWrappers = []any{}
+	file_dump_network_proto_msgTypes[14].OneofWrappers = []any{}
+	file_dump_network_proto_msgTypes[15].OneofWrappers = []any{}
+	file_dump_network_proto_msgTypes[22].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dump_network_proto_rawDesc), len(file_dump_network_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   26,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -53,6 +53,7 @@ const (
 	Type_TYPE_SOCKET      Type = 60 // network.proto
 	Type_TYPE_NETWORK     Type = 61
 	Type_TYPE_FIREWALL    Type = 62
+	Type_TYPE_TCP_QUEUE   Type = 63
 )
 
 // Enum value maps for Type.
@@ -80,6 +81,7 @@ var (
 		60: "TYPE_SOCKET",
 		61: "TYPE_NETWORK",
 		62: "TYPE_FIREWALL",
+		63: "TYPE_TCP_QUEUE",
 	}
 	Type_value = map[string]int32{
 		"TYPE_UNSPECIFIED": 0,
@@ -104,6 +106,7 @@ var (
 		"TYPE_SOCKET":      60,
 		"TYPE_NETWORK":     61,
 		"TYPE_FIREWALL":    62,
+		"TYPE_TCP_QUEUE":   63,
 	}
 )
 
@@ -6624,7 +6627,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x16\n" +
 	"\x06notify\x18\x02 \x01(\x05R\x06notify\x12\x16\n" +
 	"\x06signal\x18\x03 \x01(\x05R\x06signal\x12\x14\n" +
-	"\x05value\x18\x04 \x01(\x04R\x05value*\x8d\x03\n" +
+	"\x05value\x18\x04 \x01(\x04R\x05value*\xa1\x03\n" +
 	"\x04Type\x12\x14\n" +
 	"\x10TYPE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rTYPE_INSTANCE\x10\x01\x12\x0e\n" +
@@ -6650,7 +6653,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\vTYPE_MQUEUE\x10+\x12\x0f\n" +
 	"\vTYPE_SOCKET\x10<\x12\x10\n" +
 	"\fTYPE_NETWORK\x10=\x12\x11\n" +
-	"\rTYPE_FIREWALL\x10>B\n" +
+	"\rTYPE_FIREWALL\x10>\x12\x12\n" +
+	"\x0eTYPE_TCP_QUEUE\x10?B\n" +
 	"Z\bvps/dumpb\x06proto3"
 
 var (

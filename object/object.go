@@ -106,6 +106,7 @@ type Set struct {
 	Sockets     map[uint64]*dump.Socket
 	Networks    map[uint64]*dump.Network
 	Firewalls   map[uint64]*dump.Firewall
+	TCPQueues   map[uint64]*dump.TcpQueue
 }
 
 // CheckPath refuses what no path of the kernel's can be.

@@ -55,6 +55,7 @@ type site struct {
 	facts    *task.FactReader
 
 	copy     snapshot.Way
+	frozen   []snapshot.Phase // of the last snapshot
 	progress func(int, snapshot.Round)
 
 	built  func()          // is called when a restore has its cell, and nothing in it yet
@@ -67,8 +68,9 @@ type site struct {
 	spoil       func()        // is called before lazy filling begins
 	interrupt   time.Duration // after which it is begun anew; 0: never
 	interrupted int
-	force       bool     // restores are forced
-	warned      []string // what the last one skipped
+	wire        func(init int) error // gives an instance its interfaces
+	force       bool                 // restores are forced
+	warned      []string             // what the last one skipped
 }
 
 func newSite(t testing.TB, opts ...testimage.Option) *site {
@@ -145,6 +147,11 @@ func (s *site) tryBuild(ctx context.Context, spec cell.Spec) error {
 	if s.cell, err = cell.Build(ctx, spec); err != nil {
 		return errors.Join(err, s.group.Remove(context.WithoutCancel(ctx)))
 	}
+	if s.wire != nil {
+		if err := s.wire(s.cell.Init.PID); err != nil {
+			return err
+		}
+	}
 	s.mounts, err = mount.Points(s.cell.Init.PID)
 	return err
 }
@@ -194,10 +201,12 @@ func (s *site) snapshot() string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if _, err := snapshot.Take(s.t.Context(), s.source(), w.Writer, true); err != nil {
+	report, err := snapshot.Take(s.t.Context(), s.source(), w.Writer, true)
+	if err != nil {
 		w.Abort()
 		s.t.Fatal(err)
 	}
+	s.frozen = report.Phases
 	if err := w.Commit(); err != nil {
 		s.t.Fatal(err)
 	}

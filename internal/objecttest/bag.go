@@ -27,6 +27,7 @@ func NewBag() *Bag {
 			Instance: &dump.Instance{}, FdTables: make(map[uint64]*dump.FdTable), Files: make(map[uint64]*dump.File),
 			Pipes: make(map[uint64]*dump.Pipe), UnixSockets: make(map[uint64]*dump.UnixSocket), Ttys: make(map[uint64]*dump.Tty),
 			Memories: make(map[uint64]*dump.Memory), Sockets: make(map[uint64]*dump.Socket),
+			TCPQueues: make(map[uint64]*dump.TcpQueue),
 		},
 	}
 }
@@ -46,6 +47,8 @@ func (b *Bag) Put(id uint64, m proto.Message) error {
 		b.Set.Ttys[id] = m
 	case *dump.Memory:
 		b.Set.Memories[id] = m
+	case *dump.TcpQueue:
+		b.Set.TCPQueues[id] = m
 	case *dump.Socket:
 		b.Set.Sockets[id] = m
 	default:

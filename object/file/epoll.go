@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -14,20 +15,30 @@ import (
 	"vps/remote"
 )
 
+// epoll is an epoll instance, and the numbers of the inodes of what it watches.
+type epoll struct {
+	*OpenFile
+	inodes []uint64
+}
+
 func (d *Descriptors) dumpEpoll(f *OpenFile, l *Look) error {
 	e := &dump.Epoll{}
+	var inodes []uint64
 	for _, line := range l.info.lines {
 		if line.key != "tfd" {
 			continue
 		}
 		item := &dump.EpollItem{}
-		if _, err := fmt.Sscanf(line.value, "%d events: %x data: %x", &item.Fd, &item.Events, &item.Data); err != nil {
+		var pos int64
+		var ino uint64
+		if _, err := fmt.Sscanf(line.value, "%d events: %x data: %x pos:%d ino:%x", &item.Fd, &item.Events, &item.Data, &pos, &ino); err != nil {
 			return fmt.Errorf("fdinfo of epoll: line %q: %w", line.value, err)
 		}
 		e.Items = append(e.Items, item)
+		inodes = append(inodes, ino)
 	}
 	f.Record.Kind = &dump.File_Epoll{Epoll: e}
-	d.epolls = append(d.epolls, f)
+	d.epolls = append(d.epolls, epoll{f, inodes})
 	return nil
 }
 
@@ -35,10 +46,10 @@ func (d *Descriptors) dumpEpoll(f *OpenFile, l *Look) error {
 func (d *Descriptors) finishEpolls() error {
 	for _, f := range d.epolls {
 		nth := make(map[uint32]uint32) // several files may be watched under one number
-		for _, item := range f.Record.GetEpoll().GetItems() {
+		for i, item := range f.Record.GetEpoll().GetItems() {
 			slot := linux.KcmpEpollSlot{Efd: uint32(f.At.fd), Tfd: item.Fd, Toff: nth[item.Fd]}
 			nth[item.Fd]++
-			watched, err := d.watched(f, slot)
+			watched, err := d.watched(f.OpenFile, slot, f.inodes[i])
 			if err != nil {
 				return err
 			}
@@ -48,8 +59,11 @@ func (d *Descriptors) finishEpolls() error {
 	return nil
 }
 
-func (d *Descriptors) watched(f *OpenFile, slot linux.KcmpEpollSlot) (*OpenFile, error) {
+func (d *Descriptors) watched(f *OpenFile, slot linux.KcmpEpollSlot, ino uint64) (*OpenFile, error) {
 	same := func(g *OpenFile) (bool, error) {
+		if strings.HasPrefix(g.Link, "socket:[") { // there is one open file of each; kcmp would look through the whole set
+			return g.Link == fmt.Sprintf("socket:[%d]", ino), nil
+		}
 		order, err := linux.KcmpEpoll(g.At.host, f.At.host, g.At.fd, slot)
 		if err != nil {
 			return false, fmt.Errorf("compare %s with what epoll watches as %d: %w", g.Link, slot.Tfd, err)

@@ -46,7 +46,7 @@ type Descriptors struct {
 	kinds    []Dumper // those of other packages
 	finder   *inode.Finder
 	objects  objectIDs // of pipes and memory
-	epolls   []*OpenFile
+	epolls   []epoll
 	inflight []int // our copies of descriptors that lie in socket queues
 	self     int   // a pidfd of ours; -1: none yet
 }

@@ -224,7 +224,7 @@ func makeRoom(fd, which, size int) error {
 	if size <= normalQueue {
 		return nil
 	}
-	return socket.SetBuffer(fd, which, min(2*size+1<<20, socket.MaxBuffer*2))
+	return socket.SetBuffer(fd, which, 2*size+1<<20)
 }
 
 // piece is what the kernel takes at a time: it goes into one buffer.

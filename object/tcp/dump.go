@@ -44,6 +44,7 @@ type dumper struct {
 	diags map[uint64]socket.Diag // nil: not read yet
 
 	orphans map[way]socket.Diag
+	pieces  uint64 // TcpQueue records
 }
 
 // conn is a TCP socket of which a descriptor has been found.
@@ -182,17 +183,15 @@ func (d *dumper) Finish() error {
 		if size(c.record.GetTcp()) > maxQueues {
 			return c.at.Refusal("TCP socket", fmt.Sprintf("more than %d MiB in its queues", maxQueues>>20))
 		}
+		if err := d.split(c.record.GetTcp()); err != nil {
+			return err
+		}
 		if err := d.Sink().Put(c.record.GetId(), c.record); err != nil {
 			return err
 		}
 	}
 	return nil
 }
-
-// maxQueues is what fits into a record.
-const maxQueues = 15 << 20
-
-func size(t *dump.Tcp) int { return len(t.GetSent()) + len(t.GetUnsent()) + len(t.GetReceived()) }
 
 // look reads a socket on a copy of its descriptor.
 func (d *dumper) look(c *conn) error {

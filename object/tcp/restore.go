@@ -1,6 +1,7 @@
 package tcp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,7 +62,7 @@ func (r *restorer) Make(s *remote.Script) error {
 	for _, id := range object.SortedIDs(r.places) {
 		sock := r.Set().Sockets[id]
 		s.About("socket %d", id)
-		if err := check(sock, r.Bound()); err != nil {
+		if err := cmp.Or(join(sock.GetTcp(), r.Set().TCPQueues), check(sock, r.Bound())); err != nil {
 			return fmt.Errorf("socket %d: %w", id, err)
 		}
 		r.Births.Make(s, sock, r.places[id])
@@ -99,7 +100,7 @@ func check(s *dump.Socket, allowed uint64) error {
 	if t.GetWaiting() && (t.GetState() != dump.Tcp_ESTABLISHED || size(t) > 0) {
 		return errors.New("waits to be accepted, but not as it can be made to")
 	}
-	if size(t) > maxQueues || int(t.GetUrgent()) > len(t.GetReceived()) || t.GetSendScale() > maxScale || t.GetReceiveScale() > maxScale {
+	if size(t) > maxQueues || uint64(t.GetUrgent()) > uint64(len(t.GetReceived())) || t.GetSendScale() > maxScale || t.GetReceiveScale() > maxScale {
 		return errors.New("queues or scales that are not possible")
 	}
 	return nil
@@ -203,10 +204,19 @@ func (r *restorer) prepare() (err error) {
 	if r.inject, err = socket.NewInjector(ns); err != nil {
 		return err
 	}
+	makeTable(r.Maker().PidFD, len(r.conns))
 	if then := r.Set().Instance.GetClocks().GetRealtime(); then != 0 {
 		r.passed = max(0, time.Since(time.Unix(0, then)))
 	}
 	return nil
+}
+
+// makeTable makes our table of descriptors large enough for some more at once: growing it step by step takes longer than all the rest. What
+// there is no room for fails later.
+func makeTable(any, more int) {
+	if high, err := unix.FcntlInt(uintptr(any), unix.F_DUPFD_CLOEXEC, any+more); err == nil {
+		unix.Close(high)
+	}
 }
 
 func oneByOne(list []*rebuilt, do func(*rebuilt) error) error {

@@ -120,8 +120,10 @@ def test():
     huge = connect(l4)
     for s in huge:
         for o in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-            s.setsockopt(SOL, o, 2 << 20)
-    sent_huge = [stuff(s, blob) for s in huge]
+            s.setsockopt(SOL, o, 4 << 20)
+    ocean = pattern(30 << 20, 2)
+    sent_huge = [stuff(s, ocean) for s in huge]
+    check(min(sent_huge) > 5 << 20, f"little room: {sent_huge}")
 
     half, half_answered, both, unread = connect(l4), connect(l6), connect(l4), connect(l4)
     half[0].send(b"the end")
@@ -224,9 +226,9 @@ def test():
     empty[0].send(b"something")
     same("empty", empty[1].recv(100), b"something")
     began = time.monotonic()
-    for what, pair, counts in (("big", big, sent), ("huge", huge, sent_huge)):
+    for what, pair, data, counts in (("big", big, blob, sent), ("huge", huge, ocean, sent_huge)):
         for i in range(2):
-            want = blob[:counts[i]]
+            want = data[:counts[i]]
             got = all_of(pair[1 - i], len(want))
             check(got == want, f"{what} {i}: {len(got)} of {len(want)} bytes, equal: {got == want[:len(got)]}")
         for i in range(2):
