@@ -48,32 +48,29 @@ func (th *Thread) signalDue() (bool, error) {
 	return false, nil
 }
 
-// stopPatience is how long a thread may take to stop: one that waits for a disk, or in vfork(2), does not.
+// stopPatience is how long a thread may take to stop: one that waits for a disk, or in vfork(2), does not. What has stopped has the
+// tracer's patience: a thread that were left in the middle of a call of ours would be lost.
 const stopPatience = 20 * time.Millisecond
 
 // Pause stops a running process, all threads of it, calls f with them, the first thread first, and lets them go on. The calls that
 // the stop interrupts are made again. It is [ErrStuck] if a thread does not stop soon.
 func Pause(pid int, f func(threads []*Thread) error) error {
-	return Trace(func(t *Tracer) error {
-		t.Patience = stopPatience
-		return t.pause(pid, f)
-	})
+	return Trace(func(t *Tracer) error { return t.pause(pid, f) })
 }
 
-// pause lets go of the threads that it has stopped.
 func (t *Tracer) pause(pid int, f func([]*Thread) error) error {
 	var threads []*Thread
+	full := t.Patience
+	t.Patience = stopPatience
 	err := t.stopAll(pid, &threads)
+	t.Patience = full
 	if err == nil {
 		if i := slices.IndexFunc(threads, func(th *Thread) bool { return th.TID == pid }); i > 0 {
 			threads[0], threads[i] = threads[i], threads[0]
 		}
 		err = f(threads)
 	}
-	for _, th := range threads {
-		err = errors.Join(err, th.Detach())
-	}
-	return err
+	return errors.Join(err, t.detachAll())
 }
 
 // stopAll stops the threads of a process, until no new one comes, and appends them to the list.

@@ -14,13 +14,12 @@ import (
 
 // poller waits in epoll_wait with threads, and says so if a wait is interrupted before its time.
 const poller = `
-import select, sys, threading, time
+import ctypes, select, sys, threading, time
+libc = ctypes.CDLL(None)
 def wait():
     e = select.epoll()
     while True:
-        begin = time.monotonic()
-        e.poll(0.3)
-        if time.monotonic() - begin < 0.29:
+        if libc.epoll_wait(e.fileno(), ctypes.create_string_buffer(12), 1, 300) != 0:
             print("interrupted", flush=True)
 for i in range(7):
     threading.Thread(target=wait, daemon=True).start()
@@ -65,6 +64,9 @@ func TestPauseAndOpen(t *testing.T) {
 			if len(threads) != 8 || threads[0].TID != pid {
 				t.Errorf("%d threads, the first is %d", len(threads), threads[0].TID)
 			}
+			if has := threads[0].tracer.Patience; has != patience {
+				t.Errorf("a call in it may take only %v", has)
+			}
 			f, err := threads[0].Open(pidfd, at, unix.SYS_MEMFD_CREATE, start+8, unix.MFD_CLOEXEC)
 			if err != nil {
 				return err
@@ -79,6 +81,46 @@ func TestPauseAndOpen(t *testing.T) {
 	}
 	if after := traces(t, pid); after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+	goesOn(t, lines)
+}
+
+// What was asked to stop, and let go before that, is not interrupted either.
+func TestDetachBeforeStop(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	cmd := exec.Command("python3", "-c", poller)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	lines := bufio.NewReader(out)
+	goesOn(t, lines)
+	for range 20 {
+		err := Trace(func(tr *Tracer) error {
+			tids, err := Tasks(cmd.Process.Pid)
+			if err != nil {
+				return err
+			}
+			for _, tid := range tids {
+				th, err := tr.Seize(tid, false)
+				if err != nil {
+					return err
+				}
+				if err := th.Interrupt(); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	goesOn(t, lines)
 }

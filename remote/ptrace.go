@@ -36,10 +36,8 @@ func Trace(f func(t *Tracer) error) error {
 		}
 		t := &Tracer{Patience: patience, threads: make(map[int]*Thread)}
 		err := f(t)
-		for _, th := range t.threads {
-			if derr := th.Detach(); err == nil {
-				err = derr
-			}
+		if derr := t.detachAll(); err == nil {
+			err = derr
 		}
 		done <- err
 		if !t.stuck {
@@ -47,6 +45,14 @@ func Trace(f func(t *Tracer) error) error {
 		} // else the OS thread ends here, and with it the kernel lets go of what cannot be detached
 	}()
 	return <-done
+}
+
+func (t *Tracer) detachAll() error {
+	var errs []error
+	for _, th := range t.threads {
+		errs = append(errs, th.Detach())
+	}
+	return errors.Join(errs...)
 }
 
 // Thread is a task held by a [Tracer].
@@ -136,7 +142,9 @@ func (th *Thread) wait() (unix.WaitStatus, error) {
 		case end.IsZero():
 			end = time.Now().Add(th.tracer.Patience)
 		case time.Now().After(end):
-			th.stuck, th.tracer.stuck = true, true
+			if asleep, err := uninterruptible(th.TID); asleep || err != nil || th.tracer.Patience >= patience {
+				th.stuck, th.tracer.stuck = true, true
+			}
 			return 0, fmt.Errorf("task %d: %w within %v", th.TID, ErrStuck, th.tracer.Patience)
 		}
 		ts := unix.NsecToTimespec(pause.Nanoseconds())
@@ -169,7 +177,8 @@ func (th *Thread) Continue() error {
 	return th.resume(unix.PTRACE_CONT, 0)
 }
 
-// Detach lets the thread go on. One that is stuck goes on with the end of the tracer.
+// Detach lets the thread go on. One that is stuck goes on with the end of the tracer; another that has not stopped yet does so first,
+// lest its call answers EINTR.
 func (th *Thread) Detach() error {
 	if th.stuck {
 		return nil
@@ -180,6 +189,9 @@ func (th *Thread) Detach() error {
 				return err
 			} else if err != nil {
 				return nil // it has died
+			}
+			if err := th.PutBack(); err != nil {
+				return err
 			}
 		}
 	}

@@ -14,13 +14,8 @@ import (
 // but SIGKILL gets it out of there, no tracer either.
 func WaitsInVfork(tid int) (bool, error) {
 	dir := "/proc/" + strconv.Itoa(tid)
-	stat, err := os.ReadFile(dir + "/stat")
-	if err != nil {
+	if asleep, err := uninterruptible(tid); err != nil || !asleep {
 		return false, err
-	}
-	// "pid (comm) state": it waits uninterruptibly (kernel/fork.c, wait_for_vfork_done).
-	if i := bytes.LastIndexByte(stat, ')'); i < 0 || i+2 >= len(stat) || stat[i+2] != 'D' {
-		return false, nil
 	}
 	text, err := os.ReadFile(dir + "/syscall") // proc_pid_syscall(5)
 	if err != nil {
@@ -42,4 +37,14 @@ func WaitsInVfork(tid int) (bool, error) {
 		return binary.LittleEndian.Uint64(flags[:])&unix.CLONE_VFORK != 0, err
 	}
 	return false, nil
+}
+
+// uninterruptible tells whether a task is in a sleep that no signal ends (D in proc_pid_stat(5)).
+func uninterruptible(tid int) (bool, error) {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(tid) + "/stat")
+	if err != nil {
+		return false, err
+	}
+	i := bytes.LastIndexByte(stat, ')') // pid (comm) state
+	return i >= 0 && i+2 < len(stat) && stat[i+2] == 'D', nil
 }
