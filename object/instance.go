@@ -10,7 +10,7 @@ import (
 	"vps/dump"
 )
 
-// DumpInstance fills in what can be read of an instance as a whole, through its init, by its pid here: names and clocks.
+// DumpInstance fills in what can be read of an instance as a whole, through its init, by its pid here: names.
 func DumpInstance(in *dump.Instance, init int) error {
 	var u unix.Utsname
 	if err := InNamespace(init, "uts", unix.CLONE_NEWUTS, func() error { return unix.Uname(&u) }); err != nil {
@@ -18,16 +18,11 @@ func DumpInstance(in *dump.Instance, init int) error {
 	}
 	in.Hostname, in.Domainname = unix.ByteSliceToString(u.Nodename[:]), unix.ByteSliceToString(u.Domainname[:])
 	in.Kernel = unix.ByteSliceToString(u.Release[:])
-	clocks, err := readClocks(init)
-	if err != nil {
-		return err
-	}
-	in.Clocks = clocks
 	return nil
 }
 
-// readClocks reads the clocks as the time namespace of a process shows them (time_namespaces(7)).
-func readClocks(pid int) (*dump.Clocks, error) {
+// ReadClocks reads the clocks as the time namespace of a process shows them (time_namespaces(7)).
+func ReadClocks(pid int) (*dump.Clocks, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/timens_offsets", pid))
 	if err != nil {
 		return nil, err

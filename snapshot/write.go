@@ -21,7 +21,10 @@ func (t *taker) write() error {
 	if err := object.DumpInstance(info, t.src.Init); err != nil {
 		return err
 	}
-	var err error
+	begin, err := object.ReadClocks(t.src.Init)
+	if err != nil {
+		return err
+	}
 	if info.Sysctl, err = ipc.ReadSysctls(t.src.Init); err != nil {
 		return err
 	}
@@ -37,9 +40,6 @@ func (t *taker) write() error {
 	}
 	info.Suspended = t.in.Suspended
 	info.SeccompBase = uint32(t.src.Filters)
-	if err := t.w.Put(1, info); err != nil {
-		return err
-	}
 	mounts, err := mount.Read(t.src.Init, t.src.Standard)
 	if err != nil {
 		return err
@@ -66,7 +66,16 @@ func (t *taker) write() error {
 	if err := t.network.Dump(t); err != nil {
 		return err
 	}
-	return t.files.Finish(t.ctx)
+	if err := t.files.Finish(t.ctx); err != nil {
+		return err
+	}
+	// From here the instance's own clocks go on, after all that was left of sleeps and timers has been read: none of them ends early.
+	// The time of day is that of the beginning: connections are as old as that at least.
+	if info.Clocks, err = object.ReadClocks(t.src.Init); err != nil {
+		return err
+	}
+	info.Clocks.Realtime = begin.Realtime
+	return t.w.Put(1, info)
 }
 
 func (t *taker) writeIPC() error {
