@@ -114,9 +114,16 @@ func TestNetworkExternal(t *testing.T) {
 	if after.MTU != 1400 || len(after.Addresses) != addresses || !strings.Contains(fmt.Sprint(after), "10.77.0.2") || !strings.Contains(fmt.Sprint(after), "2001:db8::2") {
 		t.Errorf("after the restore: %v", after)
 	}
-	if now := s.do("ip route; ip neigh show nud permanent"); now != routes {
-		t.Errorf("routes and neighbours before:\n%safter:\n%s", routes, now)
+	same := func(when string) {
+		if now := s.do("ip route; ip neigh show nud permanent"); now != routes {
+			t.Errorf("routes and neighbours before:\n%s%s:\n%s", routes, when, now)
+		}
 	}
+	same("after the restore")
+	s.end()
+	s.rights.Capabilities &^= 1 << unix.CAP_NET_ADMIN
+	s.restore(path)
+	same("without the right to configure a network")
 }
 
 // give puts one end of a veth into the instance, under a name; the other end stays here.
