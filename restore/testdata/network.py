@@ -130,6 +130,8 @@ def everything():
     found["tc class"] = run("tc", "class", "show", "dev", "west")
     found["nft"] = trim(json.loads(run("nft", "-j", "list", "ruleset"))["nftables"])
     found["iptables"] = [line for line in run("iptables-save", "-c").splitlines() if not line.startswith("#")]
+    # The kernel talks to its IPv6 neighbours at any time.
+    found["ip6tables"] = [line for line in run("ip6tables-save", "-c").splitlines() if line.startswith("[")]
     found["conntrack"] = connections()
     return found
 
@@ -182,6 +184,8 @@ def test():
     run("nft", "-f", "-", text=FILTERS)
     run("iptables", "-A", "INPUT", "-s", "10.50.0.0/16", "-p", "tcp", "--dport", "99", "-c", "7", "700", "-j", "DROP")
     run("iptables", "-P", "FORWARD", "DROP")
+    run("iptables", "-t", "mangle", "-A", "OUTPUT", "-m", "owner", "--uid-owner", "1000", "-j", "ACCEPT")
+    run("ip6tables", "-A", "INPUT", "-p", "udp", "--dport", "99", "-c", "8", "800", "-j", "DROP")
     translated(False)
     until(lambda: not any("tentative" in a for i in json.loads(run("ip", "-j", "addr")) for a in i["addr_info"]), "addresses to be valid")
     time.sleep(0.5)
