@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -25,8 +26,8 @@ func networkSite(t *testing.T) *site {
 	return s
 }
 
-// administration has the instance use the real programs: busybox has its own.
-const administration = `ip() { /usr/local/sbin/ip "$@"; }; tc() { /usr/local/sbin/tc "$@"; }; nft() { /usr/local/sbin/nft "$@"; }
+// administration has the instance use the real programs: busybox prefers its own.
+const administration = `ip() { /usr/sbin/ip "$@"; }; tc() { /usr/sbin/tc "$@"; }
 `
 
 // do lets the instance execute a command, and returns what it says.
@@ -113,9 +114,16 @@ func TestNetworkExternal(t *testing.T) {
 	if after.MTU != 1400 || len(after.Addresses) != addresses || !strings.Contains(fmt.Sprint(after), "10.77.0.2") || !strings.Contains(fmt.Sprint(after), "2001:db8::2") {
 		t.Errorf("after the restore: %v", after)
 	}
-	if now := s.do("ip route; ip neigh show nud permanent"); now != routes {
-		t.Errorf("routes and neighbours before:\n%safter:\n%s", routes, now)
+	same := func(when string) {
+		if now := s.do("ip route; ip neigh show nud permanent"); now != routes {
+			t.Errorf("routes and neighbours before:\n%s%s:\n%s", routes, when, now)
+		}
 	}
+	same("after the restore")
+	s.end()
+	s.rights.Capabilities &^= 1 << unix.CAP_NET_ADMIN
+	s.restore(path)
+	same("without the right to configure a network")
 }
 
 // give puts one end of a veth into the instance, under a name; the other end stays here.
@@ -132,5 +140,25 @@ func (s *site) give(name string) {
 	attrs.Flags = net.FlagUp
 	if err := h.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: name, PeerNamespace: netlink.NsPid(s.cell.Init.PID)}); err != nil {
 		s.t.Fatal(err)
+	}
+}
+
+// A persistent tap that nobody has open comes back with its owner, who is one of the instance's.
+func TestNetworkTap(t *testing.T) {
+	s := networkSite(t)
+	enter := fmt.Sprintf("--net=/proc/%d/ns/net", s.cell.Init.PID) // the instance itself has no /dev/net/tun
+	out, err := exec.Command("nsenter", enter, "ip", "tuntap", "add", "dev", "tap7", "mode", "tap", "user", fmt.Sprint(firstUID+1000)).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	s.do("ip link set tap7 address 02:00:00:00:00:07 up; ip addr add 10.7.0.1/24 dev tap7")
+	const look = "ip -d -o link show dev tap7; ip -o addr show dev tap7"
+	before := s.do(look)
+	if !strings.Contains(before, "tun type tap pi off vnet_hdr off persist on user user") {
+		t.Errorf("the tap is %s", before)
+	}
+	s.again()
+	if after := s.do(look); after != before {
+		t.Errorf("before:\n%safter:\n%s", before, after)
 	}
 }

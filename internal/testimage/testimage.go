@@ -113,18 +113,20 @@ daemonize no
 dir /tmp
 `
 
-// Network adds what network administrators use, in /usr/local/sbin: busybox has some of its own.
+// Network adds what network administrators use, also in the place of what busybox has; its shell runs its own all the same.
 func Network() Option {
+	const legacy = "/usr/sbin/xtables-legacy-multi"
 	return func(m *image) error {
 		for name, host := range map[string]string{
-			"ip": "/usr/sbin/ip", "tc": "/usr/sbin/tc", "nft": "/usr/sbin/nft",
-			"iptables-legacy": "/usr/sbin/xtables-legacy-multi", "iptables-legacy-save": "/usr/sbin/xtables-legacy-multi",
+			"sbin/ip": "/usr/sbin/ip", "sbin/tc": "/usr/sbin/tc", "sbin/nft": "/usr/sbin/nft",
+			"sbin/iptables": legacy, "sbin/iptables-save": legacy, "sbin/iptables-restore": legacy,
+			"sbin/ip6tables": legacy, "sbin/ip6tables-save": legacy, "sbin/ip6tables-restore": legacy,
 		} {
-			if err := m.program(host, "/usr/local/sbin/"+name); err != nil {
+			if err := m.program(host, "/usr/"+name); err != nil {
 				return err
 			}
 		}
-		for _, extension := range []string{"standard", "tcp", "owner"} {
+		for _, extension := range []string{"standard", "tcp", "udp", "mark", "owner"} {
 			name := libraryDirs[1] + "/xtables/libxt_" + extension + ".so"
 			if err := m.program(name, name); err != nil {
 				return err

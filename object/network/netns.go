@@ -139,10 +139,24 @@ func Check(set *object.Set) error {
 	return nil
 }
 
+// External lists the interfaces that the host has given to the instance of a set: they must be there, by their names, when its
+// network is restored. With the same index too, what knows an interface by that needs no other.
+func External(set *object.Set) []*dump.Interface {
+	var list []*dump.Interface
+	for _, n := range set.Networks {
+		for _, i := range n.Interfaces {
+			if i.External {
+				list = append(list, i)
+			}
+		}
+	}
+	return list
+}
+
 // Options say how a network is restored.
 type Options struct {
 	PID      int          // of a process in the namespace, here
-	Bound    uint64       // capabilities that the instance may have: without CAP_NET_ADMIN nothing is changed
+	Bound    uint64       // capabilities that the instance may have: without CAP_NET_ADMIN nothing is made but addresses and routes
 	Settings func() error // sets what of Instance.sysctl is the network's: when all interfaces are there, and none is up
 }
 
@@ -221,7 +235,9 @@ func (s *restorer) open(ctx context.Context, protocol int, to **netlink.Conn) (i
 func (s *restorer) restore(ctx context.Context) error {
 	n := s.network
 	if s.Bound&(1<<unix.CAP_NET_ADMIN) == 0 {
-		s.conn.Forbid("the instance may not configure its network (CAP_NET_ADMIN)")
+		// What the host gives may have been given addresses, and be somewhere else now.
+		s.conn.Forbid("the instance may not configure its network (CAP_NET_ADMIN)", unix.RTM_SETLINK, unix.RTM_NEWADDR, unix.RTM_DELADDR,
+			unix.RTM_NEWROUTE, unix.RTM_DELROUTE, unix.RTM_NEWNEIGH)
 		if s.filters != nil {
 			return fmt.Errorf("packet filters: the instance may not have any (CAP_NET_ADMIN)")
 		}

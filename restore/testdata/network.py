@@ -101,7 +101,7 @@ table ip nat {
 
 
 def run(*command, text=None):
-    result = subprocess.run(("/usr/local/sbin/" + command[0],) + command[1:], input=text, capture_output=True, text=True)
+    result = subprocess.run(command, input=text, capture_output=True, text=True, env={"PATH": "/usr/sbin"})
     if result.returncode:
         raise OSError(f"{' '.join(command)}: {result.stderr}")
     return result.stdout
@@ -129,7 +129,9 @@ def everything():
     found["tc"] = trim(json.loads(run("tc", "-j", "-d", "qdisc")))
     found["tc class"] = run("tc", "class", "show", "dev", "west")
     found["nft"] = trim(json.loads(run("nft", "-j", "list", "ruleset"))["nftables"])
-    found["iptables"] = [line for line in run("iptables-legacy-save", "-c").splitlines() if not line.startswith("#")]
+    found["iptables"] = [line for line in run("iptables-save", "-c").splitlines() if not line.startswith("#")]
+    # The kernel talks to its IPv6 neighbours at any time.
+    found["ip6tables"] = [line for line in run("ip6tables-save", "-c").splitlines() if line.startswith("[")]
     found["conntrack"] = connections()
     return found
 
@@ -180,8 +182,10 @@ def test():
                  "qdisc add dev east root handle 5: tbf rate 1mbit burst 32kbit latency 400ms", "qdisc add dev br0 ingress"):
         run("tc", *line.split())
     run("nft", "-f", "-", text=FILTERS)
-    run("iptables-legacy", "-A", "INPUT", "-s", "10.50.0.0/16", "-p", "tcp", "--dport", "99", "-c", "7", "700", "-j", "DROP")
-    run("iptables-legacy", "-P", "FORWARD", "DROP")
+    run("iptables", "-A", "INPUT", "-s", "10.50.0.0/16", "-p", "tcp", "--dport", "99", "-c", "7", "700", "-j", "DROP")
+    run("iptables", "-P", "FORWARD", "DROP")
+    run("iptables", "-t", "mangle", "-A", "OUTPUT", "-m", "owner", "--uid-owner", "1000", "-j", "ACCEPT")
+    run("ip6tables", "-A", "INPUT", "-p", "udp", "--dport", "99", "-c", "8", "800", "-j", "DROP")
     translated(False)
     until(lambda: not any("tentative" in a for i in json.loads(run("ip", "-j", "addr")) for a in i["addr_info"]), "addresses to be valid")
     time.sleep(0.5)

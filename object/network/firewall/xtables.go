@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -61,13 +62,15 @@ func readXtables() ([]*dump.Xtable, error) {
 	return all, err
 }
 
-// tableNames lists the tables that somebody has used.
+// tableNames lists the tables that somebody has used, in that order: the file begins with the last one.
 func tableNames(file string) ([]string, error) {
 	text, err := os.ReadFile("/proc/thread-self/net/" + file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	return strings.Fields(string(text)), err
+	names := strings.Fields(string(text))
+	slices.Reverse(names)
+	return names, err
 }
 
 func readXtable(family uint32, name string) (*dump.Xtable, error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -15,7 +16,8 @@ import (
 type Conn struct {
 	file *os.File
 	seq  uint32
-	no   string // why nothing may be changed
+	no   string   // why nothing else may be done than
+	may  []uint16 // these kinds of requests; "": everything may be
 	buf  []byte
 }
 
@@ -87,7 +89,7 @@ func (c *Conn) Do(kind uint16, flags uint16, body []byte) error {
 
 // DoBy is as Do, but somebody else sends the message by the socket: what it says is his word, ids of users are his.
 func (c *Conn) DoBy(send func(message []byte) error, kind uint16, flags uint16, body []byte) error {
-	if c.no != "" {
+	if c.no != "" && !slices.Contains(c.may, kind) {
 		return fmt.Errorf("%w: %s", unix.EPERM, c.no)
 	}
 	c.seq++
@@ -97,8 +99,8 @@ func (c *Conn) DoBy(send func(message []byte) error, kind uint16, flags uint16, 
 	return c.receive(0, func(Message) {})
 }
 
-// Forbid lets the Conn change nothing, for a reason.
-func (c *Conn) Forbid(why string) { c.no = why }
+// Forbid lets the Conn do nothing, for a reason, but some kinds of requests.
+func (c *Conn) Forbid(why string, but ...uint16) { c.no, c.may = why, but }
 
 // Drain reads what the kernel has answered to messages that somebody else has sent by the socket, and returns the first error.
 func (c *Conn) Drain() error {

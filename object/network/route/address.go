@@ -2,7 +2,6 @@ package route
 
 import (
 	"cmp"
-	"encoding/binary"
 	"fmt"
 	"maps"
 	"math"
@@ -17,9 +16,9 @@ import (
 	"vps/object/network/netlink"
 )
 
-// lasting are the flags of an address that are not about how far the kernel is with it.
+// lasting are the flags of an address that somebody sets, and IFA_F_TENTATIVE: the kernel still looks at whether it is somebody else's.
 const lasting = unix.IFA_F_NODAD | unix.IFA_F_HOMEADDRESS | unix.IFA_F_PERMANENT | unix.IFA_F_MANAGETEMPADDR | unix.IFA_F_NOPREFIXROUTE |
-	unix.IFA_F_MCAUTOJOIN
+	unix.IFA_F_MCAUTOJOIN | unix.IFA_F_TENTATIVE
 
 // Addresses lists the addresses of all interfaces.
 func (t *Table) Addresses() ([]*dump.InterfaceAddress, []error) {
@@ -121,7 +120,7 @@ func CheckAddresses(list []*dump.InterfaceAddress) error {
 
 // RestoreAddresses makes the addresses of each interface and family equal to the records: all anew if one is not.
 func (t *Table) RestoreAddresses(want []*dump.InterfaceAddress) error {
-	have, refusals := t.tentative()
+	have, refusals := t.Addresses()
 	if len(refusals) > 0 {
 		return refusals[0]
 	}
@@ -164,23 +163,6 @@ func (t *Table) RestoreAddresses(want []*dump.InterfaceAddress) error {
 	return nil
 }
 
-// tentative lists what is here. An address that the kernel still looks at whether it is somebody else's is none of the recorded.
-func (t *Table) tentative() ([]*dump.InterfaceAddress, []error) {
-	return read(t.Conn, unix.RTM_GETADDR, "addresses", make([]byte, unix.SizeofIfAddrmsg), func(body []byte) (*dump.InterfaceAddress, error) {
-		flags := uint32(0)
-		if len(body) >= unix.SizeofIfAddrmsg {
-			if v := netlink.Find(body[unix.SizeofIfAddrmsg:], unix.IFA_FLAGS); len(v) == 4 {
-				flags = binary.NativeEndian.Uint32(v)
-			}
-		}
-		a, err := decodeAddress(body)
-		if a != nil {
-			a.Flags |= flags & unix.IFA_F_TENTATIVE
-		}
-		return a, err
-	})
-}
-
 // sameAddresses compares lists, but for how long the addresses live.
 func sameAddresses(a, b []*dump.InterfaceAddress) bool {
 	return slices.EqualFunc(a, b, func(a, b *dump.InterfaceAddress) bool {
@@ -198,9 +180,9 @@ func sameAddresses(a, b []*dump.InterfaceAddress) bool {
 	})
 }
 
-// addAddress adds an address that is known to be nobody else's.
+// addAddress adds an address. If it was known to be nobody else's, the kernel does not look again.
 func (t *Table) addAddress(a *dump.InterfaceAddress) error {
-	if family(a.Local) == unix.AF_INET || a.Flags&unix.IFA_F_NODAD != 0 {
+	if family(a.Local) == unix.AF_INET || a.Flags&(unix.IFA_F_NODAD|unix.IFA_F_TENTATIVE) != 0 {
 		return t.Conn.Do(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, encodeAddress(a, a.Interface))
 	}
 	sure := proto.CloneOf(a)
