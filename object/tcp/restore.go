@@ -92,7 +92,7 @@ func check(s *dump.Socket, allowed uint64) error {
 			return fmt.Errorf("a connection of MPTCP: %w", object.ErrUnsupported)
 		}
 		if !end(s.GetLocal()) || !end(s.GetPeer()) || socket.IP(s.GetLocal()).Is4() != socket.IP(s.GetPeer()).Is4() {
-			return fmt.Errorf("a connection from %v to %v", s.GetLocal(), s.GetPeer())
+			return fmt.Errorf("a connection from %s to %s", endpoint(s.GetLocal()), endpoint(s.GetPeer()))
 		}
 	default:
 		return fmt.Errorf("state %s: %w", t.GetState(), object.ErrUnsupported)
