@@ -483,8 +483,9 @@ type Tcp struct {
 	Timestamps    bool                   `protobuf:"varint,17,opt,name=timestamps,proto3" json:"timestamps,omitempty"`
 	Timestamp     uint32                 `protobuf:"varint,18,opt,name=timestamp,proto3" json:"timestamp,omitempty"` // TCP_TIMESTAMP of tcp(7): of the kernel's milliseconds, or, if odd, of its microseconds
 	Window        *TcpWindow             `protobuf:"bytes,19,opt,name=window,proto3" json:"window,omitempty"`
-	Waiting       bool                   `protobuf:"varint,20,opt,name=waiting,proto3" json:"waiting,omitempty"` // ESTABLISHED: its peer is of the instance, and waits at a listener to be accepted; nothing was sent
-	Pieces        *TcpPieces             `protobuf:"bytes,21,opt,name=pieces,proto3" json:"pieces,omitempty"`    // where sent, unsent and received are if they are too long for one record
+	Waiting       bool                   `protobuf:"varint,20,opt,name=waiting,proto3" json:"waiting,omitempty"`                                   // ESTABLISHED: its peer is of the instance, and waits at a listener to be accepted; nothing was sent
+	AcceptQueue   []uint64               `protobuf:"varint,22,rep,packed,name=accept_queue,json=acceptQueue,proto3" json:"accept_queue,omitempty"` // of LISTEN: Sockets that nobody has accepted yet, and no file refers to
+	Pieces        *TcpPieces             `protobuf:"bytes,21,opt,name=pieces,proto3" json:"pieces,omitempty"`                                      // where sent, unsent and received are if they are too long for one record
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -657,6 +658,13 @@ func (x *Tcp) GetWaiting() bool {
 		return x.Waiting
 	}
 	return false
+}
+
+func (x *Tcp) GetAcceptQueue() []uint64 {
+	if x != nil {
+		return x.AcceptQueue
+	}
+	return nil
 }
 
 func (x *Tcp) GetPieces() *TcpPieces {
@@ -1216,7 +1224,7 @@ const file_dump_network_proto_rawDesc = "" +
 	"\x05group\x18\x01 \x01(\fR\x05group\x12\x1c\n" +
 	"\tinterface\x18\x02 \x01(\rR\tinterface\x12\x18\n" +
 	"\ainclude\x18\x03 \x01(\bR\ainclude\x12\x18\n" +
-	"\asources\x18\x04 \x03(\fR\asources\"\xfa\x05\n" +
+	"\asources\x18\x04 \x03(\fR\asources\"\x9d\x06\n" +
 	"\x03Tcp\x12)\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x13.vps.dump.Tcp.StateR\x05state\x12\x16\n" +
 	"\x06failed\x18\x02 \x01(\bR\x06failed\x12\x12\n" +
@@ -1243,7 +1251,8 @@ const file_dump_network_proto_rawDesc = "" +
 	"timestamps\x12\x1c\n" +
 	"\ttimestamp\x18\x12 \x01(\rR\ttimestamp\x12+\n" +
 	"\x06window\x18\x13 \x01(\v2\x13.vps.dump.TcpWindowR\x06window\x12\x18\n" +
-	"\awaiting\x18\x14 \x01(\bR\awaiting\x12+\n" +
+	"\awaiting\x18\x14 \x01(\bR\awaiting\x12!\n" +
+	"\faccept_queue\x18\x16 \x03(\x04R\vacceptQueue\x12+\n" +
 	"\x06pieces\x18\x15 \x01(\v2\x13.vps.dump.TcpPiecesR\x06pieces\"\x81\x01\n" +
 	"\x05State\x12\n" +
 	"\n" +

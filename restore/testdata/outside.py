@@ -189,10 +189,16 @@ def serve_many(l):
 def test():
     handlers = (echo, duplex, full, close_wait, unread, fin_wait2, fin_wait1, last_ack, closing, vanished, urgent)
     serve({h.__name__: h for h in handlers}, HERE)
+    late = socket.create_server(("", HERE + 1), family=socket.AF_INET6, dualstack_ipv6=True, backlog=100)
     ready()
     until(lambda: there("CALL"), "CALL")
     callers = [thread(calls, a) for a in OUTSIDE]
     go()
+    for _ in range(8):
+        s, _ = late.accept()
+        data = line(s)
+        s.sendall(data.encode() + b" yourself")
+        s.close()
     for t in callers:
         join_thread(t)
     until(lambda: there("END"), "END")

@@ -185,6 +185,22 @@ def test():
         mptcp = None
     waiting_at = listener()
     waiting = [socket.create_connection(waiting_at.getsockname()) for _ in range(3)]
+    busy_at = [listener(backlog=9), listener(V6, "::1", backlog=9), listener(V6, "::", backlog=9)]
+    busy_at[0].setsockopt(TCP, socket.TCP_NODELAY, 1)
+    for l in busy_at:
+        l.setsockopt(SOL, socket.SO_KEEPALIVE, 1)
+    crowd = []
+    for l in busy_at:
+        family, address = (V6, "::1") if l is busy_at[1] else (V4, "127.0.0.1")
+        for i in range(4):
+            c = socket.socket(family)
+            c.connect((address, l.getsockname()[1]))
+            if i > 0:
+                c.send(b"%d says" % i + blob[:i * 10000])
+            if i > 1:
+                c.shutdown(socket.SHUT_WR)
+            crowd.append(c)
+    until(lambda: all(state(c) in (ESTABLISHED, FIN_WAIT2) for c in crowd), "crowd")
 
     tuned = connect(l4)
     t = tuned[0]
@@ -306,6 +322,23 @@ def test():
     served = [waiting_at.accept()[0] for _ in waiting]
     same("those who waited", sorted(s.getpeername() for s in served), sorted(c.getsockname() for c in waiting))
     same("what they say", sorted(s.recv(10) for s in served), [b"0", b"1", b"2"])
+    for at, l in enumerate(busy_at):
+        for i, c in enumerate(crowd[at * 4:at * 4 + 4]):
+            s, _ = l.accept()
+            same(f"name {at} {i}", s.getpeername()[1], c.getsockname()[1])
+            want = b"%d says" % i + blob[:i * 10000] if i > 0 else b""
+            got = all_of(s, len(want))
+            check(got == want, f"said before it was accepted, {at} {i}: {len(got)} bytes of {len(want)}")
+            if i > 1:
+                same(f"end {at} {i}", s.recv(1), b"")
+            else:
+                c.send(b"more")
+                same(f"more {at} {i}", s.recv(10), b"more")
+            s.send(b"welcome")
+            same(f"welcome {at} {i}", c.recv(10), b"welcome")
+            same("inherited", (s.getsockopt(SOL, socket.SO_KEEPALIVE), s.getsockopt(TCP, socket.TCP_NODELAY)), (1, int(at == 0)))
+            s.close()
+            c.close()
     waiting_at.setblocking(False)
     same("no more wait", error(lambda: waiting_at.accept()), errno.EAGAIN)
 
