@@ -92,25 +92,26 @@ func (Tcp_State) EnumDescriptor() ([]byte, []int) {
 
 // Socket is a socket that is not a Unix socket.
 type Socket struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`             // its inode number on the source
-	Family        uint32                 `protobuf:"varint,2,opt,name=family,proto3" json:"family,omitempty"`     // AF_
-	Type          uint32                 `protobuf:"varint,3,opt,name=type,proto3" json:"type,omitempty"`         // SOCK_
-	Protocol      uint32                 `protobuf:"varint,4,opt,name=protocol,proto3" json:"protocol,omitempty"` // as socket(2) takes it
-	Uid           uint32                 `protobuf:"varint,5,opt,name=uid,proto3" json:"uid,omitempty"`
-	Gid           uint32                 `protobuf:"varint,6,opt,name=gid,proto3" json:"gid,omitempty"`
-	Options       []*SockOpt             `protobuf:"bytes,7,rep,name=options,proto3" json:"options,omitempty"`     // those that a new socket does not have, as getsockopt(2) gives them
-	Filter        []byte                 `protobuf:"bytes,8,opt,name=filter,proto3" json:"filter,omitempty"`       // SO_ATTACH_FILTER: struct sock_filter[], little endian
-	Local         *SocketAddress         `protobuf:"bytes,9,opt,name=local,proto3" json:"local,omitempty"`         // none: not bound
-	Peer          *SocketAddress         `protobuf:"bytes,10,opt,name=peer,proto3" json:"peer,omitempty"`          // none: not connected
-	Shutdown      uint32                 `protobuf:"varint,11,opt,name=shutdown,proto3" json:"shutdown,omitempty"` // bit 0: reading ended, bit 1: writing ended
-	Queue         []*Datagram            `protobuf:"bytes,12,rep,name=queue,proto3" json:"queue,omitempty"`        // received, not yet read
-	Memberships   []*Membership          `protobuf:"bytes,13,rep,name=memberships,proto3" json:"memberships,omitempty"`
-	Tcp           *Tcp                   `protobuf:"bytes,20,opt,name=tcp,proto3" json:"tcp,omitempty"`
-	Netlink       *Netlink               `protobuf:"bytes,21,opt,name=netlink,proto3" json:"netlink,omitempty"`
-	Packet        *Packet                `protobuf:"bytes,22,opt,name=packet,proto3" json:"packet,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Id              uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`             // its inode number on the source
+	Family          uint32                 `protobuf:"varint,2,opt,name=family,proto3" json:"family,omitempty"`     // AF_
+	Type            uint32                 `protobuf:"varint,3,opt,name=type,proto3" json:"type,omitempty"`         // SOCK_
+	Protocol        uint32                 `protobuf:"varint,4,opt,name=protocol,proto3" json:"protocol,omitempty"` // as socket(2) takes it
+	Uid             uint32                 `protobuf:"varint,5,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid             uint32                 `protobuf:"varint,6,opt,name=gid,proto3" json:"gid,omitempty"`
+	Options         []*SockOpt             `protobuf:"bytes,7,rep,name=options,proto3" json:"options,omitempty"`     // those that a new socket does not have, as getsockopt(2) gives them
+	Filter          []byte                 `protobuf:"bytes,8,opt,name=filter,proto3" json:"filter,omitempty"`       // SO_ATTACH_FILTER: struct sock_filter[], little endian
+	Local           *SocketAddress         `protobuf:"bytes,9,opt,name=local,proto3" json:"local,omitempty"`         // none: not bound
+	Peer            *SocketAddress         `protobuf:"bytes,10,opt,name=peer,proto3" json:"peer,omitempty"`          // none: not connected
+	Shutdown        uint32                 `protobuf:"varint,11,opt,name=shutdown,proto3" json:"shutdown,omitempty"` // bit 0: reading ended, bit 1: writing ended
+	Queue           []*Datagram            `protobuf:"bytes,12,rep,name=queue,proto3" json:"queue,omitempty"`        // received, not yet read
+	Memberships     []*Membership          `protobuf:"bytes,13,rep,name=memberships,proto3" json:"memberships,omitempty"`
+	ReuseportFilter []byte                 `protobuf:"bytes,14,opt,name=reuseport_filter,json=reuseportFilter,proto3" json:"reuseport_filter,omitempty"` // SO_ATTACH_REUSEPORT_CBPF of its group: struct sock_filter[], little endian
+	Tcp             *Tcp                   `protobuf:"bytes,20,opt,name=tcp,proto3" json:"tcp,omitempty"`
+	Netlink         *Netlink               `protobuf:"bytes,21,opt,name=netlink,proto3" json:"netlink,omitempty"`
+	Packet          *Packet                `protobuf:"bytes,22,opt,name=packet,proto3" json:"packet,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Socket) Reset() {
@@ -230,6 +231,13 @@ func (x *Socket) GetQueue() []*Datagram {
 func (x *Socket) GetMemberships() []*Membership {
 	if x != nil {
 		return x.Memberships
+	}
+	return nil
+}
+
+func (x *Socket) GetReuseportFilter() []byte {
+	if x != nil {
+		return x.ReuseportFilter
 	}
 	return nil
 }
@@ -1190,7 +1198,7 @@ var File_dump_network_proto protoreflect.FileDescriptor
 
 const file_dump_network_proto_rawDesc = "" +
 	"\n" +
-	"\x12dump/network.proto\x12\bvps.dump\x1a\x11dump/record.proto\"\x9b\x04\n" +
+	"\x12dump/network.proto\x12\bvps.dump\x1a\x11dump/record.proto\"\xc6\x04\n" +
 	"\x06Socket\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
 	"\x06family\x18\x02 \x01(\rR\x06family\x12\x12\n" +
@@ -1205,7 +1213,8 @@ const file_dump_network_proto_rawDesc = "" +
 	" \x01(\v2\x17.vps.dump.SocketAddressR\x04peer\x12\x1a\n" +
 	"\bshutdown\x18\v \x01(\rR\bshutdown\x12(\n" +
 	"\x05queue\x18\f \x03(\v2\x12.vps.dump.DatagramR\x05queue\x126\n" +
-	"\vmemberships\x18\r \x03(\v2\x14.vps.dump.MembershipR\vmemberships\x12\x1f\n" +
+	"\vmemberships\x18\r \x03(\v2\x14.vps.dump.MembershipR\vmemberships\x12)\n" +
+	"\x10reuseport_filter\x18\x0e \x01(\fR\x0freuseportFilter\x12\x1f\n" +
 	"\x03tcp\x18\x14 \x01(\v2\r.vps.dump.TcpR\x03tcp\x12+\n" +
 	"\anetlink\x18\x15 \x01(\v2\x11.vps.dump.NetlinkR\anetlink\x12(\n" +
 	"\x06packet\x18\x16 \x01(\v2\x10.vps.dump.PacketR\x06packet\"[\n" +

@@ -78,6 +78,9 @@ func Finish(fd int, s *dump.Socket) error {
 	if err := AttachFilter(fd, s.GetFilter()); err != nil {
 		return err
 	}
+	if err := attachReuseportFilter(fd, s.GetReuseportFilter()); err != nil {
+		return err
+	}
 	if err := BackToDevice(fd, s); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/kmem"
 	"vps/linux"
 	"vps/object"
 	"vps/object/file"
@@ -60,9 +61,11 @@ type conn struct {
 	fd       int   // ours, of one that has not been accepted
 }
 
-// NewDumper makes the TCP sockets' part of a dump.
-func NewDumper(files *file.Descriptors) file.Dumper {
-	return &dumper{Descriptors: files, ns: socket.NewNamespace(files.Init())}
+// NewDumper makes the TCP sockets' part of a dump. kernel may be nil.
+func NewDumper(kernel *kmem.Reader) file.DumpKind {
+	return func(files *file.Descriptors) file.Dumper {
+		return &dumper{Descriptors: files, ns: socket.NewSource(files.Init(), kernel)}
+	}
 }
 
 // restorable tells whether a socket is one of TCP.

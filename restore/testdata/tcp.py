@@ -8,6 +8,7 @@ from kind import *
 V4, V6 = socket.AF_INET, socket.AF_INET6
 TCP, SOL = socket.IPPROTO_TCP, socket.SOL_SOCKET
 TCP_INFO, TCP_CONGESTION, TCP_USER_TIMEOUT, SO_PEERNAME, SO_BUF_LOCK, SIOCATMARK = 11, 13, 18, 28, 72, 0x8905
+SO_ATTACH_REUSEPORT_CBPF = 51
 ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE, CLOSE_WAIT, LISTEN = 1, 4, 5, 7, 8, 10
 
 
@@ -18,6 +19,12 @@ def listener(family=V4, address="127.0.0.1", backlog=5, port=0, protocol=0, **op
     s.bind((address, port))
     s.listen(backlog)
     return s
+
+
+def choose(s, index):
+    """Let one of the group of a socket get everything."""
+    program = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, index))  # BPF_RET | BPF_K
+    s.setsockopt(SOL, SO_ATTACH_REUSEPORT_CBPF, struct.pack("HxxxxxxQ", 1, ctypes.addressof(program)))
 
 
 def connect(l, family=None, address=None):
@@ -173,6 +180,9 @@ def test():
     bound.bind(("::1", 0))
     group = [listener(SO_REUSEPORT=1, backlog=50)]
     group += [listener(SO_REUSEPORT=1, backlog=50, port=group[0].getsockname()[1]) for _ in range(2)]
+    chosen = [listener(SO_REUSEPORT=1, backlog=50)]
+    chosen += [listener(SO_REUSEPORT=1, backlog=50, port=chosen[0].getsockname()[1]) for _ in range(3)]
+    choose(chosen[0], 2)
     reuse = listener(SO_REUSEADDR=1)
     reuse_pair = connect(reuse)
     late = listener()
@@ -300,6 +310,8 @@ def test():
         while error(lambda: s.accept()) == 0:
             count += 1
     same("accepted by the group", count, 30)
+    clients += [socket.create_connection(chosen[0].getsockname()) for _ in range(20)]
+    same("who is chosen", [readable(s.fileno()) for s in chosen], [False, False, True, False])
     another = socket.socket(V4)
     another.setsockopt(SOL, socket.SO_REUSEADDR, 1)
     same("a port that listens", error(lambda: another.bind(reuse.getsockname())), errno.EADDRINUSE)
