@@ -92,25 +92,26 @@ func (Tcp_State) EnumDescriptor() ([]byte, []int) {
 
 // Socket is a socket that is not a Unix socket.
 type Socket struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`             // its inode number on the source
-	Family        uint32                 `protobuf:"varint,2,opt,name=family,proto3" json:"family,omitempty"`     // AF_
-	Type          uint32                 `protobuf:"varint,3,opt,name=type,proto3" json:"type,omitempty"`         // SOCK_
-	Protocol      uint32                 `protobuf:"varint,4,opt,name=protocol,proto3" json:"protocol,omitempty"` // as socket(2) takes it
-	Uid           uint32                 `protobuf:"varint,5,opt,name=uid,proto3" json:"uid,omitempty"`
-	Gid           uint32                 `protobuf:"varint,6,opt,name=gid,proto3" json:"gid,omitempty"`
-	Options       []*SockOpt             `protobuf:"bytes,7,rep,name=options,proto3" json:"options,omitempty"`     // those that a new socket does not have, as getsockopt(2) gives them
-	Filter        []byte                 `protobuf:"bytes,8,opt,name=filter,proto3" json:"filter,omitempty"`       // SO_ATTACH_FILTER: struct sock_filter[], little endian
-	Local         *SocketAddress         `protobuf:"bytes,9,opt,name=local,proto3" json:"local,omitempty"`         // none: not bound
-	Peer          *SocketAddress         `protobuf:"bytes,10,opt,name=peer,proto3" json:"peer,omitempty"`          // none: not connected
-	Shutdown      uint32                 `protobuf:"varint,11,opt,name=shutdown,proto3" json:"shutdown,omitempty"` // bit 0: reading ended, bit 1: writing ended
-	Queue         []*Datagram            `protobuf:"bytes,12,rep,name=queue,proto3" json:"queue,omitempty"`        // received, not yet read
-	Memberships   []*Membership          `protobuf:"bytes,13,rep,name=memberships,proto3" json:"memberships,omitempty"`
-	Tcp           *Tcp                   `protobuf:"bytes,20,opt,name=tcp,proto3" json:"tcp,omitempty"`
-	Netlink       *Netlink               `protobuf:"bytes,21,opt,name=netlink,proto3" json:"netlink,omitempty"`
-	Packet        *Packet                `protobuf:"bytes,22,opt,name=packet,proto3" json:"packet,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Id              uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`             // its inode number on the source
+	Family          uint32                 `protobuf:"varint,2,opt,name=family,proto3" json:"family,omitempty"`     // AF_
+	Type            uint32                 `protobuf:"varint,3,opt,name=type,proto3" json:"type,omitempty"`         // SOCK_
+	Protocol        uint32                 `protobuf:"varint,4,opt,name=protocol,proto3" json:"protocol,omitempty"` // as socket(2) takes it
+	Uid             uint32                 `protobuf:"varint,5,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid             uint32                 `protobuf:"varint,6,opt,name=gid,proto3" json:"gid,omitempty"`
+	Options         []*SockOpt             `protobuf:"bytes,7,rep,name=options,proto3" json:"options,omitempty"`     // those that a new socket does not have, as getsockopt(2) gives them
+	Filter          []byte                 `protobuf:"bytes,8,opt,name=filter,proto3" json:"filter,omitempty"`       // SO_ATTACH_FILTER: struct sock_filter[], little endian
+	Local           *SocketAddress         `protobuf:"bytes,9,opt,name=local,proto3" json:"local,omitempty"`         // none: not bound
+	Peer            *SocketAddress         `protobuf:"bytes,10,opt,name=peer,proto3" json:"peer,omitempty"`          // none: not connected
+	Shutdown        uint32                 `protobuf:"varint,11,opt,name=shutdown,proto3" json:"shutdown,omitempty"` // bit 0: reading ended, bit 1: writing ended
+	Queue           []*Datagram            `protobuf:"bytes,12,rep,name=queue,proto3" json:"queue,omitempty"`        // received, not yet read
+	Memberships     []*Membership          `protobuf:"bytes,13,rep,name=memberships,proto3" json:"memberships,omitempty"`
+	ReuseportFilter []byte                 `protobuf:"bytes,14,opt,name=reuseport_filter,json=reuseportFilter,proto3" json:"reuseport_filter,omitempty"` // SO_ATTACH_REUSEPORT_CBPF of its group: struct sock_filter[], little endian
+	Tcp             *Tcp                   `protobuf:"bytes,20,opt,name=tcp,proto3" json:"tcp,omitempty"`
+	Netlink         *Netlink               `protobuf:"bytes,21,opt,name=netlink,proto3" json:"netlink,omitempty"`
+	Packet          *Packet                `protobuf:"bytes,22,opt,name=packet,proto3" json:"packet,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Socket) Reset() {
@@ -230,6 +231,13 @@ func (x *Socket) GetQueue() []*Datagram {
 func (x *Socket) GetMemberships() []*Membership {
 	if x != nil {
 		return x.Memberships
+	}
+	return nil
+}
+
+func (x *Socket) GetReuseportFilter() []byte {
+	if x != nil {
+		return x.ReuseportFilter
 	}
 	return nil
 }
@@ -483,8 +491,9 @@ type Tcp struct {
 	Timestamps    bool                   `protobuf:"varint,17,opt,name=timestamps,proto3" json:"timestamps,omitempty"`
 	Timestamp     uint32                 `protobuf:"varint,18,opt,name=timestamp,proto3" json:"timestamp,omitempty"` // TCP_TIMESTAMP of tcp(7): of the kernel's milliseconds, or, if odd, of its microseconds
 	Window        *TcpWindow             `protobuf:"bytes,19,opt,name=window,proto3" json:"window,omitempty"`
-	Waiting       bool                   `protobuf:"varint,20,opt,name=waiting,proto3" json:"waiting,omitempty"` // ESTABLISHED: its peer is of the instance, and waits at a listener to be accepted; nothing was sent
-	Pieces        *TcpPieces             `protobuf:"bytes,21,opt,name=pieces,proto3" json:"pieces,omitempty"`    // where sent, unsent and received are if they are too long for one record
+	Waiting       bool                   `protobuf:"varint,20,opt,name=waiting,proto3" json:"waiting,omitempty"`                                   // ESTABLISHED: its peer is of the instance, and waits at a listener to be accepted; nothing was sent
+	AcceptQueue   []uint64               `protobuf:"varint,22,rep,packed,name=accept_queue,json=acceptQueue,proto3" json:"accept_queue,omitempty"` // of LISTEN: Sockets that nobody has accepted yet, and no file refers to
+	Pieces        *TcpPieces             `protobuf:"bytes,21,opt,name=pieces,proto3" json:"pieces,omitempty"`                                      // where sent, unsent and received are if they are too long for one record
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -657,6 +666,13 @@ func (x *Tcp) GetWaiting() bool {
 		return x.Waiting
 	}
 	return false
+}
+
+func (x *Tcp) GetAcceptQueue() []uint64 {
+	if x != nil {
+		return x.AcceptQueue
+	}
+	return nil
 }
 
 func (x *Tcp) GetPieces() *TcpPieces {
@@ -2886,7 +2902,7 @@ var File_dump_network_proto protoreflect.FileDescriptor
 
 const file_dump_network_proto_rawDesc = "" +
 	"\n" +
-	"\x12dump/network.proto\x12\bvps.dump\x1a\x11dump/record.proto\"\x9b\x04\n" +
+	"\x12dump/network.proto\x12\bvps.dump\x1a\x11dump/record.proto\"\xc6\x04\n" +
 	"\x06Socket\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
 	"\x06family\x18\x02 \x01(\rR\x06family\x12\x12\n" +
@@ -2901,7 +2917,8 @@ const file_dump_network_proto_rawDesc = "" +
 	" \x01(\v2\x17.vps.dump.SocketAddressR\x04peer\x12\x1a\n" +
 	"\bshutdown\x18\v \x01(\rR\bshutdown\x12(\n" +
 	"\x05queue\x18\f \x03(\v2\x12.vps.dump.DatagramR\x05queue\x126\n" +
-	"\vmemberships\x18\r \x03(\v2\x14.vps.dump.MembershipR\vmemberships\x12\x1f\n" +
+	"\vmemberships\x18\r \x03(\v2\x14.vps.dump.MembershipR\vmemberships\x12)\n" +
+	"\x10reuseport_filter\x18\x0e \x01(\fR\x0freuseportFilter\x12\x1f\n" +
 	"\x03tcp\x18\x14 \x01(\v2\r.vps.dump.TcpR\x03tcp\x12+\n" +
 	"\anetlink\x18\x15 \x01(\v2\x11.vps.dump.NetlinkR\anetlink\x12(\n" +
 	"\x06packet\x18\x16 \x01(\v2\x10.vps.dump.PacketR\x06packet\"[\n" +
@@ -2920,7 +2937,7 @@ const file_dump_network_proto_rawDesc = "" +
 	"\x05group\x18\x01 \x01(\fR\x05group\x12\x1c\n" +
 	"\tinterface\x18\x02 \x01(\rR\tinterface\x12\x18\n" +
 	"\ainclude\x18\x03 \x01(\bR\ainclude\x12\x18\n" +
-	"\asources\x18\x04 \x03(\fR\asources\"\xfa\x05\n" +
+	"\asources\x18\x04 \x03(\fR\asources\"\x9d\x06\n" +
 	"\x03Tcp\x12)\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x13.vps.dump.Tcp.StateR\x05state\x12\x16\n" +
 	"\x06failed\x18\x02 \x01(\bR\x06failed\x12\x12\n" +
@@ -2947,7 +2964,8 @@ const file_dump_network_proto_rawDesc = "" +
 	"timestamps\x12\x1c\n" +
 	"\ttimestamp\x18\x12 \x01(\rR\ttimestamp\x12+\n" +
 	"\x06window\x18\x13 \x01(\v2\x13.vps.dump.TcpWindowR\x06window\x12\x18\n" +
-	"\awaiting\x18\x14 \x01(\bR\awaiting\x12+\n" +
+	"\awaiting\x18\x14 \x01(\bR\awaiting\x12!\n" +
+	"\faccept_queue\x18\x16 \x03(\x04R\vacceptQueue\x12+\n" +
 	"\x06pieces\x18\x15 \x01(\v2\x13.vps.dump.TcpPiecesR\x06pieces\"\x81\x01\n" +
 	"\x05State\x12\n" +
 	"\n" +

@@ -60,7 +60,7 @@ func (i *instance) snapshot(ctx context.Context, w io.Writer, opt SnapshotOption
 		return SnapshotReport{}, err
 	}
 	if opt.Stop {
-		err = i.end(ctx, registry.ReasonStop, func(*cell.Cell) error { return i.killAll() })
+		err = i.end(ctx, registry.ReasonStop, func(*cell.Cell) error { return i.vanish() })
 	}
 	return report, err
 }

@@ -12,6 +12,7 @@ import (
 	"vps/cell"
 	"vps/instance/inside"
 	"vps/instance/registry"
+	"vps/object/tcp"
 )
 
 func gone(err error) bool { return errors.Is(err, unix.ESRCH) }
@@ -105,6 +106,18 @@ func (i *instance) killAll() error {
 		return nil
 	}
 	return group.Kill()
+}
+
+// vanish kills a suspended instance without a word to the peers of its TCP connections, which live on elsewhere.
+func (i *instance) vanish() error {
+	pids, err := i.group.Procs()
+	if err == nil {
+		err = tcp.Silence(pids)
+	}
+	if err != nil { // some may hear of it; the instance ends all the same
+		i.host.log.Warn("silence connections", "instance", i.id, "error", err)
+	}
+	return i.killAll()
 }
 
 // Kill sends a signal to the instance's init.

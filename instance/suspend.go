@@ -36,7 +36,7 @@ func (h *Host) Resume(ctx context.Context, id string) error {
 // Abort kills a suspended instance; none of its tasks runs again.
 func (h *Host) Abort(ctx context.Context, id string) error {
 	return h.audit(ctx, "abort", id, h.change("abort", id, Suspended, func(i *instance) error {
-		return i.end(ctx, registry.ReasonAbort, func(*cell.Cell) error { return i.killAll() })
+		return i.end(ctx, registry.ReasonAbort, func(*cell.Cell) error { return i.vanish() })
 	}))
 }
 

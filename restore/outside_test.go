@@ -249,3 +249,18 @@ func TestManyConnections(t *testing.T) {
 	touch(t, filepath.Join(s.root, "tmp/kind"), "END")
 	s.verdict()
 }
+
+// Connections of an instance that comes back without its addresses are reset.
+func TestDeserted(t *testing.T) {
+	s := kindSite(t)
+	p := newPeer(t)
+	s.wire = p.wire
+	s.begin(t, "outside", "deserted")
+	p.shut()
+	path := s.snapshot()
+	s.silence()
+	s.end()
+	s.wire = nil
+	s.restore(path)
+	s.verdict()
+}

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/kmem"
 	"vps/object/file"
 	"vps/object/socket"
 )
@@ -24,9 +25,11 @@ type dumper struct {
 	portIDs *netlinkPorts           // nil: not read yet
 }
 
-// NewDumper makes these sockets' part of a dump.
-func NewDumper(files *file.Descriptors) file.Dumper {
-	return &dumper{Descriptors: files, ns: socket.NewNamespace(files.Init())}
+// NewDumper makes these sockets' part of a dump. kernel may be nil.
+func NewDumper(kernel *kmem.Reader) file.DumpKind {
+	return func(files *file.Descriptors) file.Dumper {
+		return &dumper{Descriptors: files, ns: socket.NewSource(files.Init(), kernel)}
+	}
 }
 
 // Claims claims datagram, raw, netlink and packet sockets.

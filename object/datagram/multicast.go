@@ -198,11 +198,11 @@ func checkMemberships(s *dump.Socket) error {
 	for _, m := range s.GetMemberships() {
 		ip, ok := netip.AddrFromSlice(m.GetGroup())
 		if !ok || !ip.IsMulticast() || ip.Is6() && s.GetFamily() != unix.AF_INET6 || len(m.GetSources()) > maxSources {
-			return fmt.Errorf("membership in %x is not valid", m.GetGroup())
+			return fmt.Errorf("membership in a group of %d bytes is not valid", len(m.GetGroup()))
 		}
 		for _, source := range m.GetSources() {
 			if len(source) != len(m.GetGroup()) {
-				return fmt.Errorf("source %x of group %s is not valid", source, ip)
+				return fmt.Errorf("source of %d bytes, of group %s, is not valid", len(source), ip)
 			}
 		}
 	}

@@ -25,8 +25,8 @@ import (
 func NewDescriptors(procs []object.Proc, init int, ext file.Externals, sink object.Sink, kernel *kmem.Reader) *file.Descriptors {
 	return file.NewDescriptors(procs, init, ext, sink,
 		unixsock.NewDumper(kernel), // first: what lies in queues can be of every kind
-		datagram.NewDumper,
-		tcp.NewDumper,
+		datagram.NewDumper(kernel),
+		tcp.NewDumper(kernel),
 		pipe.NewDumper,
 		event.NewDumper,
 		namespace.NewDumper,

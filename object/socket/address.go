@@ -84,7 +84,7 @@ func CheckAddress(family uint32, a *dump.SocketAddress) error {
 		size = 16
 	}
 	if a != nil && (len(a.GetAddress()) != size || a.GetPort() > 0xffff) {
-		return fmt.Errorf("address %v of family %d", a, family)
+		return fmt.Errorf("an address of %d bytes with port %d, of family %d", len(a.GetAddress()), a.GetPort(), family)
 	}
 	return nil
 }

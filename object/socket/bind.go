@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -77,7 +78,10 @@ func Finish(fd int, s *dump.Socket) error {
 	if err := AttachFilter(fd, s.GetFilter()); err != nil {
 		return err
 	}
-	if err := backToDevice(fd, s); err != nil {
+	if err := attachReuseportFilter(fd, s.GetReuseportFilter()); err != nil {
+		return err
+	}
+	if err := BackToDevice(fd, s); err != nil {
 		return err
 	}
 	return Apply(fd, s, Last)
@@ -91,9 +95,17 @@ func ReleaseDevice(fd int) error {
 	return nil
 }
 
-func backToDevice(fd int, s *dump.Socket) error {
+// BoundToDevice tells whether a socket hears only what comes over one interface.
+func BoundToDevice(s *dump.Socket) bool { return slices.ContainsFunc(s.GetOptions(), isDevice) }
+
+func isDevice(o *dump.SockOpt) bool {
+	return o.GetLevel() == unix.SOL_SOCKET && o.GetName() == unix.SO_BINDTODEVICE
+}
+
+// BackToDevice undoes [ReleaseDevice].
+func BackToDevice(fd int, s *dump.Socket) error {
 	for _, o := range s.GetOptions() {
-		if o.GetLevel() != unix.SOL_SOCKET || o.GetName() != unix.SO_BINDTODEVICE {
+		if !isDevice(o) {
 			continue
 		}
 		if err := linux.Setsockopt(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, o.GetValue()); err != nil {

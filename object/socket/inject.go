@@ -12,8 +12,8 @@ import (
 // Injector sends packets in the name of anybody to addresses of a network namespace: they come over its loopback interface.
 type Injector struct{ v4, v6 int }
 
-// newInjector makes an injector of the network namespace of the calling thread.
-func newInjector() (*Injector, error) {
+// NewInjectorHere makes an injector of the network namespace of the calling thread. The caller closes it.
+func NewInjectorHere() (*Injector, error) {
 	in := &Injector{-1, -1}
 	var err error
 	in.v4, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
@@ -36,7 +36,7 @@ func newInjector() (*Injector, error) {
 // NewInjector makes an injector of a network namespace. The caller closes it.
 func NewInjector(n *Namespace) (in *Injector, err error) {
 	err = n.Do(func() error {
-		in, err = newInjector()
+		in, err = NewInjectorHere()
 		return err
 	})
 	return in, err
@@ -49,6 +49,19 @@ func (in *Injector) Close() {
 			unix.Close(fd)
 		}
 	}
+}
+
+// Mark sets the mark of what is sent from now on (SO_MARK of socket(7)).
+func (in *Injector) Mark(mark int) error {
+	for _, fd := range []int{in.v4, in.v6} {
+		if fd < 0 {
+			continue
+		}
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, mark); err != nil {
+			return fmt.Errorf("set SO_MARK: %w", err)
+		}
+	}
+	return nil
 }
 
 // Packet is an IP packet.

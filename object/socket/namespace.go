@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/kmem"
 	"vps/object"
 )
 
@@ -16,10 +17,18 @@ type Namespace struct {
 	pid    int // of a process in it, here
 	cookie uint64
 	usual  map[kind][]setting // what a new socket has
+	kernel *kmem.Reader       // nil: what only the kernel's memory tells is not known
 }
 
 // kind is what socket(2) takes.
 type kind struct{ family, kind, protocol uint32 }
+
+// NewSource returns the network namespace of a process, by its pid here, for a dump of its sockets. kernel may be nil.
+func NewSource(pid int, kernel *kmem.Reader) *Namespace {
+	n := NewNamespace(pid)
+	n.kernel = kernel
+	return n
+}
 
 // NewNamespace returns the network namespace of a process, by its pid here. It belongs to one goroutine.
 func NewNamespace(pid int) *Namespace { return &Namespace{pid: pid, usual: make(map[kind][]setting)} }

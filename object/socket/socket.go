@@ -76,6 +76,11 @@ func (n *Namespace) Refuse(l *file.Look, s *dump.Socket) error {
 	} else if !ok {
 		return l.At.Refusal(Name(s)+" with an eBPF filter", "")
 	}
+	if _, ok, err := n.reuseportFilter(l.FD); err != nil {
+		return fmt.Errorf("group of %s: %w", l.Link, err)
+	} else if !ok {
+		return l.At.Refusal(Name(s)+" with an eBPF program that chooses in its group", "")
+	}
 	return nil
 }
 
@@ -99,6 +104,9 @@ func (n *Namespace) Fill(fd int, s *dump.Socket) (err error) {
 	if s.Filter, _, err = filterOf(fd); err != nil {
 		return fmt.Errorf("filter: %w", err)
 	}
+	if s.ReuseportFilter, _, err = n.reuseportFilter(fd); err != nil {
+		return fmt.Errorf("filter of its group: %w", err)
+	}
 	return nil
 }
 
@@ -110,8 +118,10 @@ func Check(s *dump.Socket, allowed uint64) error {
 	if err := checkOptions(s, allowed); err != nil {
 		return err
 	}
-	if err := checkFilter(s.GetFilter()); err != nil {
-		return err
+	for _, program := range [][]byte{s.GetFilter(), s.GetReuseportFilter()} {
+		if err := checkFilter(program); err != nil {
+			return err
+		}
 	}
 	for _, a := range []*dump.SocketAddress{s.GetLocal(), s.GetPeer()} {
 		if err := CheckAddress(s.GetFamily(), a); err != nil {

@@ -316,14 +316,10 @@ func (r *restorer) say(s segment, heard func() (bool, error)) error {
 	if err := r.inject.Send(s.packet()); err != nil {
 		return err
 	}
-	for end := time.Now().Add(arrivalTime); ; time.Sleep(50 * time.Microsecond) {
-		if ok, err := heard(); ok || err != nil {
-			return err
-		}
-		if time.Now().After(end) {
-			return fmt.Errorf("a segment from %s to %s: %w", endpoint(s.from), endpoint(s.to), unix.ETIMEDOUT)
-		}
+	if err := await(heard); err != nil {
+		return fmt.Errorf("a segment from %s to %s: %w", endpoint(s.from), endpoint(s.to), err)
 	}
+	return nil
 }
 
 // call lets a socket call its peer again, by the sequence number with which it did.

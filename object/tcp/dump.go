@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/kmem"
 	"vps/linux"
 	"vps/object"
 	"vps/object/file"
@@ -45,6 +46,7 @@ type dumper struct {
 
 	orphans map[way]socket.Diag
 	pieces  uint64 // TcpQueue records
+	usher   *usher // nil: nobody has to wait
 }
 
 // conn is a TCP socket of which a descriptor has been found.
@@ -54,11 +56,16 @@ type conn struct {
 	record *dump.Socket
 
 	waiting uint32 // of a listener: connections that nobody has accepted
+
+	listener *conn // that has not accepted it yet; nil: it has a descriptor in the instance
+	fd       int   // ours, of one that has not been accepted
 }
 
-// NewDumper makes the TCP sockets' part of a dump.
-func NewDumper(files *file.Descriptors) file.Dumper {
-	return &dumper{Descriptors: files, ns: socket.NewNamespace(files.Init())}
+// NewDumper makes the TCP sockets' part of a dump. kernel may be nil.
+func NewDumper(kernel *kmem.Reader) file.DumpKind {
+	return func(files *file.Descriptors) file.Dumper {
+		return &dumper{Descriptors: files, ns: socket.NewSource(files.Init(), kernel)}
+	}
 }
 
 // restorable tells whether a socket is one of TCP.
@@ -173,7 +180,11 @@ func (d *dumper) Finish() error {
 			return err
 		}
 	}
-	if err := d.settle(); err != nil {
+	err := d.openQueues()
+	if err == nil {
+		err = d.settle()
+	}
+	if err := errors.Join(err, d.closeQueues()); err != nil {
 		return err
 	}
 	if err := d.refuseWaiting(); err != nil {
@@ -195,6 +206,9 @@ func (d *dumper) Finish() error {
 
 // look reads a socket on a copy of its descriptor.
 func (d *dumper) look(c *conn) error {
+	if c.listener != nil { // it will have its listener's options
+		return c.read(c.fd)
+	}
 	fd, err := c.at.Copy()
 	if err != nil {
 		return err

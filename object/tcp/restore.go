@@ -28,6 +28,9 @@ type restorer struct {
 	ends   map[way]bool        // of connections
 	inject *socket.Injector
 	passed time.Duration // since the snapshot
+	ns     *socket.Namespace
+	seated map[uint64]bool // Socket records of those who wait to be accepted
+	usher  *usher          // nil: nobody does
 }
 
 // rebuilt is a socket that is being restored.
@@ -41,7 +44,7 @@ type rebuilt struct {
 
 // NewRestorer makes the TCP sockets' part of a restore.
 func NewRestorer(files *file.Files) file.Restorer {
-	return &restorer{Births: socket.Births{Files: files}}
+	return &restorer{Births: socket.Births{Files: files}, seated: make(map[uint64]bool)}
 }
 
 // Needs counts nothing: the sockets have files.
@@ -63,6 +66,9 @@ func (r *restorer) Make(s *remote.Script) error {
 		sock := r.Set().Sockets[id]
 		s.About("socket %d", id)
 		if err := cmp.Or(join(sock.GetTcp(), r.Set().TCPQueues), check(sock, r.Bound())); err != nil {
+			return fmt.Errorf("socket %d: %w", id, err)
+		}
+		if err := r.checkQueue(sock); err != nil {
 			return fmt.Errorf("socket %d: %w", id, err)
 		}
 		r.Births.Make(s, sock, r.places[id])
@@ -92,7 +98,7 @@ func check(s *dump.Socket, allowed uint64) error {
 			return fmt.Errorf("a connection of MPTCP: %w", object.ErrUnsupported)
 		}
 		if !end(s.GetLocal()) || !end(s.GetPeer()) || socket.IP(s.GetLocal()).Is4() != socket.IP(s.GetPeer()).Is4() {
-			return fmt.Errorf("a connection from %v to %v", s.GetLocal(), s.GetPeer())
+			return fmt.Errorf("a connection from %s to %s", endpoint(s.GetLocal()), endpoint(s.GetPeer()))
 		}
 	default:
 		return fmt.Errorf("state %s: %w", t.GetState(), object.ErrUnsupported)
@@ -158,12 +164,13 @@ func (r *restorer) Finish(ctx context.Context, _ *remote.Script) error {
 		{connected, inParallel[*rebuilt], r.connect},
 		{of(dump.Tcp_DEAD), oneByOne, r.bury}, // what could not be connected too
 		{connected, inParallel[*rebuilt], r.fill},
+		{of(dump.Tcp_LISTEN), oneByOne, r.seat},
 		{connected, inParallel[*rebuilt], leave},
 		{of(dump.Tcp_CLOSE_WAIT, dump.Tcp_LAST_ACK), inParallel[*rebuilt], r.endReading},
 		{of(dump.Tcp_FIN_WAIT, dump.Tcp_LAST_ACK, dump.Tcp_CLOSING), inParallel[*rebuilt], endWriting},
 		{of(dump.Tcp_CLOSING), inParallel[*rebuilt], r.endReading},
 		{of(dump.Tcp_SYN_SENT), oneByOne, r.call},
-		{all, inParallel[*rebuilt], finish},
+		{all &^ of(dump.Tcp_LISTEN), inParallel[*rebuilt], finish},
 	} {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -197,11 +204,14 @@ func (r *restorer) prepare() (err error) {
 			r.ends[wayOf(c.record)] = true
 		}
 	}
-	ns := socket.NewNamespace(r.PID())
-	if r.local, err = ns.Addresses(); err != nil {
+	for id := range r.seated {
+		r.ends[wayOf(r.Set().Sockets[id])] = true
+	}
+	r.ns = socket.NewNamespace(r.PID())
+	if r.local, err = r.ns.Addresses(); err != nil {
 		return err
 	}
-	if r.inject, err = socket.NewInjector(ns); err != nil {
+	if r.inject, err = socket.NewInjector(r.ns); err != nil {
 		return err
 	}
 	makeTable(r.Maker().PidFD, len(r.conns))
@@ -281,6 +291,9 @@ func (r *restorer) Close() error {
 	if r.inject != nil {
 		r.inject.Close()
 	}
-	r.conns, r.inject = nil, nil
+	if r.usher != nil {
+		r.usher.close()
+	}
+	r.conns, r.inject, r.usher = nil, nil, nil
 	return nil
 }

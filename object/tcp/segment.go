@@ -38,7 +38,7 @@ func (s segment) packet() socket.Packet {
 	h = binary.BigEndian.AppendUint16(h, 0)
 	h = binary.BigEndian.AppendUint16(h, s.urgent)
 	return socket.Packet{
-		From: socket.IP(s.from), To: socket.IP(s.to), Protocol: unix.IPPROTO_TCP,
+		From: socket.IP(s.from), To: socket.IP(s.to), Protocol: unix.IPPROTO_TCP, Hops: 255, // IP_MINTTL
 		Payload: append(h, s.data...), ChecksumAt: checksumAt,
 	}
 }

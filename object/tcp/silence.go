@@ -14,8 +14,8 @@ import (
 )
 
 // Silence makes the TCP connections of processes, by their pids here, end without a word to their peers when their last descriptor is
-// closed (TCP_REPAIR of tcp(7)): they live on in a snapshot. The processes are frozen, and not to run again. Those of which they have no
-// descriptors, as they have closed them or not accepted them yet, are not silenced.
+// closed (TCP_REPAIR of tcp(7)), and takes those out of accept queues: they live on in a snapshot. The processes are frozen, and not to run
+// again. Those that they have closed are not silenced.
 func Silence(pids []int) error {
 	done := make(map[string]bool) // by name of the socket
 	var errs []error
@@ -68,7 +68,14 @@ func hush(fd int) error {
 		return err
 	}
 	now, err := readInfo(fd)
-	if err != nil || now.state == stateClose || now.state == stateListen {
+	if err != nil || now.state == stateClose {
+		return err
+	}
+	if now.state == stateListen {
+		waiting, err := acceptAll(fd)
+		for _, fd := range waiting {
+			err = errors.Join(err, hush(fd), unix.Close(fd))
+		}
 		return err
 	}
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, unix.TCP_REPAIR_ON); err != nil {

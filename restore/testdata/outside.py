@@ -124,6 +124,36 @@ def calls(address):
     slow.close()
 
 
+def deserted():
+    """Comes back without the address that its connections have."""
+    l = socket.create_server((INSIDE[0], HERE))
+    s = dial(OUTSIDE[0], THERE, "echo")
+    s.sendall(b"read later")
+    until(lambda: select.select([s], [], [], 0)[0], "answer")
+    deaf = dial(OUTSIDE[0], THERE, "echo")
+    waiting = dial(OUTSIDE[0], THERE, "echo")
+    told = []
+
+    def wait_for_it():
+        try:
+            told.append(waiting.recv(1))
+        except OSError as e:
+            told.append(e.errno)
+    t = thread(wait_for_it)
+    ready()
+    go()
+    same("what had come", s.recv(100), b"read later")
+    for what, action in (("send", lambda: s.send(b"x")), ("recv", lambda: deaf.recv(1))):
+        try:
+            action()
+            fail(what + " without a connection")
+        except OSError as e:
+            check(e.errno in (errno.ECONNRESET, errno.EPIPE), f"{what}: {e}")
+    join_thread(t)
+    same("who waited", told, [errno.ECONNRESET])
+    same("listener", l.getsockname(), (INSIDE[0], HERE))
+
+
 def many():
     """A server of thousands."""
     l = socket.create_server(("", HERE), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1000)
@@ -159,13 +189,19 @@ def serve_many(l):
 def test():
     handlers = (echo, duplex, full, close_wait, unread, fin_wait2, fin_wait1, last_ack, closing, vanished, urgent)
     serve({h.__name__: h for h in handlers}, HERE)
+    late = socket.create_server(("", HERE + 1), family=socket.AF_INET6, dualstack_ipv6=True, backlog=100)
     ready()
     until(lambda: there("CALL"), "CALL")
     callers = [thread(calls, a) for a in OUTSIDE]
     go()
+    for _ in range(8):
+        s, _ = late.accept()
+        data = line(s)
+        s.sendall(data.encode() + b" yourself")
+        s.close()
     for t in callers:
         join_thread(t)
     until(lambda: there("END"), "END")
 
 
-main(many if sys.argv[1:] == ["many"] else test)
+main({"": test, "many": many, "deserted": deserted}[sys.argv[1]])

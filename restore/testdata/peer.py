@@ -144,6 +144,20 @@ def many():
         s.close()
 
 
+def early(address):
+    """Is not accepted before GO."""
+    clients = [socket.create_connection((address, HERE + 1)) for _ in range(4)]
+    for i, s in enumerate(clients[1:]):
+        s.sendall(b"hello %d\n" % (i + 1))
+    clients[3].shutdown(socket.SHUT_WR)
+
+    def after():
+        clients[0].sendall(b"hello 0\n")
+        for i, s in enumerate(clients):
+            same("early", exactly(s, 100), b"hello %d yourself" % i)
+    return after
+
+
 def test():
     serve({"echo": echo}, THERE)
     serve({"echo": echo}, THERE + 1)  # whose callers are not heard before GO
@@ -152,7 +166,7 @@ def test():
     busy, rest = [], []
     for address in INSIDE:
         busy += [thread(f, address) for f in (ping, duplex)]
-        rest += [f(address) for f in (full, idle, close_wait, unread, fin_wait2, fin_wait1, last_ack, closing, vanished, urgent)]
+        rest += [f(address) for f in (full, idle, close_wait, unread, fin_wait2, fin_wait1, last_ack, closing, vanished, urgent, early)]
     time.sleep(0.5)  # what is on its way arrives
     write("CONNECTED", "connected\n")
     go()

@@ -8,6 +8,7 @@ from kind import *
 V4, V6 = socket.AF_INET, socket.AF_INET6
 TCP, SOL = socket.IPPROTO_TCP, socket.SOL_SOCKET
 TCP_INFO, TCP_CONGESTION, TCP_USER_TIMEOUT, SO_PEERNAME, SO_BUF_LOCK, SIOCATMARK = 11, 13, 18, 28, 72, 0x8905
+SO_ATTACH_REUSEPORT_CBPF = 51
 ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE, CLOSE_WAIT, LISTEN = 1, 4, 5, 7, 8, 10
 
 
@@ -18,6 +19,12 @@ def listener(family=V4, address="127.0.0.1", backlog=5, port=0, protocol=0, **op
     s.bind((address, port))
     s.listen(backlog)
     return s
+
+
+def choose(s, index):
+    """Let one of the group of a socket get everything."""
+    program = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, index))  # BPF_RET | BPF_K
+    s.setsockopt(SOL, SO_ATTACH_REUSEPORT_CBPF, struct.pack("HxxxxxxQ", 1, ctypes.addressof(program)))
 
 
 def connect(l, family=None, address=None):
@@ -173,6 +180,9 @@ def test():
     bound.bind(("::1", 0))
     group = [listener(SO_REUSEPORT=1, backlog=50)]
     group += [listener(SO_REUSEPORT=1, backlog=50, port=group[0].getsockname()[1]) for _ in range(2)]
+    chosen = [listener(SO_REUSEPORT=1, backlog=50)]
+    chosen += [listener(SO_REUSEPORT=1, backlog=50, port=chosen[0].getsockname()[1]) for _ in range(3)]
+    choose(chosen[0], 2)
     reuse = listener(SO_REUSEADDR=1)
     reuse_pair = connect(reuse)
     late = listener()
@@ -185,6 +195,22 @@ def test():
         mptcp = None
     waiting_at = listener()
     waiting = [socket.create_connection(waiting_at.getsockname()) for _ in range(3)]
+    busy_at = [listener(backlog=9), listener(V6, "::1", backlog=9), listener(V6, "::", backlog=9)]
+    busy_at[0].setsockopt(TCP, socket.TCP_NODELAY, 1)
+    for l in busy_at:
+        l.setsockopt(SOL, socket.SO_KEEPALIVE, 1)
+    crowd = []
+    for l in busy_at:
+        family, address = (V6, "::1") if l is busy_at[1] else (V4, "127.0.0.1")
+        for i in range(4):
+            c = socket.socket(family)
+            c.connect((address, l.getsockname()[1]))
+            if i > 0:
+                c.send(b"%d says" % i + blob[:i * 10000])
+            if i > 1:
+                c.shutdown(socket.SHUT_WR)
+            crowd.append(c)
+    until(lambda: all(state(c) in (ESTABLISHED, FIN_WAIT2) for c in crowd), "crowd")
 
     tuned = connect(l4)
     t = tuned[0]
@@ -284,6 +310,8 @@ def test():
         while error(lambda: s.accept()) == 0:
             count += 1
     same("accepted by the group", count, 30)
+    clients += [socket.create_connection(chosen[0].getsockname()) for _ in range(20)]
+    same("who is chosen", [readable(s.fileno()) for s in chosen], [False, False, True, False])
     another = socket.socket(V4)
     another.setsockopt(SOL, socket.SO_REUSEADDR, 1)
     same("a port that listens", error(lambda: another.bind(reuse.getsockname())), errno.EADDRINUSE)
@@ -306,6 +334,23 @@ def test():
     served = [waiting_at.accept()[0] for _ in waiting]
     same("those who waited", sorted(s.getpeername() for s in served), sorted(c.getsockname() for c in waiting))
     same("what they say", sorted(s.recv(10) for s in served), [b"0", b"1", b"2"])
+    for at, l in enumerate(busy_at):
+        for i, c in enumerate(crowd[at * 4:at * 4 + 4]):
+            s, _ = l.accept()
+            same(f"name {at} {i}", s.getpeername()[1], c.getsockname()[1])
+            want = b"%d says" % i + blob[:i * 10000] if i > 0 else b""
+            got = all_of(s, len(want))
+            check(got == want, f"said before it was accepted, {at} {i}: {len(got)} bytes of {len(want)}")
+            if i > 1:
+                same(f"end {at} {i}", s.recv(1), b"")
+            else:
+                c.send(b"more")
+                same(f"more {at} {i}", s.recv(10), b"more")
+            s.send(b"welcome")
+            same(f"welcome {at} {i}", c.recv(10), b"welcome")
+            same("inherited", (s.getsockopt(SOL, socket.SO_KEEPALIVE), s.getsockopt(TCP, socket.TCP_NODELAY)), (1, int(at == 0)))
+            s.close()
+            c.close()
     waiting_at.setblocking(False)
     same("no more wait", error(lambda: waiting_at.accept()), errno.EAGAIN)
 
