@@ -10,6 +10,7 @@ import (
 	"vps/account"
 	"vps/cell"
 	"vps/config"
+	"vps/ifvps"
 	"vps/instance/registry"
 )
 
@@ -23,6 +24,7 @@ type instance struct {
 	cfg     *config.Config
 	cell    *cell.Cell     // nil if it has no process
 	group   *account.Group // likewise
+	member  *ifvps.Member  // nil if it has no interface at the switch
 	filling *filling       // of memory that is missing yet, nil if none is
 	verb    string         // the operation under way
 	ending  string         // why it is being ended by an operation, which waits for over; "" if nothing ends it

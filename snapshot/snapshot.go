@@ -32,8 +32,10 @@ import (
 
 // Source is the instance of which a snapshot is taken.
 type Source struct {
-	Group suspend.Group
-	Init  int // the pid of its init, here
+	Group   suspend.Group
+	Network suspend.Network // nil: none
+	Links   []string        // interfaces that the manager makes at every start
+	Init    int             // the pid of its init, here
 	// Info is what only the manager knows; the rest of the record is filled in.
 	Info      *dump.Instance
 	Standard  []string // mount points that the manager makes at every start
@@ -135,7 +137,7 @@ func later[T any](work func() (T, error)) func() (T, error) {
 func takeOnce(ctx context.Context, src *Source, w *dump.Writer, pages *pager.Copy, settings settings, suspended bool, report *Report) (busy bool, err error) {
 	begin := time.Now()
 	clock := clock{last: begin}
-	err = suspend.Hold(ctx, src.Group, func() bool { return suspended }, func(in *suspend.Instance) error {
+	err = suspend.Hold(ctx, src.Group, src.Network, func() bool { return suspended }, func(in *suspend.Instance) error {
 		clock.done("stop")
 		t := &taker{ctx: ctx, src: src, w: w, memory: pages, settings: settings, in: in, clock: &clock}
 		defer t.close()
@@ -230,7 +232,7 @@ func probe(src *Source) []error {
 	}
 	refusals = append(refusals, object.ProbeMemory(procs)...)
 	refusals = append(refusals, ipc.Probe(src.Init)...)
-	refusals = append(refusals, network.Probe(src.Init)...)
+	refusals = append(refusals, network.Probe(src.Init, src.Links)...)
 	d := src.descriptors(procs, nil)
 	for _, p := range procs {
 		refusals = append(refusals, probeProcess(p, src.Init, d)...)

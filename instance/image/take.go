@@ -51,7 +51,7 @@ func NewInsight() Insight {
 
 // Source returns what a snapshot is taken of: an instance by its record and configuration, its control group, and the pid of its
 // init here. What this host gives no insight into is told to log.
-func Source(rec *registry.Record, cfg *config.Config, group suspend.Group, init int, in Insight, log *slog.Logger) (*snapshot.Source, error) {
+func Source(rec *registry.Record, cfg *config.Config, group suspend.Group, net suspend.Network, init int, in Insight, log *slog.Logger) (*snapshot.Source, error) {
 	pipes, err := ownPipes()
 	if err != nil {
 		return nil, err
@@ -79,8 +79,12 @@ func Source(rec *registry.Record, cfg *config.Config, group suspend.Group, init 
 	if cfg.UserNS.Host {
 		info.Ids = 0
 	}
+	var links []string
+	for _, i := range cfg.Interfaces {
+		links = append(links, i.Name())
+	}
 	return &snapshot.Source{
-		Group: group, Init: init, Info: info, Standard: rec.Mounts, Externals: ext, Restarts: restarts, Kernel: kernel, Flags: flags, Filters: 1,
+		Group: group, Network: net, Links: links, Init: init, Info: info, Standard: rec.Mounts, Externals: ext, Restarts: restarts, Kernel: kernel, Flags: flags, Filters: 1,
 	}, nil
 }
 

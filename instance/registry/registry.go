@@ -24,8 +24,9 @@ type Record struct {
 	Before    State       `json:"before,omitempty"` // what it goes back to if what is under way fails
 	Config    string      `json:"config"`
 	FirstUID  int         `json:"first_uid"`
-	OwnRange  bool        `json:"own_range"` // FirstUID was given by the machine's id file
-	Mounted   bool        `json:"mounted"`   // ROOT_MOUNT has run
+	OwnRange  bool        `json:"own_range"`        // FirstUID was given by the machine's id file
+	Mounted   bool        `json:"mounted"`          // ROOT_MOUNT has run
+	Parked    bool        `json:"parked,omitempty"` // its addresses are kept for it while it is dead
 	Cell      *cell.State `json:"cell,omitempty"`
 	Mounts    []string    `json:"mounts,omitempty"` // mount points at birth
 	UUID      UUID        `json:"uuid,omitzero"`    // its own since it was created

@@ -5,6 +5,7 @@ package network
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -13,8 +14,8 @@ import (
 )
 
 // Probe refuses an instance, whose init is given by its pid here, whose network is more than a loopback interface as
-// every instance has it.
-func Probe(init int) []error {
+// every instance has it, and the links that the manager has given it, with their addresses and routes.
+func Probe(init int, links []string) []error {
 	var refusals []error
 	refuse := func(format string, args ...any) {
 		refusals = append(refusals, &object.Refusal{FD: -1, Object: fmt.Sprintf(format, args...)})
@@ -25,12 +26,15 @@ func Probe(init int) []error {
 			return fmt.Errorf("netlink: %w", err)
 		}
 		defer h.Close()
-		links, err := h.LinkList()
+		all, err := h.LinkList()
 		if err != nil {
 			return fmt.Errorf("list interfaces: %w", err)
 		}
-		for _, link := range links {
-			if name := link.Attrs().Name; name != "lo" {
+		given := make(map[int]bool)
+		for _, link := range all {
+			if name := link.Attrs().Name; slices.Contains(links, name) {
+				given[link.Attrs().Index] = true
+			} else if name != "lo" {
 				refuse("network interface %s", name)
 			}
 		}
@@ -39,6 +43,9 @@ func Probe(init int) []error {
 			return fmt.Errorf("list addresses: %w", err)
 		}
 		for _, a := range addresses {
+			if given[a.LinkIndex] {
+				continue
+			}
 			if ip, ok := netip.AddrFromSlice(a.IP); !ok || !ip.Unmap().IsLoopback() || a.Flags&unix.IFA_F_PERMANENT == 0 {
 				refuse("network address %s", a.IPNet)
 			}
@@ -48,7 +55,7 @@ func Probe(init int) []error {
 			return fmt.Errorf("list routes: %w", err)
 		}
 		for _, r := range routes {
-			if r.Dst == nil || !r.Dst.IP.IsLoopback() {
+			if !given[r.LinkIndex] && (r.Dst == nil || !r.Dst.IP.IsLoopback()) {
 				refuse("network route to %s", r.Dst)
 			}
 		}
