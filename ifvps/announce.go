@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
@@ -20,11 +21,11 @@ func (p *Port) announce(a netip.Addr) error {
 	if err := p.route(a); err != nil {
 		return err
 	}
-	near, err := s.neighbours(a)
+	all, err := s.networks()
 	if err != nil {
 		return err
 	}
-	for _, l := range near {
+	for _, l := range all.neighbours(a) {
 		if err := s.answer(l, a); err != nil {
 			return err
 		}
@@ -35,52 +36,62 @@ func (p *Port) announce(a netip.Addr) error {
 // revoke is the opposite of announce.
 func (p *Port) revoke(a netip.Addr) error {
 	s := p.member.sw
-	near, err := s.neighbours(a)
+	all, err := s.networks()
 	errs := []error{err, p.unroute(a)}
-	for _, l := range near {
+	for _, l := range all.neighbours(a) {
 		errs = append(errs, ignoreGone(s.net.NeighDel(proxy(l, a))))
 	}
 	return errors.Join(errs...)
 }
 
-// neighbours returns the links on whose networks others may look for an address.
-func (s *Switch) neighbours(a netip.Addr) ([]netlink.Link, error) {
-	family := netlink.FAMILY_V4
-	if a.Is6() {
-		family = netlink.FAMILY_V6
+// network is one that the host is connected to.
+type network struct {
+	net.IPNet
+	link netlink.Link
+}
+
+type networks []network
+
+// networks returns the networks in which others may look for an address.
+func (s *Switch) networks() (networks, error) {
+	links, err := s.net.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
 	}
-	all, err := s.net.AddrList(nil, family)
+	byIndex := make(map[int]netlink.Link)
+	for _, l := range links {
+		if a := l.Attrs(); a.RawFlags&(unix.IFF_LOOPBACK|unix.IFF_NOARP) == 0 && a.RawFlags&unix.IFF_UP != 0 && len(a.HardwareAddr) == 6 {
+			byIndex[a.Index] = l
+		}
+	}
+	addresses, err := s.net.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
-	var near []netlink.Link
-	seen := make(map[int]bool)
-	for _, has := range all {
-		ones, bits := has.Mask.Size()
-		if ones == bits || seen[has.LinkIndex] || !has.Contains(a.AsSlice()) {
-			continue
-		}
-		link, err := s.net.LinkByIndex(has.LinkIndex)
-		if err != nil {
-			if ignoreGone(err) == nil {
-				continue
-			}
-			return nil, fmt.Errorf("link %d: %w", has.LinkIndex, err)
-		}
-		if attrs := link.Attrs(); attrs.RawFlags&(unix.IFF_LOOPBACK|unix.IFF_NOARP) == 0 && len(attrs.HardwareAddr) == 6 {
-			seen[has.LinkIndex] = true
-			near = append(near, link)
+	var all networks
+	for _, a := range addresses {
+		if l := byIndex[a.LinkIndex]; l != nil {
+			all = append(all, network{*a.IPNet, l})
 		}
 	}
-	return near, nil
+	return all, nil
+}
+
+// neighbours returns the links on whose networks others may look for an address.
+func (all networks) neighbours(a netip.Addr) []netlink.Link {
+	var near []netlink.Link
+	seen := make(map[int]bool)
+	for _, n := range all {
+		if ones, bits := n.Mask.Size(); ones < bits && bits == a.BitLen() && n.Contains(a.AsSlice()) && !seen[n.link.Attrs().Index] {
+			seen[n.link.Attrs().Index] = true
+			near = append(near, n.link)
+		}
+	}
+	return near
 }
 
 func proxy(l netlink.Link, a netip.Addr) *netlink.Neigh {
-	family := netlink.FAMILY_V4
-	if a.Is6() {
-		family = netlink.FAMILY_V6
-	}
-	return &netlink.Neigh{LinkIndex: l.Attrs().Index, Family: family, Flags: netlink.NTF_PROXY, IP: a.AsSlice()}
+	return &netlink.Neigh{LinkIndex: l.Attrs().Index, Family: family(a), Flags: netlink.NTF_PROXY, IP: a.AsSlice()}
 }
 
 // answer has the host answer for an address on a link, at once, and tells those who know it already.
@@ -107,14 +118,11 @@ func (s *Switch) answer(l netlink.Link, a netip.Addr) error {
 	if err := s.net.NeighSet(proxy(l, a)); err != nil {
 		return fmt.Errorf("answer for %v on %s: %w", a, name, err)
 	}
-	if l.Attrs().RawFlags&unix.IFF_UP == 0 {
-		return nil
-	}
 	mac := [6]byte(l.Attrs().HardwareAddr)
 	if a.Is4() {
-		err = send(l.Attrs().Index, unix.ETH_P_ARP, gratuitousARP(a, mac))
+		err = send(s.sender, l.Attrs().Index, unix.ETH_P_ARP, gratuitousARP(a, mac))
 	} else {
-		err = send(l.Attrs().Index, unix.ETH_P_IPV6, unsolicitedNA(a, mac))
+		err = send(s.sender, l.Attrs().Index, unix.ETH_P_IPV6, unsolicitedNA(a, mac))
 	}
 	if err != nil {
 		return fmt.Errorf("announce %v on %s: %w", a, name, err)
@@ -165,13 +173,17 @@ func checksum(b []byte) uint16 {
 	return ^uint16(sum)
 }
 
-// send sends a frame, packet(7).
-func send(ifindex int, protocol uint16, frame []byte) error {
+// openSender opens a socket that receives nothing, packet(7).
+func openSender() (int, error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("packet socket: %w", err)
+		return -1, fmt.Errorf("packet socket: %w", err)
 	}
-	defer unix.Close(fd)
+	return fd, nil
+}
+
+// send sends a frame.
+func send(fd, ifindex int, protocol uint16, frame []byte) error {
 	to := &unix.SockaddrLinklayer{Ifindex: ifindex, Protocol: uint16(networkOrder(protocol)), Halen: 6}
 	copy(to.Addr[:], frame)
 	return unix.Sendto(fd, frame, 0, to)

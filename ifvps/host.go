@@ -121,7 +121,25 @@ func (p *Port) route(a netip.Addr) error {
 	if err != nil {
 		return fmt.Errorf("route to %v: %w", a, err)
 	}
+	return lasting(p.member.sw.net, p.entry().link(), a, p.MAC)
+}
+
+// lasting enters a neighbour that needs no place in the table of neighbours, which is one for all namespaces, and may be full.
+func lasting(h *netlink.Handle, ifindex int, a netip.Addr, mac [6]byte) error {
+	err := h.NeighSet(&netlink.Neigh{
+		LinkIndex: ifindex, Family: family(a), State: netlink.NUD_PERMANENT, IP: a.AsSlice(), HardwareAddr: mac[:],
+	})
+	if err != nil {
+		return fmt.Errorf("neighbour %v: %w", a, err)
+	}
 	return nil
+}
+
+func family(a netip.Addr) int {
+	if a.Is4() {
+		return netlink.FAMILY_V4
+	}
+	return netlink.FAMILY_V6
 }
 
 func (p *Port) unroute(a netip.Addr) error {
@@ -130,6 +148,10 @@ func (p *Port) unroute(a netip.Addr) error {
 	})
 	if err = ignoreGone(err); err != nil {
 		return fmt.Errorf("remove route to %v: %w", a, err)
+	}
+	err = p.member.sw.net.NeighDel(&netlink.Neigh{LinkIndex: p.entry().link(), Family: family(a), IP: a.AsSlice()})
+	if err = ignoreGone(err); err != nil {
+		return fmt.Errorf("remove neighbour %v: %w", a, err)
 	}
 	return nil
 }

@@ -177,6 +177,9 @@ func (p *Port) furnish(in *inside) error {
 		if err := in.RouteAdd(route); err != nil && !errors.Is(err, unix.EEXIST) {
 			return fail("default route", err)
 		}
+		if err := lasting(in.Handle, link.Attrs().Index, via, p.MAC); err != nil {
+			return fail("way out", err)
+		}
 	}
 	return nil
 }

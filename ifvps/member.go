@@ -393,6 +393,7 @@ type Counters struct {
 	Out       Traffic      `json:"out"`
 	Spoofed   uint64       `json:"spoofed"` // packets dropped for a source that is not the instance's
 	Foreign   uint64       `json:"foreign"` // packets dropped that are neither IPv4 nor IPv6 to one destination
+	Flooded   uint64       `json:"flooded"` // packets dropped to neighbours of the host's that it does not know, beyond how many it looks for
 	Lost      uint64       `json:"lost"`    // packets that could not be kept while the gate was closed
 }
 
@@ -416,7 +417,7 @@ func (m *Member) Counters() []Counters {
 		e := p.entry()
 		all = append(all, Counters{
 			Name: p.Name, Link: p.hostName(), Addresses: slices.Clone(p.owned), In: e.in.read(), Out: e.out.read(),
-			Spoofed: atomic.LoadUint64(&e.spoofed), Foreign: atomic.LoadUint64(&e.foreign), Lost: atomic.LoadUint64(&e.lost),
+			Spoofed: atomic.LoadUint64(&e.spoofed), Foreign: atomic.LoadUint64(&e.foreign), Flooded: atomic.LoadUint64(&e.flooded), Lost: atomic.LoadUint64(&e.lost),
 		})
 	}
 	return all

@@ -56,6 +56,11 @@ const (
 	// keptOverhead is what a kept packet takes besides its bytes, about struct sk_buff and struct skb_shared_info.
 	keptOverhead = 768
 
+	// A packet to a neighbour of the host's that it has to look for takes seekCost of an instance's budget, ns, of which there are
+	// at most seekBurst: nobody fills the table of neighbours, which is one for all.
+	seekCost  = 100e6
+	seekBurst = 5e9
+
 	// burst is by how much an instance may be ahead of its bandwidth, ns.
 	burst = 20e6
 )
@@ -74,6 +79,7 @@ const (
 	atMAC    = -16 // a MAC address
 	atDest   = -32 // the packet's addresses, as keys of the table of addresses
 	atSource = -48
+	atRoute  = -112 // struct bpf_fib_lookup
 )
 
 // Offsets of fields.
@@ -89,6 +95,8 @@ var (
 	portForeign  = int16(unsafe.Offsetof(port{}.foreign))
 	portItself   = int16(unsafe.Offsetof(port{}.itself))
 	portLost     = int16(unsafe.Offsetof(port{}.lost))
+	portSeek     = int16(unsafe.Offsetof(port{}.seek))
+	portFlooded  = int16(unsafe.Offsetof(port{}.flooded))
 
 	trafficPackets = int16(unsafe.Offsetof(traffic{}.packets))
 	trafficBytes   = int16(unsafe.Offsetof(traffic{}.bytes))
@@ -156,6 +164,7 @@ func outProgram(t *tables) asm.Instructions {
 		asm.Return(),
 
 		label("host", asm.Mov.Imm(asm.R1, 0)),
+		seek(),
 		count("sent to host", rPort, portOut),
 		verdict(linux.TCX_NEXT),
 
@@ -163,6 +172,7 @@ func outProgram(t *tables) asm.Instructions {
 		lose("foreign", rPort, portForeign),
 		lose("spoofed", rPort, portSpoofed),
 		lose("itself", rPort, portItself),
+		lose("flooded", rPort, portFlooded),
 		label("drop", asm.Mov.Imm(asm.R0, linux.TCX_DROP)),
 		asm.Return(),
 	)
@@ -319,6 +329,57 @@ func limit(entry asm.Register, direction int16) asm.Instructions {
 		label(name+"pass", asm.Add.Reg(asm.R1, asm.R9)),
 		asm.StoreMem(entry, direction+trafficNext, asm.R1, asm.DWord),
 		label(name+"none", asm.Mov.Imm(asm.R1, 0)),
+	)
+}
+
+// seek drops the packet if the host would have to look for a neighbour, and has had to for this port often enough.
+func seek() asm.Instructions {
+	const (
+		size    = int16(unsafe.Sizeof(linux.BPFFibLookup{}))
+		ifindex = int16(unsafe.Offsetof(linux.BPFFibLookup{}.Ifindex))
+		source  = int16(unsafe.Offsetof(linux.BPFFibLookup{}.Src))
+		dest    = int16(unsafe.Offsetof(linux.BPFFibLookup{}.Dst))
+	)
+	words := func(to, from, n int16) (all asm.Instructions) {
+		for i := int16(0); i < n; i += 4 {
+			all = append(all, asm.LoadMem(asm.R1, asm.RFP, from+i, asm.Word), asm.StoreMem(asm.RFP, to+i, asm.R1, asm.Word))
+		}
+		return all
+	}
+	var zero asm.Instructions
+	for i := int16(0); i < size; i += 8 {
+		zero = append(zero, asm.StoreMem(asm.RFP, atRoute+i, asm.R1, asm.DWord))
+	}
+	return join(
+		zero,
+		asm.LoadMem(asm.R1, rPacket, skbIfindex, asm.Word),
+		asm.StoreMem(asm.RFP, atRoute+ifindex, asm.R1, asm.Word),
+		asm.LoadMem(asm.R1, rPacket, skbProtocol, asm.Word),
+		asm.JEq.Imm(asm.R1, networkOrder(unix.ETH_P_IP), "seek ipv4"),
+		asm.StoreImm(asm.RFP, atRoute, unix.AF_INET6, asm.Byte),
+		words(atRoute+source, atSource, 16),
+		words(atRoute+dest, atDest, 16),
+		asm.Ja.Label("seek route"),
+		label("seek ipv4", asm.StoreImm(asm.RFP, atRoute, unix.AF_INET, asm.Byte)),
+		words(atRoute+source, atSource+12, 4),
+		words(atRoute+dest, atDest+12, 4),
+		label("seek route", asm.Mov.Reg(asm.R1, rPacket)),
+		stack(asm.R2, atRoute),
+		asm.Mov.Imm(asm.R3, int32(size)),
+		asm.Mov.Imm(asm.R4, 0),
+		asm.FnFibLookup.Call(),
+		asm.JNE.Imm(asm.R0, linux.BPF_FIB_LKUP_RET_NO_NEIGH, "known"),
+		asm.FnKtimeGetNs.Call(),
+		asm.LoadMem(asm.R1, rPort, portSeek, asm.DWord),
+		asm.JGE.Reg(asm.R1, asm.R0, "seek ahead"),
+		asm.Mov.Reg(asm.R1, asm.R0),
+		label("seek ahead", asm.Mov.Reg(asm.R2, asm.R1)),
+		asm.Sub.Reg(asm.R2, asm.R0),
+		asm.LoadImm(asm.R3, seekBurst, asm.DWord),
+		asm.JGT.Reg(asm.R2, asm.R3, "flooded"),
+		asm.Add.Imm(asm.R1, seekCost),
+		asm.StoreMem(rPort, portSeek, asm.R1, asm.DWord),
+		label("known", asm.Mov.Imm(asm.R1, 0)),
 	)
 }
 

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -60,6 +61,8 @@ type Switch struct {
 	net *netlink.Handle
 	ns  *os.File // our own network namespace
 
+	sender int // socket for announcements
+
 	tables   *tables
 	programs *programs
 
@@ -69,7 +72,7 @@ type Switch struct {
 
 // Open opens the switch of a host, whose key is part of all names that it makes, and finds what an earlier daemon left of it.
 func Open(key string, log *slog.Logger) (s *Switch, err error) {
-	s = &Switch{key: key, log: log, members: make(map[string]*Member)}
+	s = &Switch{key: key, log: log, sender: -1, members: make(map[string]*Member)}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -81,6 +84,9 @@ func Open(key string, log *slog.Logger) (s *Switch, err error) {
 	}
 	if s.net, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return nil, fmt.Errorf("netlink: %w", err)
+	}
+	if s.sender, err = openSender(); err != nil {
+		return nil, err
 	}
 	if err = s.find(); err != nil {
 		return nil, err
@@ -96,9 +102,7 @@ func Open(key string, log *slog.Logger) (s *Switch, err error) {
 
 // Close lets go of the switch, which goes on.
 func (s *Switch) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, m := range s.members {
+	for _, m := range s.all() {
 		m.close()
 	}
 	var errs []error
@@ -110,6 +114,9 @@ func (s *Switch) Close() error {
 	}
 	if s.net != nil {
 		s.net.Close()
+	}
+	if s.sender >= 0 {
+		errs = append(errs, unix.Close(s.sender))
 	}
 	if s.ns != nil {
 		errs = append(errs, s.ns.Close())
@@ -192,6 +199,13 @@ func (s *Switch) Settle() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// all returns the members.
+func (s *Switch) all() []*Member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.members))
 }
 
 // claim takes a free entry in the table of ports.

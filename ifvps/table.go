@@ -27,7 +27,7 @@ type port struct {
 	gate     uint32 // not 0: nothing goes out, what comes is kept
 	hold     uint32 // ifindex of the tap that keeps packets while the gate is closed; 0: they are dropped
 	room     int64  // bytes that may still be kept
-	_        uint64
+	seek     uint64 // CLOCK_MONOTONIC, ns: when the instance may have the host look for a neighbour again
 	_        [4]uint64
 
 	out, in traffic // as the instance sees it
@@ -36,7 +36,8 @@ type port struct {
 	foreign uint64 // packets that are neither IPv4 nor IPv6 to one destination
 	itself  uint64 // packets whose destination is where they came from
 	lost    uint64 // packets that could not be kept
-	_       [4]uint64
+	flooded uint64 // packets to neighbours of the host that it does not know, beyond how many it looks for
+	_       [3]uint64
 }
 
 // traffic is one direction of a port.

@@ -67,23 +67,6 @@ func (m *Member) follow(w *watch) {
 	}
 }
 
-// Refresh looks at the instance's addresses now, and builds anew what has been removed of the switch.
-func (m *Member) Refresh() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.ports) == 0 {
-		return nil
-	}
-	var errs []error
-	for _, p := range m.ports {
-		errs = append(errs, p.present())
-	}
-	if !m.parked {
-		errs = append(errs, m.lookAgain())
-	}
-	return errors.Join(errs...)
-}
-
 // lookAgain looks at the instance's addresses. The caller holds m.mu.
 func (m *Member) lookAgain() error {
 	in, err := enter(m.pid)

@@ -39,6 +39,17 @@ func (l *lan) close() error {
 	return l.sw.Close()
 }
 
+// tend builds anew what was removed of the switch.
+func (l *lan) tend() error {
+	l.mu.Lock()
+	sw := l.sw
+	l.mu.Unlock()
+	if sw == nil {
+		return nil
+	}
+	return sw.Tend()
+}
+
 // network is what is held while the instance stands still; nil if there is nothing.
 func (i *instance) network() suspend.Network {
 	i.mu.Lock()

@@ -118,7 +118,7 @@ func (h *Host) removeGroups() error {
 	return err
 }
 
-// trim bounds the consoles' histories.
+// trim bounds the consoles' histories, and tends the switch.
 func (h *Host) trim() {
 	for tick := time.NewTicker(5 * time.Second); ; {
 		select {
@@ -132,6 +132,9 @@ func (h *Host) trim() {
 		h.mu.Unlock()
 		for _, i := range all {
 			i.trim()
+		}
+		if err := h.lan.tend(); err != nil {
+			h.log.Warn("layer-3 switch", "error", err)
 		}
 	}
 }

@@ -42,6 +42,27 @@ type SkBuff struct {
 	Hwtstamp       uint64
 }
 
+// BPFFibLookup is a question about a route: struct bpf_fib_lookup of include/uapi/linux/bpf.h.
+type BPFFibLookup struct {
+	_          structs.HostLayout
+	Family     uint8
+	L4Protocol uint8
+	Sport      uint16
+	Dport      uint16
+	TotLen     uint16
+	Ifindex    uint32 // of where the packet has come in
+	Flowinfo   uint32
+	Src        [4]uint32
+	Dst        [4]uint32
+	VlanProto  uint16
+	VlanTCI    uint16
+	Smac       [6]byte
+	Dmac       [6]byte
+}
+
+// BPF_FIB_LKUP_RET_NO_NEIGH is the answer for a neighbour that is not known yet.
+const BPF_FIB_LKUP_RET_NO_NEIGH = 7
+
 // Verdicts of a program at an interface: enum tcx_action_base of include/uapi/linux/bpf.h. Those of cls_bpf have the
 // same values.
 const (

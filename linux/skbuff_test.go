@@ -33,3 +33,18 @@ func TestSkBuff(t *testing.T) {
 		}
 	}
 }
+
+func TestBPFFibLookup(t *testing.T) {
+	var f BPFFibLookup
+	if size := unsafe.Sizeof(f); size != 64 {
+		t.Errorf("BPFFibLookup has %d bytes, want 64", size)
+	}
+	for name, offset := range map[string][2]uintptr{
+		"ifindex": {unsafe.Offsetof(f.Ifindex), 8}, "src": {unsafe.Offsetof(f.Src), 16}, "dst": {unsafe.Offsetof(f.Dst), 32},
+		"dmac": {unsafe.Offsetof(f.Dmac), 58},
+	} {
+		if offset[0] != offset[1] {
+			t.Errorf("%s is at %d, want %d", name, offset[0], offset[1])
+		}
+	}
+}

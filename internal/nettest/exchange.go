@@ -16,12 +16,12 @@ import (
 // round trips sends one.
 func (p *Place) Losses() int {
 	p.t.Helper()
-	return p.counter("snmp", "Tcp", "RetransSegs") - p.counter("netstat", "TcpExt", "TCPLossProbes") +
-		p.counter("netstat", "TcpExt", "TCPTimeouts")
+	return p.Counter("snmp", "Tcp", "RetransSegs") - p.Counter("netstat", "TcpExt", "TCPLossProbes") +
+		p.Counter("netstat", "TcpExt", "TCPTimeouts")
 }
 
-// counter reads one of /proc/net/snmp or /proc/net/netstat.
-func (p *Place) counter(file, protocol, name string) (n int) {
+// Counter reads one of /proc/net/snmp or /proc/net/netstat.
+func (p *Place) Counter(file, protocol, name string) (n int) {
 	p.t.Helper()
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", p.PID, file))
 	if err != nil {
