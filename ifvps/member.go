@@ -127,6 +127,9 @@ func (p *Port) present() error {
 		return err
 	}
 	for _, a := range p.owned {
+		if err := p.member.sw.tables.own(a, p.n); err != nil {
+			return err
+		}
 		if err := p.announce(a); err != nil {
 			return err
 		}
@@ -364,7 +367,7 @@ func (m *Member) Park() error {
 	return m.stayParked()
 }
 
-// close lets go of the member, which stays.
+// close lets go of the member, which stays. m is of no use any more.
 func (m *Member) close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -372,9 +375,9 @@ func (m *Member) close() {
 	for _, p := range m.ports {
 		if p.tap != nil {
 			p.tap.close()
-			p.tap = nil
 		}
 	}
+	m.ports = nil
 }
 
 // Traffic is one direction of an interface, as the instance sees it.

@@ -207,6 +207,12 @@ func (t *tables) own(a netip.Addr, n uint32) error {
 	return nil
 }
 
+// owns tells whether a port has an address.
+func (t *tables) owns(a netip.Addr, n uint32) bool {
+	var has owner
+	return t.addresses.Lookup(a.As16(), &has) == nil && has.Port == n
+}
+
 // disown takes an address from a port, if it has it.
 func (t *tables) disown(a netip.Addr, n uint32) error {
 	var has owner

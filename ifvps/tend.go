@@ -108,7 +108,7 @@ func (p *Port) whole(st *state) (bool, error) {
 		}
 	}
 	for _, a := range p.owned {
-		if !st.routes[toLink{a, ifindex}] {
+		if !st.routes[toLink{a, ifindex}] || !p.member.sw.tables.owns(a, p.n) {
 			return false, nil
 		}
 		for _, l := range st.networks.neighbours(a) {
