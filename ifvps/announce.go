@@ -21,6 +21,9 @@ func (p *Port) announce(a netip.Addr) error {
 	if err := p.route(a); err != nil {
 		return err
 	}
+	if p.member.spec.Silent {
+		return nil
+	}
 	all, err := s.networks()
 	if err != nil {
 		return err
@@ -36,6 +39,9 @@ func (p *Port) announce(a netip.Addr) error {
 // revoke is the opposite of announce.
 func (p *Port) revoke(a netip.Addr) error {
 	s := p.member.sw
+	if p.member.spec.Silent {
+		return p.unroute(a)
+	}
 	all, err := s.networks()
 	errs := []error{err, p.unroute(a)}
 	for _, l := range all.neighbours(a) {

@@ -137,16 +137,7 @@ func (p *Port) park(in *inside) error {
 	if err != nil {
 		return ignoreGone(err)
 	}
-	if err := in.LinkSetDown(link); err != nil {
-		return fmt.Errorf("link %s: %w", p.Name, err)
-	}
-	if err := in.LinkSetName(link, p.parkName()); err != nil {
-		return fmt.Errorf("rename link %s: %w", p.Name, err)
-	}
-	if err := in.LinkSetNsFd(link, int(p.member.sw.ns.Fd())); err != nil {
-		return fmt.Errorf("move link %s out of the instance: %w", p.Name, err)
-	}
-	return nil
+	return takeOut(in.Handle, link, p.parkName(), p.member.sw.ns)
 }
 
 // furnish configures the instance's end of a link: addresses, and ways out.

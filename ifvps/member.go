@@ -43,7 +43,10 @@ func (s *Switch) Attach(spec Spec, pid int, closed bool) (m *Member, err error) 
 	m = s.members[spec.ID]
 	s.mu.Unlock()
 	if m != nil {
-		return m, m.comeBack(spec, pid, closed)
+		if err := m.comeBack(spec, pid, closed); err != nil {
+			return m, err
+		}
+		return m, s.translateFor(&spec)
 	}
 	if m, err = s.member(spec); err != nil {
 		return nil, err
@@ -52,6 +55,9 @@ func (s *Switch) Attach(spec Spec, pid int, closed bool) (m *Member, err error) 
 	if err == nil {
 		defer in.close()
 		err = m.build(in, pid, closed)
+	}
+	if err == nil {
+		err = s.translateFor(&spec)
 	}
 	if err != nil {
 		return nil, errors.Join(err, m.Remove())
@@ -126,6 +132,8 @@ func (p *Port) present() error {
 	if err := p.plug(); err != nil {
 		return err
 	}
+	p.entry().in.bound(p.In)
+	p.entry().out.bound(p.Out)
 	for _, a := range p.owned {
 		if err := p.member.sw.tables.own(a, p.n); err != nil {
 			return err
@@ -311,8 +319,25 @@ func (m *Member) change(spec Spec) error {
 	return nil
 }
 
+// translates tells whether the host translates addresses or ports for the instance.
+func (s *Spec) translates() bool {
+	return slices.ContainsFunc(s.Interfaces, func(i Interface) bool { return i.NAT || len(i.Forwards) > 0 })
+}
+
 // Remove takes the instance off the switch: its addresses are not announced any more, its links go.
 func (m *Member) Remove() error {
+	return errors.Join(m.remove(), m.sw.translateFor(&m.spec))
+}
+
+// translateFor has the host translate anew if that matters to an instance.
+func (s *Switch) translateFor(spec *Spec) error {
+	if !spec.translates() {
+		return nil
+	}
+	return s.translate()
+}
+
+func (m *Member) remove() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.stopWatch()
@@ -401,10 +426,9 @@ type Counters struct {
 }
 
 // Interfaces returns the interfaces as they are inside.
-func (m *Member) Interfaces() []Interface {
+func (m *Member) Interfaces() (all []Interface) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var all []Interface
 	for _, p := range m.ports {
 		all = append(all, p.Interface)
 	}
@@ -424,6 +448,15 @@ func (m *Member) Counters() []Counters {
 		})
 	}
 	return all
+}
+
+// bound limits a direction to some bits per second; 0: to none.
+func (t *traffic) bound(rate uint64) {
+	cost := uint64(0)
+	if rate > 0 {
+		cost = 8e9 * costUnit / rate
+	}
+	atomic.StoreUint64(&t.cost, cost)
 }
 
 func (t *traffic) read() Traffic {

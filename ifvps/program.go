@@ -62,7 +62,7 @@ const (
 	seekBurst = 5e9
 
 	// burst is by how much an instance may be ahead of its bandwidth, ns.
-	burst = 20e6
+	burst = 250e6
 )
 
 // Registers of the programs that last: the packet, the entry of the port where it is, and of one that it goes to.

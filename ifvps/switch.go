@@ -35,6 +35,9 @@ type Spec struct {
 	ID         string
 	Interfaces []Interface
 	Networks   []netip.Prefix // whose addresses it may configure besides those of its interfaces
+
+	// Silent leaves it to others to make the addresses known: there are routes on the host only.
+	Silent bool
 }
 
 // Interface is one interface of an instance.
@@ -43,6 +46,17 @@ type Interface struct {
 	Addresses []netip.Addr // configured, and always its own
 	Index     int          // ifindex inside; 0: any
 	MAC       [6]byte      // zero: one that is made of the instance's name
+	NAT       bool         // outside of the host it has the host's address
+	Forwards  []Forward
+	In, Out   uint64 // bandwidth, bits per second; 0: no limit
+}
+
+// Forward is a port of the host's that leads to one of an interface's first address of the same family.
+type Forward struct {
+	UDP    bool       // else TCP
+	Host   netip.Addr // an address of the host's; zero: any
+	Port   uint16     // there
+	Inside uint16
 }
 
 // allows tells whether the instance may use an address.
@@ -65,6 +79,8 @@ type Switch struct {
 
 	tables   *tables
 	programs *programs
+
+	translating sync.Mutex
 
 	mu      sync.Mutex
 	members map[string]*Member
@@ -142,10 +158,12 @@ func (s *Switch) links() ([]netlink.Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list links: %w", err)
 	}
-	return slices.DeleteFunc(all, func(l netlink.Link) bool {
-		name := l.Attrs().Name
-		return len(name) != unix.IFNAMSIZ-1 || !strings.HasPrefix(name[1:], s.key) || !strings.Contains(prefixes, name[:1])
-	}), nil
+	return slices.DeleteFunc(all, func(l netlink.Link) bool { return !IsLink(s.key, l.Attrs().Name) }), nil
+}
+
+// IsLink tells whether a link on the host is one of a switch with this key, by its name.
+func IsLink(key, name string) bool {
+	return len(name) == unix.IFNAMSIZ-1 && strings.HasPrefix(name[1:], key) && strings.Contains(prefixes, name[:1])
 }
 
 // find finds the tables that programs of an earlier daemon use.
@@ -169,7 +187,9 @@ func (s *Switch) find() error {
 }
 
 // Settle removes what is left of instances that are no members.
-func (s *Switch) Settle() error {
+func (s *Switch) Settle() error { return errors.Join(s.settle(), s.retranslate()) }
+
+func (s *Switch) settle() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ours := make(map[string]bool)
@@ -199,6 +219,19 @@ func (s *Switch) Settle() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// retranslate has the host translate what the members want, if it does not, or translates what none wants.
+func (s *Switch) retranslate() error {
+	wanted := slices.ContainsFunc(s.all(), func(m *Member) bool { return m.spec.translates() })
+	has, err := s.translated()
+	if err != nil && !wanted {
+		return nil // a host without nftables
+	}
+	if err != nil || wanted == has {
+		return err
+	}
+	return s.translate()
 }
 
 // all returns the members.

@@ -71,7 +71,7 @@ func (s *Switch) Tend() error {
 	if err != nil {
 		return err
 	}
-	var errs []error
+	errs := []error{s.retranslate()}
 	for _, m := range all {
 		errs = append(errs, m.tend(st))
 	}
@@ -112,7 +112,7 @@ func (p *Port) whole(st *state) (bool, error) {
 			return false, nil
 		}
 		for _, l := range st.networks.neighbours(a) {
-			if !st.answers[toLink{a, l.Attrs().Index}] {
+			if !p.member.spec.Silent && !st.answers[toLink{a, l.Attrs().Index}] {
 				return false, nil
 			}
 		}

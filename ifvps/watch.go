@@ -67,6 +67,17 @@ func (m *Member) follow(w *watch) {
 	}
 }
 
+// Allow says in which networks the instance may have addresses, besides those of its interfaces.
+func (m *Member) Allow(all []netip.Prefix) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.spec.Networks = all
+	if m.parked {
+		return nil
+	}
+	return m.lookAgain()
+}
+
 // lookAgain looks at the instance's addresses. The caller holds m.mu.
 func (m *Member) lookAgain() error {
 	in, err := enter(m.pid)

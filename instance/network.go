@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 
 	"vps/config"
 	"vps/dump"
 	"vps/ifvps"
+	"vps/instance/blueprint"
 	"vps/suspend"
 )
 
@@ -67,9 +70,13 @@ func (i *instance) port() suspend.Network {
 
 // atSwitch is what a configuration gives an instance at the switch.
 func atSwitch(cfg *config.Config, ports []*dump.SwitchPort) ifvps.Spec {
-	spec := ifvps.Spec{ID: cfg.Name, Networks: cfg.Networks}
+	spec := ifvps.Spec{ID: cfg.Name, Networks: cfg.Networks, Silent: cfg.NetworkAnnounce != ""}
 	for _, c := range cfg.Interfaces {
 		one := ifvps.Interface{Name: c.Name(), Addresses: c.Addresses}
+		one.NAT, one.In, one.Out = c.NAT, c.Bandwidth.In, c.Bandwidth.Out
+		for _, f := range c.Forwards {
+			one.Forwards = append(one.Forwards, ifvps.Forward{UDP: f.Protocol == "udp", Host: f.Host, Port: f.Port, Inside: f.Inside})
+		}
 		for _, p := range ports {
 			if p.GetName() == one.Name && len(p.GetMac()) == len(one.MAC) {
 				one.Index, one.MAC = int(p.GetIfindex()), [6]byte(p.GetMac())
@@ -91,7 +98,7 @@ func asRecorded(all []ifvps.Interface) []*dump.SwitchPort {
 
 // connect gives an instance, whose init is given by its pid here, its interfaces. Those of a restored one stay closed until it is
 // resumed.
-func (i *instance) connect(init int, b birth) error {
+func (i *instance) connect(ctx context.Context, init int, b birth) error {
 	if len(i.cfg.Interfaces) == 0 {
 		return nil
 	}
@@ -104,13 +111,47 @@ func (i *instance) connect(init int, b birth) error {
 		return fmt.Errorf("network: %w", err)
 	}
 	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.member = m
-	return nil
+	i.member, i.rec.Announced = m, true
+	err = i.save()
+	i.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return i.tell(ctx, "NETWORK_ANNOUNCE", i.cfg.NetworkAnnounce)
+}
+
+// tell runs a command that announces the instance's addresses, or revokes them.
+func (i *instance) tell(ctx context.Context, key, command string) error {
+	var all []string
+	for _, n := range i.cfg.Interfaces {
+		for _, a := range n.Addresses {
+			all = append(all, a.String())
+		}
+	}
+	return blueprint.Command(ctx, i.cfg, key, command, "VPS_ADDRESSES="+strings.Join(all, " "))
+}
+
+// revoke takes back what was announced.
+func (i *instance) revoke() error {
+	i.mu.Lock()
+	announced := i.rec.Announced
+	i.rec.Announced = false
+	i.mu.Unlock()
+	if !announced {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout)
+	defer cancel()
+	return i.tell(ctx, "NETWORK_REVOKE", i.cfg.NetworkRevoke)
 }
 
 // disconnect is the opposite of connect. What is parked stays so.
 func (i *instance) disconnect() error {
+	return errors.Join(i.moveBack(), i.leave())
+}
+
+// leave takes the instance off the switch.
+func (i *instance) leave() error {
 	i.mu.Lock()
 	m := i.member
 	if m != nil && !i.rec.Parked {
@@ -118,12 +159,14 @@ func (i *instance) disconnect() error {
 	}
 	i.mu.Unlock()
 	switch {
-	case m == nil:
-		return nil
-	case i.rec.Parked:
+	case i.rec.Parked && m != nil:
 		return m.Park()
+	case i.rec.Parked:
+		return nil
+	case m == nil:
+		return i.revoke()
 	}
-	return m.Remove()
+	return errors.Join(i.revoke(), m.Remove())
 }
 
 // park has the instance's addresses kept for it when it has ended.
@@ -203,4 +246,106 @@ func (h *Host) Release(ctx context.Context, id string) error {
 		}
 		return i.releaseParked()
 	}))
+}
+
+// AllowNetworks says in which networks, separated by commas, an instance may have addresses, or that it may not any more.
+func (h *Host) AllowNetworks(ctx context.Context, id, networks string, remove bool) error {
+	verb := "ipnet add " + networks
+	if remove {
+		verb = "ipnet rem " + networks
+	}
+	i, done, err := h.claimAny(verb, id)
+	if err == nil {
+		defer done()
+		if err = i.allow(networks, remove); err != nil {
+			err = fmt.Errorf("ipnet %s: %w", id, err)
+		}
+	}
+	return h.audit(ctx, verb, id, err)
+}
+
+// claimAny begins an operation on an instance in any state that lasts.
+func (h *Host) claimAny(verb, id string) (i *instance, done func(), err error) {
+	if i, err = h.get(id); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", verb, err)
+	}
+	done, err = i.begin(verb, Created, Running, Suspended, Dead)
+	return i, done, err
+}
+
+func (i *instance) allow(networks string, remove bool) error {
+	named, err := config.Default(i.id).With("IP_NETWORKS", networks)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	all := slices.Clone(i.cfg.Networks)
+	for _, n := range named.Networks {
+		at := slices.Index(all, n)
+		switch {
+		case remove && at < 0:
+			return fmt.Errorf("%w: %v is not among its networks", ErrInvalid, n)
+		case remove:
+			all = slices.Delete(all, at, at+1)
+		case at >= 0:
+			return fmt.Errorf("%w: %v is among its networks already", ErrInvalid, n)
+		default:
+			all = append(all, n)
+		}
+	}
+	i.mu.Lock()
+	cfg := *i.cfg
+	cfg.Networks = all
+	i.cfg = &cfg
+	m := i.member
+	err = i.save()
+	i.mu.Unlock()
+	if m != nil {
+		err = errors.Join(err, m.Allow(all))
+	}
+	return err
+}
+
+// MoveInterface gives an instance an interface of the host's, under another name or, with an empty one, its own. When the instance
+// ends, the interface comes back.
+func (h *Host) MoveInterface(ctx context.Context, id, name, inside string) error {
+	verb := "ifmove " + name
+	return h.audit(ctx, verb, id, h.change(verb, id, Running, func(i *instance) error {
+		if name == "lo" || ifvps.IsLink(h.key, name) {
+			return fmt.Errorf("%w: %s cannot be moved", ErrInvalid, name)
+		}
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		if i.cell == nil {
+			return &StateError{ID: i.id, Operation: verb, State: i.rec.State} // it has just ended
+		}
+		if i.space == nil {
+			var err error
+			if i.space, err = ifvps.OpenNamespace(i.cell.Init.PID); err != nil {
+				return err
+			}
+		}
+		moved, err := i.space.MoveIn(name, inside)
+		if err != nil {
+			return err
+		}
+		i.rec.Moved = append(i.rec.Moved, moved)
+		return i.save()
+	}))
+}
+
+// moveBack takes the host's interfaces back.
+func (i *instance) moveBack() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.space == nil {
+		i.rec.Moved = nil
+		return nil
+	}
+	var errs []error
+	for _, m := range i.rec.Moved {
+		errs = append(errs, i.space.MoveOut(m))
+	}
+	errs = append(errs, i.space.Close())
+	i.space, i.rec.Moved = nil, nil
+	return errors.Join(errs...)
 }

@@ -220,7 +220,7 @@ func (i *instance) build(ctx context.Context, b birth) error {
 	if i.rec.Mounts, err = mount.Points(c.Init.PID); err != nil {
 		return errors.Join(err, c.Destroy(context.WithoutCancel(ctx)))
 	}
-	if err := i.connect(c.Init.PID, b); err != nil {
+	if err := i.connect(ctx, c.Init.PID, b); err != nil {
 		return errors.Join(err, c.Destroy(context.WithoutCancel(ctx)))
 	}
 	if b.state == Creating {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"vps/cell"
+	"vps/ifvps"
 	"vps/instance/registry"
 	"vps/suspend"
 )
@@ -62,6 +63,11 @@ func (i *instance) attach(ctx context.Context) error {
 	i.refill(ctx, c) // a task that waits for memory cannot be stopped
 	if err := i.adoptNetwork(c.Init.PID); err != nil {
 		return err
+	}
+	if len(i.rec.Moved) > 0 {
+		if i.space, err = ifvps.OpenNamespace(c.Init.PID); err != nil {
+			return err
+		}
 	}
 	if err := i.putBack(ctx); err != nil {
 		return err
