@@ -7,6 +7,7 @@ import (
 
 	"vps/api/vpsv1"
 	"vps/config"
+	"vps/ifvps/plane"
 	"vps/instance"
 )
 
@@ -120,9 +121,12 @@ func interfaceToWire(i instance.Interface) *vpsv1.Interface {
 
 func interfaceFromWire(i *vpsv1.Interface) instance.Interface {
 	return instance.Interface{
-		Name: i.GetName(), Link: i.GetLink(), In: trafficFromWire(i.GetIn()), Out: trafficFromWire(i.GetOut()),
+		Name: i.GetName(), Link: i.GetLink(),
 		Addresses: each(i.GetAddresses(), func(s string) netip.Addr { a, _ := netip.ParseAddr(s); return a }),
-		Spoofed:   i.GetSpoofed(), Foreign: i.GetForeign(), Flooded: i.GetFlooded(), Lost: i.GetLost(),
+		Counters: plane.Counters{
+			In: trafficFromWire(i.GetIn()), Out: trafficFromWire(i.GetOut()),
+			Spoofed: i.GetSpoofed(), Foreign: i.GetForeign(), Flooded: i.GetFlooded(), Lost: i.GetLost(),
+		},
 	}
 }
 

@@ -190,7 +190,10 @@ func openSender() (int, error) {
 
 // send sends a frame.
 func send(fd, ifindex int, protocol uint16, frame []byte) error {
-	to := &unix.SockaddrLinklayer{Ifindex: ifindex, Protocol: uint16(networkOrder(protocol)), Halen: 6}
+	to := &unix.SockaddrLinklayer{Ifindex: ifindex, Protocol: htons(protocol), Halen: 6}
 	copy(to.Addr[:], frame)
 	return unix.Sendto(fd, frame, 0, to)
 }
+
+// htons is a 16-bit number as a packet has it.
+func htons(n uint16) uint16 { return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, n)) }

@@ -3,18 +3,12 @@ package ifvps
 import (
 	"errors"
 	"fmt"
-	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
+	"vps/ifvps/plane"
 	"vps/linux"
-)
-
-// What a gate is closed for.
-const (
-	gateIn  = 1 << iota // what goes to the instance
-	gateOut             // what comes from it
 )
 
 // keepBytes is how much one port keeps, with the kernel's overhead, and keepPackets how many packets.
@@ -24,10 +18,10 @@ const (
 )
 
 // Hold has what arrives kept from now on.
-func (m *Member) Hold() error { return m.shut(gateIn) }
+func (m *Member) Hold() error { return m.shut(plane.GateIn) }
 
 // Silence has what the instance sends kept too.
-func (m *Member) Silence() error { return m.shut(gateIn | gateOut) }
+func (m *Member) Silence() error { return m.shut(plane.GateIn | plane.GateOut) }
 
 func (m *Member) shut(directions uint32) error {
 	m.mu.Lock()
@@ -63,10 +57,9 @@ func (p *Port) close(directions uint32) error {
 		if p.tap, err = p.member.sw.newTap(p.tapName(), p.n); err != nil {
 			return fmt.Errorf("what keeps packets of %s: %w", p.Name, err)
 		}
-		atomic.StoreUint32(&e.hold, uint32(p.tap.index))
-		atomic.StoreInt64(&e.room, keepBytes)
+		e.Keep(p.tap.index, keepBytes)
 	}
-	atomic.StoreUint32(&e.gate, directions)
+	e.SetGate(directions)
 	return nil
 }
 
@@ -75,19 +68,15 @@ func (p *Port) close(directions uint32) error {
 func (p *Port) open() error {
 	e := p.entry()
 	if p.tap == nil {
-		atomic.StoreUint32(&e.gate, 0)
+		e.SetGate(0)
 		return nil
 	}
 	err := p.tap.drain(e)
-	atomic.StoreUint32(&e.gate, 0)
+	e.SetGate(0)
 	err = errors.Join(err, p.tap.drain(e))
 	err = errors.Join(err, linux.AwaitReaders())
 	return errors.Join(err, p.tap.drain(e))
 }
-
-// setLink and link are the ifindex of the host's end.
-func (e *port) setLink(ifindex int) { atomic.StoreUint32(&e.ifindex, uint32(ifindex)) }
-func (e *port) link() int           { return int(atomic.LoadUint32(&e.ifindex)) }
 
 // tap is a TAP interface without anybody behind it: what is sent there waits in its queue, and what we write there comes back to
 // the programs. Frames have a struct virtio_net_hdr before them, so that they may be larger than the link's MTU and without a
@@ -146,10 +135,10 @@ func (s *Switch) newTap(name string, n uint32) (t *tap, err error) {
 	if err := s.net.LinkSetTxQLen(link, keepPackets); err != nil {
 		return nil, fmt.Errorf("link %s: length of the queue: %w", name, err)
 	}
-	if err := s.tables.link(t.index, n); err != nil {
+	if err := s.tables.Link(t.index, n); err != nil {
 		return nil, err
 	}
-	if err := attach(t.index, ebpf.AttachTCXIngress, s.programs.back); err != nil {
+	if err := attach(t.index, ebpf.AttachTCXIngress, s.programs.Back); err != nil {
 		return nil, fmt.Errorf("link %s: %w", name, err)
 	}
 	if err := s.net.LinkSetUp(link); err != nil {
@@ -161,7 +150,7 @@ func (s *Switch) newTap(name string, n uint32) (t *tap, err error) {
 func (t *tap) close() { unix.Close(t.fd) }
 
 // drain puts back what the tap has. Frames that the programs did not send there are dropped.
-func (t *tap) drain(e *port) error {
+func (t *tap) drain(e *plane.Port) error {
 	frame := make([]byte, frameSize)
 	const header = 10 // struct virtio_net_hdr
 	for {
@@ -173,16 +162,11 @@ func (t *tap) drain(e *port) error {
 			continue
 		case err != nil:
 			return fmt.Errorf("read what was kept: %w", err)
-		case n < header+len(keptIn):
+		case n < header || !e.Kept(frame[header:n]):
 			continue
 		}
-		if to := [6]byte(frame[header : header+6]); to != keptIn && to != keptOut {
-			continue
-		}
-		atomic.AddInt64(&e.room, int64(n-header+keptOverhead))
 		if _, err := unix.Write(t.fd, frame[:n]); err != nil {
-			atomic.AddUint64(&e.lost, 1)
-			println("write", n, err.Error(), fmt.Sprintf("%x", frame[:40]))
+			e.Lose()
 		}
 	}
 }

@@ -28,14 +28,14 @@ func (p *Port) plug() error {
 		return fmt.Errorf("link %s: %w", name, err)
 	}
 	a := host.Attrs()
-	p.entry().setLink(a.Index)
-	if err := s.tables.link(a.Index, p.n); err != nil {
+	p.entry().SetLink(a.Index)
+	if err := s.tables.Link(a.Index, p.n); err != nil {
 		return err
 	}
-	if err := attach(a.Index, ebpf.AttachTCXIngress, s.programs.out); err != nil {
+	if err := attach(a.Index, ebpf.AttachTCXIngress, s.programs.Out); err != nil {
 		return fmt.Errorf("link %s: %w", name, err)
 	}
-	if err := attach(a.Index, ebpf.AttachTCXEgress, s.programs.in); err != nil {
+	if err := attach(a.Index, ebpf.AttachTCXEgress, s.programs.In); err != nil {
 		return fmt.Errorf("link %s: %w", name, err)
 	}
 	if a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_NOARP != 0 {
@@ -116,12 +116,12 @@ func sameMaps(a, b *ebpf.ProgramInfo) bool {
 // route has the host send packets for an address to a port.
 func (p *Port) route(a netip.Addr) error {
 	err := p.member.sw.net.RouteReplace(&netlink.Route{
-		LinkIndex: p.entry().link(), Dst: single(a), Scope: scope(a), Protocol: routeProtocol,
+		LinkIndex: p.entry().Link(), Dst: single(a), Scope: scope(a), Protocol: routeProtocol,
 	})
 	if err != nil {
 		return fmt.Errorf("route to %v: %w", a, err)
 	}
-	return lasting(p.member.sw.net, p.entry().link(), a, p.MAC)
+	return lasting(p.member.sw.net, p.entry().Link(), a, p.MAC)
 }
 
 // lasting enters a neighbour that needs no place in the table of neighbours, which is one for all namespaces, and may be full.
@@ -144,12 +144,12 @@ func family(a netip.Addr) int {
 
 func (p *Port) unroute(a netip.Addr) error {
 	err := p.member.sw.net.RouteDel(&netlink.Route{
-		LinkIndex: p.entry().link(), Dst: single(a), Scope: scope(a), Protocol: routeProtocol,
+		LinkIndex: p.entry().Link(), Dst: single(a), Scope: scope(a), Protocol: routeProtocol,
 	})
 	if err = ignoreGone(err); err != nil {
 		return fmt.Errorf("remove route to %v: %w", a, err)
 	}
-	err = p.member.sw.net.NeighDel(&netlink.Neigh{LinkIndex: p.entry().link(), Family: family(a), IP: a.AsSlice()})
+	err = p.member.sw.net.NeighDel(&netlink.Neigh{LinkIndex: p.entry().Link(), Family: family(a), IP: a.AsSlice()})
 	if err = ignoreGone(err); err != nil {
 		return fmt.Errorf("remove neighbour %v: %w", a, err)
 	}

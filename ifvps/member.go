@@ -6,7 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
+
+	"vps/ifvps/plane"
 )
 
 // Member is an instance at the switch.
@@ -30,7 +31,7 @@ type Port struct {
 	tap    *tap         // nil: it has not been needed yet
 }
 
-func (p *Port) entry() *port { return p.member.sw.tables.port(p.n) }
+func (p *Port) entry() *plane.Port { return p.member.sw.tables.Port(p.n) }
 
 func (p *Port) hostName() string { return p.member.sw.name(prefixHost, p.member.spec.ID, p.Name) }
 func (p *Port) tapName() string  { return p.member.sw.name(prefixTap, p.member.spec.ID, p.Name) }
@@ -105,7 +106,7 @@ func (m *Member) build(in *inside, pid int, closed bool) error {
 			return err
 		}
 		if closed {
-			if err := p.close(gateIn | gateOut); err != nil {
+			if err := p.close(plane.GateIn | plane.GateOut); err != nil {
 				return err
 			}
 		}
@@ -132,10 +133,9 @@ func (p *Port) present() error {
 	if err := p.plug(); err != nil {
 		return err
 	}
-	p.entry().in.bound(p.In)
-	p.entry().out.bound(p.Out)
+	p.entry().Limit(p.In, p.Out)
 	for _, a := range p.owned {
-		if err := p.member.sw.tables.own(a, p.n); err != nil {
+		if err := p.member.sw.tables.Own(a, p.n); err != nil {
 			return err
 		}
 		if err := p.announce(a); err != nil {
@@ -147,7 +147,7 @@ func (p *Port) present() error {
 
 // own makes an address the port's.
 func (p *Port) own(a netip.Addr) error {
-	if err := p.member.sw.tables.own(a, p.n); err != nil {
+	if err := p.member.sw.tables.Own(a, p.n); err != nil {
 		return err
 	}
 	if at, has := slices.BinarySearchFunc(p.owned, a, netip.Addr.Compare); !has {
@@ -160,7 +160,7 @@ func (p *Port) disown(a netip.Addr) error {
 	if at, has := slices.BinarySearchFunc(p.owned, a, netip.Addr.Compare); has {
 		p.owned = slices.Delete(p.owned, at, at+1)
 	}
-	return p.member.sw.tables.disown(a, p.n)
+	return p.member.sw.tables.Disown(a, p.n)
 }
 
 // comeBack brings a member that was parked back into an instance.
@@ -257,7 +257,7 @@ func (m *Member) stayParked() error {
 				return err
 			}
 		}
-		if err := p.close(gateIn | gateOut); err != nil {
+		if err := p.close(plane.GateIn | plane.GateOut); err != nil {
 			return err
 		}
 		if err := p.present(); err != nil {
@@ -272,14 +272,14 @@ func (p *Port) find(first uint32) error {
 	s := p.member.sw
 	host, err := s.net.LinkByName(p.hostName())
 	if err == nil {
-		p.n = s.tables.of(host.Attrs().Index)
+		p.n = s.tables.Of(host.Attrs().Index)
 	} else if err = ignoreGone(err); err != nil {
 		return err
 	}
 	if p.n != 0 {
 		e := p.entry()
-		atomic.StoreUint32(&e.hold, 0) // the tap has gone with who had it
-		if gate := atomic.LoadUint32(&e.gate); gate != 0 {
+		e.Keep(0, 0) // the tap has gone with who had it
+		if gate := e.Gate(); gate != 0 {
 			return p.close(gate)
 		}
 		return nil
@@ -355,7 +355,7 @@ func (m *Member) remove() error {
 			p.tap.close()
 			p.tap = nil
 		}
-		errs = append(errs, m.sw.tables.forget(p.n))
+		errs = append(errs, m.sw.tables.Forget(p.n))
 	}
 	m.ports = nil
 	m.sw.mu.Lock()
@@ -376,7 +376,7 @@ func (m *Member) Park() error {
 	}
 	m.stopWatch()
 	for _, p := range m.ports {
-		if err := p.close(gateIn | gateOut); err != nil {
+		if err := p.close(plane.GateIn | plane.GateOut); err != nil {
 			return err
 		}
 	}
@@ -405,24 +405,12 @@ func (m *Member) close() {
 	m.ports = nil
 }
 
-// Traffic is one direction of an interface, as the instance sees it.
-type Traffic struct {
-	Packets uint64 `json:"packets"`
-	Bytes   uint64 `json:"bytes"`
-	Limited uint64 `json:"limited"` // packets dropped for the limit of the bandwidth
-}
-
 // Counters are those of one interface.
 type Counters struct {
-	Name      string       `json:"name"` // inside
-	Link      string       `json:"link"` // the host's end
+	Name      string       `json:"name"`           // inside
+	Link      string       `json:"link,omitempty"` // the host's end
 	Addresses []netip.Addr `json:"addresses"`
-	In        Traffic      `json:"in"`
-	Out       Traffic      `json:"out"`
-	Spoofed   uint64       `json:"spoofed"` // packets dropped for a source that is not the instance's
-	Foreign   uint64       `json:"foreign"` // packets dropped that are neither IPv4 nor IPv6 to one destination
-	Flooded   uint64       `json:"flooded"` // packets dropped to neighbours of the host's that it does not know, beyond how many it looks for
-	Lost      uint64       `json:"lost"`    // packets that could not be kept while the gate was closed
+	plane.Counters
 }
 
 // Interfaces returns the interfaces as they are inside.
@@ -441,24 +429,7 @@ func (m *Member) Counters() []Counters {
 	defer m.mu.Unlock()
 	var all []Counters
 	for _, p := range m.ports {
-		e := p.entry()
-		all = append(all, Counters{
-			Name: p.Name, Link: p.hostName(), Addresses: slices.Clone(p.owned), In: e.in.read(), Out: e.out.read(),
-			Spoofed: atomic.LoadUint64(&e.spoofed), Foreign: atomic.LoadUint64(&e.foreign), Flooded: atomic.LoadUint64(&e.flooded), Lost: atomic.LoadUint64(&e.lost),
-		})
+		all = append(all, Counters{Name: p.Name, Link: p.hostName(), Addresses: slices.Clone(p.owned), Counters: p.entry().Counters()})
 	}
 	return all
-}
-
-// bound limits a direction to some bits per second; 0: to none.
-func (t *traffic) bound(rate uint64) {
-	cost := uint64(0)
-	if rate > 0 {
-		cost = 8e9 * costUnit / rate
-	}
-	atomic.StoreUint64(&t.cost, cost)
-}
-
-func (t *traffic) read() Traffic {
-	return Traffic{Packets: atomic.LoadUint64(&t.packets), Bytes: atomic.LoadUint64(&t.bytes), Limited: atomic.LoadUint64(&t.limited)}
 }

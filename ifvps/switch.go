@@ -22,12 +22,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"vps/ifvps/nat"
+	"vps/ifvps/plane"
 )
 
 // Spec is what an instance has at the switch.
@@ -47,16 +49,8 @@ type Interface struct {
 	Index     int          // ifindex inside; 0: any
 	MAC       [6]byte      // zero: one that is made of the instance's name
 	NAT       bool         // outside of the host it has the host's address
-	Forwards  []Forward
+	Forwards  []nat.Forward
 	In, Out   uint64 // bandwidth, bits per second; 0: no limit
-}
-
-// Forward is a port of the host's that leads to one of an interface's first address of the same family.
-type Forward struct {
-	UDP    bool       // else TCP
-	Host   netip.Addr // an address of the host's; zero: any
-	Port   uint16     // there
-	Inside uint16
 }
 
 // allows tells whether the instance may use an address.
@@ -64,9 +58,6 @@ func (s *Spec) allows(a netip.Addr) bool {
 	return slices.ContainsFunc(s.Interfaces, func(i Interface) bool { return slices.Contains(i.Addresses, a) }) ||
 		slices.ContainsFunc(s.Networks, func(p netip.Prefix) bool { return p.Contains(a) })
 }
-
-// ErrTaken says that an address is another instance's.
-var ErrTaken = errors.New("the address is another instance's")
 
 // Switch is the switch of a host, in the network namespace of the process.
 type Switch struct {
@@ -77,8 +68,8 @@ type Switch struct {
 
 	sender int // socket for announcements
 
-	tables   *tables
-	programs *programs
+	tables   *plane.Tables
+	programs *plane.Programs
 
 	translating sync.Mutex
 
@@ -108,11 +99,11 @@ func Open(key string, log *slog.Logger) (s *Switch, err error) {
 		return nil, err
 	}
 	if s.tables == nil {
-		if s.tables, err = newTables(); err != nil {
+		if s.tables, err = plane.New(); err != nil {
 			return nil, err
 		}
 	}
-	s.programs, err = newPrograms(s.tables)
+	s.programs, err = s.tables.Load()
 	return s, err
 }
 
@@ -123,10 +114,10 @@ func (s *Switch) Close() error {
 	}
 	var errs []error
 	if s.programs != nil {
-		errs = append(errs, s.programs.close())
+		errs = append(errs, s.programs.Close())
 	}
 	if s.tables != nil {
-		s.tables.close()
+		s.tables.Close()
 	}
 	if s.net != nil {
 		s.net.Close()
@@ -178,7 +169,7 @@ func (s *Switch) find() error {
 			return fmt.Errorf("programs of %s: %w", l.Attrs().Name, err)
 		}
 		for _, p := range attached.Programs {
-			if s.tables, err = findTables(p.ID); err != nil || s.tables != nil {
+			if s.tables, err = plane.Find(p.ID); err != nil || s.tables != nil {
 				return err
 			}
 		}
@@ -213,18 +204,36 @@ func (s *Switch) settle() error {
 			errs = append(errs, ignoreGone(s.net.LinkDel(l)))
 		}
 	}
-	for n := uint32(1); n < maxPorts; n++ {
-		if e := s.tables.port(n); !used[n] && e.instance != 0 {
-			errs = append(errs, s.tables.forget(n))
+	for n := uint32(1); n < plane.MaxPorts; n++ {
+		if s.tables.Port(n).InUse() && !used[n] {
+			errs = append(errs, s.tables.Forget(n))
 		}
 	}
 	return errors.Join(errs...)
 }
 
+// natTable is the name of the tables of nftables.
+func (s *Switch) natTable() string { return "vps_" + s.key }
+
+// translate has the host translate addresses as the members want it.
+func (s *Switch) translate() error {
+	s.translating.Lock()
+	defer s.translating.Unlock()
+	var wants []nat.Interface
+	for _, m := range s.all() {
+		for _, i := range m.Interfaces() {
+			if i.NAT || len(i.Forwards) > 0 {
+				wants = append(wants, nat.Interface{Addresses: i.Addresses, Hidden: i.NAT, Forwards: i.Forwards})
+			}
+		}
+	}
+	return nat.Replace(s.natTable(), string(prefixHost)+s.key, wants)
+}
+
 // retranslate has the host translate what the members want, if it does not, or translates what none wants.
 func (s *Switch) retranslate() error {
 	wanted := slices.ContainsFunc(s.all(), func(m *Member) bool { return m.spec.translates() })
-	has, err := s.translated()
+	has, err := nat.Exists(s.natTable())
 	if err != nil && !wanted {
 		return nil // a host without nftables
 	}
@@ -242,22 +251,14 @@ func (s *Switch) all() []*Member {
 }
 
 // claim takes a free entry in the table of ports.
-func (s *Switch) claim(instance uint32) (uint32, error) {
+func (s *Switch) claim(first uint32) (uint32, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for n := uint32(1); n < maxPorts; n++ {
-		e := s.tables.port(n)
-		if e.instance != 0 {
-			continue
-		}
-		if instance == 0 {
-			instance = n
-		}
-		*e = port{}
-		atomic.StoreUint32(&e.instance, instance)
-		return n, nil
+	n, ok := s.tables.Claim(first)
+	if !ok {
+		return 0, fmt.Errorf("all %d ports are in use", plane.MaxPorts-1)
 	}
-	return 0, fmt.Errorf("all %d ports are in use", maxPorts-1)
+	return n, nil
 }
 
 // ignoreGone passes over what is not there.

@@ -66,13 +66,13 @@ func TestTend(t *testing.T) {
 		"answers": func() { nettest.IP(t, "neigh del proxy 192.0.2.10 dev eth0") },
 		"programs": func() {
 			for _, where := range []ebpf.AttachType{ebpf.AttachTCXIngress, ebpf.AttachTCXEgress} {
-				for _, p := range []*ebpf.Program{w.programs.in, w.programs.out} {
-					link.RawDetachProgram(link.RawDetachProgramOptions{Target: a.ports[0].entry().link(), Program: p, Attach: where})
+				for _, p := range []*ebpf.Program{w.programs.In, w.programs.Out} {
+					link.RawDetachProgram(link.RawDetachProgramOptions{Target: a.ports[0].entry().Link(), Program: p, Attach: where})
 				}
 			}
 		},
 		"the link's state": func() { nettest.IP(t, "link set "+host+" down") },
-		"addresses":        func() { w.tables.disown(netip.MustParseAddr("192.0.2.10"), a.ports[0].n) },
+		"addresses":        func() { w.tables.Disown(netip.MustParseAddr("192.0.2.10"), a.ports[0].n) },
 	} {
 		t.Run(what, func(t *testing.T) {
 			w.outside.IP("neigh flush dev eth0")
@@ -126,7 +126,7 @@ func TestPark(t *testing.T) {
 	}
 	answered := make(chan error, 1)
 	go func() { answered <- w.outside.Reach("192.0.2.10", 20*time.Second) }()
-	eventually(t, "a packet that is kept", func() bool { return a.ports[0].entry().room < keepBytes })
+	eventually(t, "a packet that is kept", func() bool { return a.ports[0].entry().Room() < keepBytes })
 	back := &guest{Place: nettest.New(t)}
 	back.Echo()
 	s.Interfaces[0].Index, s.Interfaces[0].MAC = 7, before.MAC

@@ -98,7 +98,7 @@ func (m *Member) tend(st *state) error {
 // whole tells whether everything of a port is there.
 func (p *Port) whole(st *state) (bool, error) {
 	ifindex := st.links[p.hostName()]
-	if ifindex == 0 || ifindex != p.entry().link() || p.member.sw.tables.of(ifindex) != p.n {
+	if ifindex == 0 || ifindex != p.entry().Link() || p.member.sw.tables.Of(ifindex) != p.n {
 		return false, nil
 	}
 	for _, where := range []ebpf.AttachType{ebpf.AttachTCXIngress, ebpf.AttachTCXEgress} {
@@ -108,7 +108,7 @@ func (p *Port) whole(st *state) (bool, error) {
 		}
 	}
 	for _, a := range p.owned {
-		if !st.routes[toLink{a, ifindex}] || !p.member.sw.tables.owns(a, p.n) {
+		if !st.routes[toLink{a, ifindex}] || !p.member.sw.tables.Owns(a, p.n) {
 			return false, nil
 		}
 		for _, l := range st.networks.neighbours(a) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"vps/ifvps/nat"
 	"vps/internal/nettest"
 )
 
@@ -35,7 +36,7 @@ func TestTranslation(t *testing.T) {
 	s := spec("a", "10.9.0.5", "fd00:9::5")
 	i := &s.Interfaces[0]
 	i.NAT = true
-	i.Forwards = []Forward{{Port: 8007, Inside: 7}, {Host: netip.MustParseAddr("2001:db8::1"), Port: 8008, Inside: 7}}
+	i.Forwards = []nat.Forward{{Port: 8007, Inside: 7}, {Host: netip.MustParseAddr("2001:db8::1"), Port: 8008, Inside: 7}}
 	a := w.guest(t, s)
 	b := w.guest(t, spec("b", "192.0.2.11", "2001:db8::11"))
 	for _, to := range []string{"192.0.2.2", "2001:db8::2", "192.0.2.11", "192.0.2.1:8007"} {

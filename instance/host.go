@@ -9,6 +9,7 @@ import (
 
 	"vps/config"
 	"vps/ifvps"
+	"vps/ifvps/plane"
 	"vps/instance/home"
 	"vps/instance/image"
 	"vps/instance/inside"
@@ -69,7 +70,7 @@ type (
 // Interface is one of an instance's at the layer-3 switch with its counters, and Traffic one direction of it.
 type (
 	Interface = ifvps.Counters
-	Traffic   = ifvps.Traffic
+	Traffic   = plane.Traffic
 )
 
 // A command to run in an instance, one that runs, how one could not be run, and somebody at a console.

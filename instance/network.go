@@ -12,6 +12,7 @@ import (
 	"vps/config"
 	"vps/dump"
 	"vps/ifvps"
+	"vps/ifvps/nat"
 	"vps/instance/blueprint"
 	"vps/suspend"
 )
@@ -75,7 +76,7 @@ func atSwitch(cfg *config.Config, ports []*dump.SwitchPort) ifvps.Spec {
 		one := ifvps.Interface{Name: c.Name(), Addresses: c.Addresses}
 		one.NAT, one.In, one.Out = c.NAT, c.Bandwidth.In, c.Bandwidth.Out
 		for _, f := range c.Forwards {
-			one.Forwards = append(one.Forwards, ifvps.Forward{UDP: f.Protocol == "udp", Host: f.Host, Port: f.Port, Inside: f.Inside})
+			one.Forwards = append(one.Forwards, nat.Forward{UDP: f.Protocol == "udp", Host: f.Host, Port: f.Port, Inside: f.Inside})
 		}
 		for _, p := range ports {
 			if p.GetName() == one.Name && len(p.GetMac()) == len(one.MAC) {

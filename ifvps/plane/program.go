@@ -1,4 +1,4 @@
-package ifvps
+package plane
 
 import (
 	"errors"
@@ -13,33 +13,35 @@ import (
 	"vps/linux"
 )
 
-// programs are what decides about each packet.
+// Programs are what decides about each packet.
 //
 //	out   what an instance sends, at the host's end of its link
 //	in    what the host's stack sends to an instance, there too
 //	back  what was kept while a gate was closed and is now put back, at the tap that kept it
-type programs struct {
-	out, in, back *ebpf.Program
+type Programs struct {
+	Out, In, Back *ebpf.Program
 }
 
-func newPrograms(t *tables) (p *programs, err error) {
-	p = &programs{}
+// Load loads the programs. The caller closes them.
+func (t *Tables) Load() (p *Programs, err error) {
+	p = &Programs{}
 	for _, one := range []struct {
 		to    **ebpf.Program
 		name  string
-		build func(*tables) asm.Instructions
-	}{{&p.out, "vps_out", outProgram}, {&p.in, "vps_in", inProgram}, {&p.back, "vps_back", backProgram}} {
+		build func(*Tables) asm.Instructions
+	}{{&p.Out, "vps_out", outProgram}, {&p.In, "vps_in", inProgram}, {&p.Back, "vps_back", backProgram}} {
 		*one.to, err = ebpf.NewProgram(&ebpf.ProgramSpec{
 			Name: one.name, Type: ebpf.SchedCLS, Instructions: one.build(t), License: "GPL",
 		})
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("load program %s: %w", one.name, err), p.close())
+			return nil, errors.Join(fmt.Errorf("load program %s: %w", one.name, err), p.Close())
 		}
 	}
 	return p, nil
 }
 
-func (p *programs) close() error { return errors.Join(p.out.Close(), p.in.Close(), p.back.Close()) }
+// Close lets go of the programs, which stay attached.
+func (p *Programs) Close() error { return errors.Join(p.Out.Close(), p.In.Close(), p.Back.Close()) }
 
 // kept packets are marked in their destination's MAC address, which says where they were going. A fresh one never has it: the
 // links have other addresses.
@@ -84,19 +86,19 @@ const (
 
 // Offsets of fields.
 var (
-	portInstance = int16(unsafe.Offsetof(port{}.instance))
-	portIfindex  = int16(unsafe.Offsetof(port{}.ifindex))
-	portGate     = int16(unsafe.Offsetof(port{}.gate))
-	portHold     = int16(unsafe.Offsetof(port{}.hold))
-	portRoom     = int16(unsafe.Offsetof(port{}.room))
-	portOut      = int16(unsafe.Offsetof(port{}.out))
-	portIn       = int16(unsafe.Offsetof(port{}.in))
-	portSpoofed  = int16(unsafe.Offsetof(port{}.spoofed))
-	portForeign  = int16(unsafe.Offsetof(port{}.foreign))
-	portItself   = int16(unsafe.Offsetof(port{}.itself))
-	portLost     = int16(unsafe.Offsetof(port{}.lost))
-	portSeek     = int16(unsafe.Offsetof(port{}.seek))
-	portFlooded  = int16(unsafe.Offsetof(port{}.flooded))
+	portInstance = int16(unsafe.Offsetof(Port{}.instance))
+	portIfindex  = int16(unsafe.Offsetof(Port{}.ifindex))
+	portGate     = int16(unsafe.Offsetof(Port{}.gate))
+	portHold     = int16(unsafe.Offsetof(Port{}.hold))
+	portRoom     = int16(unsafe.Offsetof(Port{}.room))
+	portOut      = int16(unsafe.Offsetof(Port{}.out))
+	portIn       = int16(unsafe.Offsetof(Port{}.in))
+	portSpoofed  = int16(unsafe.Offsetof(Port{}.spoofed))
+	portForeign  = int16(unsafe.Offsetof(Port{}.foreign))
+	portItself   = int16(unsafe.Offsetof(Port{}.itself))
+	portLost     = int16(unsafe.Offsetof(Port{}.lost))
+	portSeek     = int16(unsafe.Offsetof(Port{}.seek))
+	portFlooded  = int16(unsafe.Offsetof(Port{}.flooded))
 
 	trafficPackets = int16(unsafe.Offsetof(traffic{}.packets))
 	trafficBytes   = int16(unsafe.Offsetof(traffic{}.bytes))
@@ -116,7 +118,7 @@ var (
 )
 
 // outProgram sends a packet of an instance to the instance that owns its destination, or else to the host's stack.
-func outProgram(t *tables) asm.Instructions {
+func outProgram(t *Tables) asm.Instructions {
 	return join(
 		findPort(t),
 		readAddresses("foreign"),
@@ -127,6 +129,7 @@ func outProgram(t *tables) asm.Instructions {
 		asm.JNE.Reg(asm.R1, asm.R2, "spoofed"),
 
 		asm.LoadMem(asm.R1, rPort, portGate, asm.Word),
+		asm.And.Imm(asm.R1, GateOut),
 		asm.JEq.Imm(asm.R1, 0, "open"),
 		asm.LoadMem(asm.R1, rPacket, skbMark, asm.Word),
 		asm.JEq.Imm(asm.R1, passMark, "open"),
@@ -149,6 +152,7 @@ func outProgram(t *tables) asm.Instructions {
 		asm.Mov.Reg(rTarget, asm.R0),
 
 		asm.LoadMem(asm.R1, rTarget, portGate, asm.Word),
+		asm.And.Imm(asm.R1, GateIn),
 		asm.JEq.Imm(asm.R1, 0, "peer"),
 		count("held", rPort, portOut),
 		mac(keptIn),
@@ -179,7 +183,7 @@ func outProgram(t *tables) asm.Instructions {
 }
 
 // inProgram lets pass what the host's stack sends to an address of the port.
-func inProgram(t *tables) asm.Instructions {
+func inProgram(t *Tables) asm.Instructions {
 	return join(
 		findPort(t),
 		readAddresses("drop"),
@@ -189,6 +193,7 @@ func inProgram(t *tables) asm.Instructions {
 		asm.LoadMem(asm.R2, asm.RFP, atPort, asm.Word),
 		asm.JNE.Reg(asm.R1, asm.R2, "drop"),
 		asm.LoadMem(asm.R1, rPort, portGate, asm.Word),
+		asm.And.Imm(asm.R1, GateIn),
 		asm.JEq.Imm(asm.R1, 0, "open"),
 		mac(keptIn),
 		asm.Mov.Reg(rTarget, rPort),
@@ -206,7 +211,7 @@ func inProgram(t *tables) asm.Instructions {
 }
 
 // backProgram sends what was kept where it was going.
-func backProgram(t *tables) asm.Instructions {
+func backProgram(t *Tables) asm.Instructions {
 	return join(
 		findPort(t),
 		load(0, atMAC, len(keptIn), "drop"),
@@ -233,7 +238,7 @@ func backProgram(t *tables) asm.Instructions {
 }
 
 // findPort finds the port of the link where the packet is.
-func findPort(t *tables) asm.Instructions {
+func findPort(t *Tables) asm.Instructions {
 	return join(
 		asm.Mov.Reg(rPacket, asm.R1),
 		asm.LoadMem(asm.R1, rPacket, skbIfindex, asm.Word),

@@ -1,4 +1,4 @@
-package ifvps
+package plane
 
 import (
 	"encoding/binary"

@@ -1,4 +1,5 @@
-package ifvps
+// Package nat has the host translate addresses and ports, by tables of nftables(8).
+package nat
 
 import (
 	"encoding/binary"
@@ -25,6 +26,21 @@ type translation struct {
 	forwards []forwarded
 }
 
+// Interface is one of an instance.
+type Interface struct {
+	Addresses []netip.Addr
+	Hidden    bool // outside of the host it has the host's address
+	Forwards  []Forward
+}
+
+// Forward is a port of the host's that leads to one of an interface's first address of the same family.
+type Forward struct {
+	UDP    bool       // else TCP
+	Host   netip.Addr // an address of the host's; zero: any
+	Port   uint16     // there
+	Inside uint16
+}
+
 type forwarded struct {
 	Forward
 	to netip.Addr
@@ -32,29 +48,28 @@ type forwarded struct {
 
 func (t *translation) empty() bool { return len(t.hidden)+len(t.forwards) == 0 }
 
-// translations collects what all members want.
-func (s *Switch) translations() [2]translation {
-	all := [2]translation{
+// Replace has the host translate addresses as interfaces want it, instead of what it did before under that name of tables. The names of
+// the instances' links begin with link.
+func Replace(name, link string, wants []Interface) error {
+	all := []translation{
 		{family: nftables.TableFamilyIPv4, proto: unix.NFPROTO_IPV4, source: 12, dest: 16, length: 4, loopback: []byte{127}},
 		{family: nftables.TableFamilyIPv6, proto: unix.NFPROTO_IPV6, source: 8, dest: 24, length: 16, loopback: netip.IPv6Loopback().AsSlice()},
 	}
-	for _, m := range s.all() {
-		for _, p := range m.Interfaces() {
-			for n := range all {
-				all[n].add(p)
-			}
+	for _, t := range all {
+		for _, w := range wants {
+			t.add(w)
+		}
+		if err := t.replace(name, []byte(link)); err != nil {
+			return fmt.Errorf("translate addresses: %w", err)
 		}
 	}
-	for n := range all {
-		slices.SortFunc(all[n].hidden, netip.Addr.Compare)
-	}
-	return all
+	return nil
 }
 
 // add adds what an interface wants.
 func (t *translation) add(i Interface) {
 	own := slices.DeleteFunc(slices.Clone(i.Addresses), func(a netip.Addr) bool { return a.BitLen() != int(8*t.length) })
-	if i.NAT {
+	if i.Hidden {
 		t.hidden = append(t.hidden, own...)
 	}
 	for _, f := range i.Forwards {
@@ -64,33 +79,19 @@ func (t *translation) add(i Interface) {
 	}
 }
 
-// translate has the host translate addresses as the members want it, instead of what it did before.
-func (s *Switch) translate() error {
-	s.translating.Lock()
-	defer s.translating.Unlock()
-	for _, t := range s.translations() {
-		if err := s.replace(&t); err != nil {
-			return fmt.Errorf("translate addresses: %w", err)
-		}
-	}
-	return nil
-}
-
-// translated tells whether the host has tables of ours.
-func (s *Switch) translated() (bool, error) {
+// Exists tells whether the host has tables of that name.
+func Exists(name string) (bool, error) {
 	c, err := nftables.New()
 	if err != nil {
 		return false, err
 	}
 	all, err := c.ListTables()
-	return slices.ContainsFunc(all, func(t *nftables.Table) bool { return t.Name == s.tableName() }), err
+	return slices.ContainsFunc(all, func(t *nftables.Table) bool { return t.Name == name }), err
 }
 
-func (s *Switch) tableName() string { return "vps_" + s.key }
-
 // replace replaces the table of one protocol.
-func (s *Switch) replace(t *translation) error {
-	table := &nftables.Table{Name: s.tableName(), Family: t.family}
+func (t *translation) replace(name string, link []byte) error {
+	table := &nftables.Table{Name: name, Family: t.family}
 	c, err := nftables.New()
 	if err != nil {
 		return err
@@ -115,7 +116,6 @@ func (s *Switch) replace(t *translation) error {
 		c.AddRule(&nftables.Rule{Table: table, Chain: arriving, Exprs: t.forward(f)})
 		c.AddRule(&nftables.Rule{Table: table, Chain: own, Exprs: append(t.notLoopback(), t.forward(f)...)})
 	}
-	link := []byte(string(rune(prefixHost)) + s.key)
 	for _, a := range t.hidden {
 		c.AddRule(&nftables.Rule{Table: table, Chain: leaving, Exprs: []expr.Any{
 			t.header(t.source, t.length), equal(a.AsSlice()),

@@ -1,4 +1,6 @@
-package ifvps
+// Package plane is what decides about each packet of the switch: eBPF programs at the host's ends of links, and the tables that they
+// share with us. The kernel keeps both for as long as a link has a program.
+package plane
 
 import (
 	"errors"
@@ -14,13 +16,13 @@ import (
 
 // Sizes of the tables.
 const (
-	maxPorts     = 4096
+	MaxPorts     = 4096
 	maxAddresses = 65536 // owned, by all instances
 )
 
-// port is an interface of an instance as the programs see it: an entry of the table of ports, which is mapped into our memory.
+// Port is an interface of an instance as the programs see it: an entry of the table of ports, which is mapped into our memory.
 // Entry 0 is not used.
-type port struct {
+type Port struct {
 	_        structs.HostLayout
 	instance uint32 // the number of its instance's first port; 0: there is no such port
 	ifindex  uint32 // of the host's end
@@ -51,6 +53,9 @@ type traffic struct {
 	_       [3]uint64
 }
 
+// ErrTaken says that an address is another instance's.
+var ErrTaken = errors.New("the address is another instance's")
+
 const costUnit = 1 << 16
 
 // owner is what the table of addresses knows of one.
@@ -58,8 +63,8 @@ type owner struct {
 	Port, Instance uint32
 }
 
-// tables are the maps that the programs share with us.
-type tables struct {
+// Tables are the maps that the programs share with us.
+type Tables struct {
 	ports     *ebpf.Map
 	links     *ebpf.Map // ifindex of a host's end: its port
 	addresses *ebpf.Map // 16 bytes, netip.Addr.As16: its owner
@@ -69,10 +74,10 @@ type tables struct {
 var (
 	portsSpec = ebpf.MapSpec{
 		Name: "vps_ports_1", Type: ebpf.Array, Flags: unix.BPF_F_MMAPABLE,
-		KeySize: 4, ValueSize: uint32(unsafe.Sizeof(port{})), MaxEntries: maxPorts,
+		KeySize: 4, ValueSize: uint32(unsafe.Sizeof(Port{})), MaxEntries: MaxPorts,
 	}
 	linksSpec = ebpf.MapSpec{
-		Name: "vps_links_1", Type: ebpf.Hash, Flags: unix.BPF_F_NO_PREALLOC, KeySize: 4, ValueSize: 4, MaxEntries: maxPorts,
+		Name: "vps_links_1", Type: ebpf.Hash, Flags: unix.BPF_F_NO_PREALLOC, KeySize: 4, ValueSize: 4, MaxEntries: MaxPorts,
 	}
 	addressesSpec = ebpf.MapSpec{
 		Name: "vps_addresses_1", Type: ebpf.Hash, Flags: unix.BPF_F_NO_PREALLOC,
@@ -80,12 +85,12 @@ var (
 	}
 )
 
-// newTables makes empty tables. The caller closes them.
-func newTables() (t *tables, err error) {
-	t = &tables{}
+// New makes empty tables. The caller closes them.
+func New() (t *Tables, err error) {
+	t = &Tables{}
 	defer func() {
 		if err != nil {
-			t.close()
+			t.Close()
 		}
 	}()
 	for _, m := range []struct {
@@ -99,16 +104,16 @@ func newTables() (t *tables, err error) {
 	return t, t.mapPorts()
 }
 
-func (t *tables) mapPorts() error {
+func (t *Tables) mapPorts() error {
 	var err error
-	if t.memory, err = unix.Mmap(t.ports.FD(), 0, maxPorts*int(unsafe.Sizeof(port{})), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+	if t.memory, err = unix.Mmap(t.ports.FD(), 0, MaxPorts*int(unsafe.Sizeof(Port{})), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return fmt.Errorf("map table %s: %w", portsSpec.Name, err)
 	}
 	return nil
 }
 
-// findTables opens the tables of a program that an earlier daemon attached; nil, if they are of another version.
-func findTables(program ebpf.ProgramID) (t *tables, err error) {
+// Find opens the tables of a program that an earlier daemon attached; nil, if they are of another version.
+func Find(program ebpf.ProgramID) (t *Tables, err error) {
 	p, err := ebpf.NewProgramFromID(program)
 	if err != nil {
 		return nil, fmt.Errorf("open program %d: %w", program, err)
@@ -118,10 +123,10 @@ func findTables(program ebpf.ProgramID) (t *tables, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("program %d: %w", program, err)
 	}
-	t = &tables{}
+	t = &Tables{}
 	defer func() {
 		if t != nil && (err != nil || t.memory == nil) {
-			t.close()
+			t.Close()
 			t = nil
 		}
 	}()
@@ -145,7 +150,7 @@ func findTables(program ebpf.ProgramID) (t *tables, err error) {
 }
 
 // named tells which of the tables a map is.
-func (t *tables) named(m *ebpf.Map) **ebpf.Map {
+func (t *Tables) named(m *ebpf.Map) **ebpf.Map {
 	info, err := m.Info()
 	if err != nil {
 		return nil
@@ -161,7 +166,8 @@ func (t *tables) named(m *ebpf.Map) **ebpf.Map {
 	return nil
 }
 
-func (t *tables) close() {
+// Close lets go of the tables, which the programs still have.
+func (t *Tables) Close() {
 	if t.memory != nil {
 		unix.Munmap(t.memory)
 	}
@@ -170,29 +176,30 @@ func (t *tables) close() {
 	}
 }
 
-// port is the entry of a port. Its fields change under our hands: they are read and written by package atomic.
-func (t *tables) port(n uint32) *port {
-	return (*port)(unsafe.Pointer(&t.memory[uintptr(n)*unsafe.Sizeof(port{})]))
+// Port is the entry of a port. Its fields change under our hands.
+func (t *Tables) Port(n uint32) *Port {
+	return (*Port)(unsafe.Pointer(&t.memory[uintptr(n)*unsafe.Sizeof(Port{})]))
 }
 
-func (t *tables) link(ifindex int, n uint32) error {
+// Link says of which port a link is: the host\'s end, or the tap.
+func (t *Tables) Link(ifindex int, n uint32) error {
 	if err := t.links.Put(uint32(ifindex), n); err != nil {
 		return fmt.Errorf("table %s: %w", linksSpec.Name, err)
 	}
 	return nil
 }
 
-// of returns the port of a link; 0 if it is none's.
-func (t *tables) of(ifindex int) (n uint32) {
-	if t.links.Lookup(uint32(ifindex), &n) != nil || n >= maxPorts || t.port(n).instance == 0 {
+// Of returns the port of a link; 0 if it is none's.
+func (t *Tables) Of(ifindex int) (n uint32) {
+	if t.links.Lookup(uint32(ifindex), &n) != nil || n >= MaxPorts || t.Port(n).instance == 0 {
 		return 0
 	}
 	return n
 }
 
-// own gives an address to a port. Error: ErrTaken.
-func (t *tables) own(a netip.Addr, n uint32) error {
-	to := owner{Port: n, Instance: t.port(n).instance}
+// Own gives an address to a port. Error: ErrTaken.
+func (t *Tables) Own(a netip.Addr, n uint32) error {
+	to := owner{Port: n, Instance: t.Port(n).instance}
 	err := t.addresses.Update(a.As16(), &to, ebpf.UpdateNoExist)
 	if errors.Is(err, ebpf.ErrKeyExist) {
 		var has owner
@@ -207,14 +214,14 @@ func (t *tables) own(a netip.Addr, n uint32) error {
 	return nil
 }
 
-// owns tells whether a port has an address.
-func (t *tables) owns(a netip.Addr, n uint32) bool {
+// Owns tells whether a port has an address.
+func (t *Tables) Owns(a netip.Addr, n uint32) bool {
 	var has owner
 	return t.addresses.Lookup(a.As16(), &has) == nil && has.Port == n
 }
 
-// disown takes an address from a port, if it has it.
-func (t *tables) disown(a netip.Addr, n uint32) error {
+// Disown takes an address from a port, if it has it.
+func (t *Tables) Disown(a netip.Addr, n uint32) error {
 	var has owner
 	err := t.addresses.Lookup(a.As16(), &has)
 	if err == nil && has.Port == n {
@@ -226,8 +233,8 @@ func (t *tables) disown(a netip.Addr, n uint32) error {
 	return nil
 }
 
-// forget takes a port out of all tables.
-func (t *tables) forget(n uint32) error {
+// Forget takes a port out of all tables.
+func (t *Tables) Forget(n uint32) error {
 	var errs []error
 	var a [16]byte
 	var has owner
@@ -254,6 +261,6 @@ func (t *tables) forget(n uint32) error {
 	for _, ifindex := range links {
 		errs = append(errs, t.links.Delete(ifindex))
 	}
-	atomic.StoreUint32(&t.port(n).instance, 0)
+	atomic.StoreUint32(&t.Port(n).instance, 0)
 	return errors.Join(errs...)
 }
