@@ -19,7 +19,7 @@ type world struct {
 	self    *nettest.Place
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{outside: nettest.Network(t), self: nettest.Self(t)}
 	w.open(t)
@@ -27,7 +27,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-func (w *world) open(t *testing.T) {
+func (w *world) open(t testing.TB) {
 	t.Helper()
 	var err error
 	if w.Switch, err = Open("00c0ffee", slog.New(slog.DiscardHandler)); err != nil {
@@ -50,7 +50,7 @@ func spec(id string, addresses ...string) Spec {
 	return s
 }
 
-func (w *world) guest(t *testing.T, s Spec) *guest {
+func (w *world) guest(t testing.TB, s Spec) *guest {
 	t.Helper()
 	g := &guest{Place: nettest.New(t), spec: s}
 	var err error

@@ -47,7 +47,7 @@ func (p *Place) Counter(file, protocol, name string) (n int) {
 }
 
 // Exchange sends pseudorandom bytes to an echo server for as long as f takes, and compares what comes back.
-func Exchange(t *testing.T, c net.Conn, f func()) {
+func Exchange(t testing.TB, c net.Conn, f func()) {
 	t.Helper()
 	c.SetDeadline(time.Now().Add(30 * time.Second))
 	stop, sent := make(chan struct{}), make(chan error, 1)

@@ -65,12 +65,12 @@ func loopback() error {
 
 // Place is a network namespace, that of a process which sleeps.
 type Place struct {
-	t   *testing.T
+	t   testing.TB
 	PID int
 }
 
 // New makes one, until the test ends.
-func New(t *testing.T) *Place {
+func New(t testing.TB) *Place {
 	t.Helper()
 	cmd := exec.Command("sleep", "infinity")
 	cmd.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
@@ -121,7 +121,7 @@ func (p *Place) IP(args string) string {
 }
 
 // IP runs ip(8) on the host.
-func IP(t *testing.T, args string) string {
+func IP(t testing.TB, args string) string {
 	t.Helper()
 	out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput()
 	if err != nil {
@@ -202,11 +202,11 @@ func (p *Place) MustNotReach(to string) {
 }
 
 // Self is the host.
-func Self(t *testing.T) *Place { return &Place{t, os.Getpid()} }
+func Self(t testing.TB) *Place { return &Place{t, os.Getpid()} }
 
 // Network gives the host a network of its own with somebody in it: 192.0.2.1/24 and 2001:db8::1/64 are the host's, .2 and ::2 are
 // theirs, who serve echoes. They find 198.51.100.0/24 behind the host.
-func Network(t *testing.T) (outside *Place) {
+func Network(t testing.TB) (outside *Place) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
@@ -227,3 +227,6 @@ func Network(t *testing.T) (outside *Place) {
 	outside.Echo()
 	return outside
 }
+
+// Process is the pid of who is there, as text.
+func (p *Place) Process() string { return fmt.Sprint(p.PID) }
