@@ -32,6 +32,10 @@ type Backend interface {
 	Resume(ctx context.Context, id string) error
 	Abort(ctx context.Context, id string) error
 
+	AllowNetworks(ctx context.Context, id, networks string, remove bool) error
+	MoveInterface(ctx context.Context, id, name, inside string) error
+	Release(ctx context.Context, id string) error
+
 	Events(ctx context.Context) <-chan instance.Event
 	Logs(ctx context.Context, id string, opt instance.LogOptions) (io.ReadCloser, error)
 	Exec(ctx context.Context, id string, spec instance.ExecSpec) (*Session, error)

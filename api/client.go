@@ -163,3 +163,18 @@ func (c *Client) Resume(ctx context.Context, id string) error {
 func (c *Client) Abort(ctx context.Context, id string) error {
 	return c.done(c.rpc.Abort(ctx, target(id)))
 }
+
+// AllowNetworks says in which networks, separated by commas, an instance may have addresses, or that it may not.
+func (c *Client) AllowNetworks(ctx context.Context, id, networks string, remove bool) error {
+	return c.done(c.rpc.AllowNetworks(ctx, &vpsv1.NetworksRequest{Id: id, Networks: networks, Remove: remove}))
+}
+
+// MoveInterface gives an instance an interface of the host's, under another name or, with an empty one, its own.
+func (c *Client) MoveInterface(ctx context.Context, id, name, inside string) error {
+	return c.done(c.rpc.MoveInterface(ctx, &vpsv1.MoveInterfaceRequest{Id: id, Name: name, Inside: inside}))
+}
+
+// Release gives up the addresses that are kept for a dead instance.
+func (c *Client) Release(ctx context.Context, id string) error {
+	return c.done(c.rpc.Release(ctx, target(id)))
+}

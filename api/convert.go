@@ -1,11 +1,13 @@
 package api
 
 import (
+	"net/netip"
 	"strings"
 	"time"
 
 	"vps/api/vpsv1"
 	"vps/config"
+	"vps/ifvps/plane"
 	"vps/instance"
 )
 
@@ -74,11 +76,13 @@ func infoToWire(i instance.Info) *vpsv1.Instance {
 
 		MissingBytes: i.Missing,
 		Lost:         text(i.Lost),
+		Interfaces:   each(i.Interfaces, interfaceToWire),
+		Parked:       i.Parked,
 	}
 }
 
 func infoFromWire(i *vpsv1.Instance) instance.Info {
-	return instance.Info{
+	info := instance.Info{
 		ID:          i.GetId(),
 		State:       instance.State(i.GetState()),
 		Operation:   i.GetOperation(),
@@ -100,7 +104,38 @@ func infoFromWire(i *vpsv1.Instance) instance.Info {
 		Saved:       string(i.GetSaved()),
 		Missing:     i.GetMissingBytes(),
 		Lost:        i.GetLost(),
+		Parked:      i.GetParked(),
 	}
+	for _, n := range i.GetInterfaces() {
+		info.Interfaces = append(info.Interfaces, interfaceFromWire(n))
+	}
+	return info
+}
+
+func interfaceToWire(i instance.Interface) *vpsv1.Interface {
+	return &vpsv1.Interface{
+		Name: i.Name, Link: i.Link, Addresses: each(i.Addresses, netip.Addr.String), In: trafficToWire(i.In), Out: trafficToWire(i.Out),
+		Spoofed: i.Spoofed, Foreign: i.Foreign, Flooded: i.Flooded, Lost: i.Lost,
+	}
+}
+
+func interfaceFromWire(i *vpsv1.Interface) instance.Interface {
+	return instance.Interface{
+		Name: i.GetName(), Link: i.GetLink(),
+		Addresses: each(i.GetAddresses(), func(s string) netip.Addr { a, _ := netip.ParseAddr(s); return a }),
+		Counters: plane.Counters{
+			In: trafficFromWire(i.GetIn()), Out: trafficFromWire(i.GetOut()),
+			Spoofed: i.GetSpoofed(), Foreign: i.GetForeign(), Flooded: i.GetFlooded(), Lost: i.GetLost(),
+		},
+	}
+}
+
+func trafficToWire(t instance.Traffic) *vpsv1.Traffic {
+	return &vpsv1.Traffic{Packets: t.Packets, Bytes: t.Bytes, Limited: t.Limited}
+}
+
+func trafficFromWire(t *vpsv1.Traffic) instance.Traffic {
+	return instance.Traffic{Packets: t.GetPackets(), Bytes: t.GetBytes(), Limited: t.GetLimited()}
 }
 
 func argsToWire(a instance.Arguments) *vpsv1.Arguments {

@@ -150,6 +150,18 @@ func (h handler) Abort(ctx context.Context, r *vpsv1.Target) (*vpsv1.Empty, erro
 	return &vpsv1.Empty{}, h.Host.Abort(ctx, r.Id)
 }
 
+func (h handler) AllowNetworks(ctx context.Context, r *vpsv1.NetworksRequest) (*vpsv1.Empty, error) {
+	return &vpsv1.Empty{}, h.Host.AllowNetworks(ctx, r.Id, r.Networks, r.Remove)
+}
+
+func (h handler) MoveInterface(ctx context.Context, r *vpsv1.MoveInterfaceRequest) (*vpsv1.Empty, error) {
+	return &vpsv1.Empty{}, h.Host.MoveInterface(ctx, r.Id, r.Name, r.Inside)
+}
+
+func (h handler) Release(ctx context.Context, r *vpsv1.Target) (*vpsv1.Empty, error) {
+	return &vpsv1.Empty{}, h.Host.Release(ctx, r.Id)
+}
+
 func (h handler) Events(ctx context.Context, _ *vpsv1.Empty, out *connect.ServerStream[vpsv1.Event]) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

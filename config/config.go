@@ -200,6 +200,15 @@ func (c *Config) clashes() []error {
 			once(fmt.Sprintf("NETIF_%d_ADDRESS", i.N), "address", a.String())
 		}
 	}
+	for _, i := range c.Interfaces {
+		for _, f := range i.Forwards {
+			key := fmt.Sprintf("NETIF_%d_FORWARD", i.N)
+			once(key, "port", fmt.Sprintf("%s %v %d", f.Protocol, f.Host, f.Port))
+			if !slices.ContainsFunc(i.Addresses, func(a netip.Addr) bool { return !f.Host.IsValid() || a.Is4() == f.Host.Is4() }) {
+				errs = append(errs, c.Errorf(key, "the interface has no address that %v could lead to", f))
+			}
+		}
+	}
 	for _, list := range []struct {
 		key   string
 		names []string

@@ -33,6 +33,9 @@ MACHINE_ID = 01234567-89AB-cdef-0123-456789abcdef
 CONSOLE = no
 NETIF_0_ADDRESS = '10.0.0.2, 2001:db8::2'
 NETIF_0_IFIDX = 3
+NETIF_0_NAT = yes
+NETIF_0_FORWARD = 8080:80,udp:192.0.2.1:53:5353,TCP:[2001:db8::1]:443:8443
+NETIF_0_BANDWIDTH = 1G:500m
 NETIF_1_ADDRESS = 10.0.0.3
 IP_NETWORKS = '192.168.123.231, 192.168.213.0/255.255.255.0 fc00::200:20,fc00::100:0/112'
 DNS = 9.9.9.9,2620:fe::fe
@@ -74,7 +77,13 @@ func want() *Config {
 		Hostname:  "build.example.org",
 		MachineID: "0123456789abcdef0123456789abcdef",
 		Interfaces: []Interface{
-			{N: 0, Unit: 3, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("2001:db8::2")}},
+			{N: 0, Unit: 3, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("2001:db8::2")}, NAT: true,
+				Forwards: []Forward{
+					{Protocol: "tcp", Port: 8080, Inside: 80},
+					{Protocol: "udp", Host: netip.MustParseAddr("192.0.2.1"), Port: 53, Inside: 5353},
+					{Protocol: "tcp", Host: netip.MustParseAddr("2001:db8::1"), Port: 443, Inside: 8443},
+				},
+				Bandwidth: Bandwidth{In: 1e9, Out: 5e8}},
 			{N: 1, Unit: 1, Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.3")}},
 		},
 		Networks: []netip.Prefix{

@@ -83,6 +83,26 @@ var keys = []key{
 			func(i Interface) bool { return i.Unit != i.N || len(i.Addresses) == 0 }),
 	},
 	{
+		name: "NETIF_<n>_NAT", value: "yes | no", host: true,
+		doc:      "whether what leaves the host has the host's address as its source",
+		argument: number,
+		access:   ofInterface(func(i *Interface) *bool { return &i.NAT }, yesNo, func(i Interface) bool { return i.NAT }),
+	},
+	{
+		name: "NETIF_<n>_FORWARD", value: "[tcp:|udp:][address:]port:port,...", host: true,
+		doc:      "ports of the host that lead to ports of the interface's first address",
+		argument: number,
+		access: ofInterface(func(i *Interface) *[]Forward { return &i.Forwards }, list(forward),
+			func(i Interface) bool { return len(i.Forwards) > 0 }),
+	},
+	{
+		name: "NETIF_<n>_BANDWIDTH", value: "rate[:rate]", host: true,
+		doc:      "bits per second to the instance, and from it if that is another rate",
+		argument: number,
+		access: ofInterface(func(i *Interface) *Bandwidth { return &i.Bandwidth }, bandwidth,
+			func(i Interface) bool { return i.Bandwidth != Bandwidth{} }),
+	},
+	{
 		name: "IP_NETWORKS", value: "network,...", host: true,
 		doc:    "networks whose addresses the instance may configure, besides those of its interfaces",
 		access: field(func(c *Config) *[]netip.Prefix { return &c.Networks }, list(network)),

@@ -15,6 +15,9 @@ type Interface struct {
 	N         int          // of the keys NETIF_<n>_*
 	Unit      int          // the number in its name: N unless NETIF_<n>_IFIDX says otherwise
 	Addresses []netip.Addr // single ones, which the host routes
+	NAT       bool         // outside of the host it has the host's address
+	Forwards  []Forward    // ports of the host's
+	Bandwidth Bandwidth
 }
 
 // Name returns the interface's name inside the instance.

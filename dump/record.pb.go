@@ -183,7 +183,7 @@ func (x Process_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Process_State.Descriptor instead.
 func (Process_State) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{4, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{5, 0}
 }
 
 type Restart_Kind int32
@@ -235,7 +235,7 @@ func (x Restart_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Restart_Kind.Descriptor instead.
 func (Restart_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{10, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{11, 0}
 }
 
 type Mapping_Kind int32
@@ -299,7 +299,7 @@ func (x Mapping_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Mapping_Kind.Descriptor instead.
 func (Mapping_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{20, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{21, 0}
 }
 
 type Memory_Kind int32
@@ -357,7 +357,7 @@ func (x Memory_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Memory_Kind.Descriptor instead.
 func (Memory_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{23, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{24, 0}
 }
 
 type Lock_Kind int32
@@ -409,7 +409,7 @@ func (x Lock_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Lock_Kind.Descriptor instead.
 func (Lock_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{27, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{28, 0}
 }
 
 type Lock_Breaking int32
@@ -458,7 +458,7 @@ func (x Lock_Breaking) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Lock_Breaking.Descriptor instead.
 func (Lock_Breaking) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{27, 1}
+	return file_dump_record_proto_rawDescGZIP(), []int{28, 1}
 }
 
 type UnixSocket_State int32
@@ -507,7 +507,7 @@ func (x UnixSocket_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UnixSocket_State.Descriptor instead.
 func (UnixSocket_State) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{41, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{42, 0}
 }
 
 // Instance is the general information; its record id is 1.
@@ -531,6 +531,7 @@ type Instance struct {
 	Suspended     bool                   `protobuf:"varint,16,opt,name=suspended,proto3" json:"suspended,omitempty"` // state in which it was found
 	Uuid          []byte                 `protobuf:"bytes,17,opt,name=uuid,proto3" json:"uuid,omitempty"`            // its own since it was created, 16 bytes; restored elsewhere it is the same
 	Ran           int64                  `protobuf:"varint,18,opt,name=ran,proto3" json:"ran,omitempty"`             // how long it has run since it was created
+	Ports         []*SwitchPort          `protobuf:"bytes,30,rep,name=ports,proto3" json:"ports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -691,6 +692,74 @@ func (x *Instance) GetRan() int64 {
 	return 0
 }
 
+func (x *Instance) GetPorts() []*SwitchPort {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+// SwitchPort is an interface of the instance at the host's layer-3 switch, as it was.
+type SwitchPort struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Ifindex       uint32                 `protobuf:"varint,2,opt,name=ifindex,proto3" json:"ifindex,omitempty"`
+	Mac           []byte                 `protobuf:"bytes,3,opt,name=mac,proto3" json:"mac,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SwitchPort) Reset() {
+	*x = SwitchPort{}
+	mi := &file_dump_record_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SwitchPort) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SwitchPort) ProtoMessage() {}
+
+func (x *SwitchPort) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SwitchPort.ProtoReflect.Descriptor instead.
+func (*SwitchPort) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *SwitchPort) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SwitchPort) GetIfindex() uint32 {
+	if x != nil {
+		return x.Ifindex
+	}
+	return 0
+}
+
+func (x *SwitchPort) GetMac() []byte {
+	if x != nil {
+		return x.Mac
+	}
+	return nil
+}
+
 // Clocks at the moment of the freeze, as the instance read them.
 type Clocks struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -703,7 +772,7 @@ type Clocks struct {
 
 func (x *Clocks) Reset() {
 	*x = Clocks{}
-	mi := &file_dump_record_proto_msgTypes[1]
+	mi := &file_dump_record_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +784,7 @@ func (x *Clocks) String() string {
 func (*Clocks) ProtoMessage() {}
 
 func (x *Clocks) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[1]
+	mi := &file_dump_record_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,7 +797,7 @@ func (x *Clocks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Clocks.ProtoReflect.Descriptor instead.
 func (*Clocks) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{1}
+	return file_dump_record_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Clocks) GetRealtime() int64 {
@@ -770,7 +839,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_dump_record_proto_msgTypes[2]
+	mi := &file_dump_record_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -782,7 +851,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[2]
+	mi := &file_dump_record_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -795,7 +864,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{2}
+	return file_dump_record_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Mount) GetId() uint64 {
@@ -883,7 +952,7 @@ type Inode struct {
 
 func (x *Inode) Reset() {
 	*x = Inode{}
-	mi := &file_dump_record_proto_msgTypes[3]
+	mi := &file_dump_record_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -895,7 +964,7 @@ func (x *Inode) String() string {
 func (*Inode) ProtoMessage() {}
 
 func (x *Inode) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[3]
+	mi := &file_dump_record_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -908,7 +977,7 @@ func (x *Inode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inode.ProtoReflect.Descriptor instead.
 func (*Inode) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{3}
+	return file_dump_record_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Inode) GetId() uint64 {
@@ -1038,7 +1107,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_dump_record_proto_msgTypes[4]
+	mi := &file_dump_record_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1050,7 +1119,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[4]
+	mi := &file_dump_record_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1063,7 +1132,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{4}
+	return file_dump_record_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Process) GetPid() uint32 {
@@ -1265,7 +1334,7 @@ type Rlimit struct {
 
 func (x *Rlimit) Reset() {
 	*x = Rlimit{}
-	mi := &file_dump_record_proto_msgTypes[5]
+	mi := &file_dump_record_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1277,7 +1346,7 @@ func (x *Rlimit) String() string {
 func (*Rlimit) ProtoMessage() {}
 
 func (x *Rlimit) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[5]
+	mi := &file_dump_record_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1290,7 +1359,7 @@ func (x *Rlimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rlimit.ProtoReflect.Descriptor instead.
 func (*Rlimit) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{5}
+	return file_dump_record_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Rlimit) GetSoft() uint64 {
@@ -1317,7 +1386,7 @@ type Itimer struct {
 
 func (x *Itimer) Reset() {
 	*x = Itimer{}
-	mi := &file_dump_record_proto_msgTypes[6]
+	mi := &file_dump_record_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1329,7 +1398,7 @@ func (x *Itimer) String() string {
 func (*Itimer) ProtoMessage() {}
 
 func (x *Itimer) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[6]
+	mi := &file_dump_record_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1342,7 +1411,7 @@ func (x *Itimer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Itimer.ProtoReflect.Descriptor instead.
 func (*Itimer) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{6}
+	return file_dump_record_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Itimer) GetInterval() int64 {
@@ -1376,7 +1445,7 @@ type PosixTimer struct {
 
 func (x *PosixTimer) Reset() {
 	*x = PosixTimer{}
-	mi := &file_dump_record_proto_msgTypes[7]
+	mi := &file_dump_record_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1388,7 +1457,7 @@ func (x *PosixTimer) String() string {
 func (*PosixTimer) ProtoMessage() {}
 
 func (x *PosixTimer) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[7]
+	mi := &file_dump_record_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1401,7 +1470,7 @@ func (x *PosixTimer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PosixTimer.ProtoReflect.Descriptor instead.
 func (*PosixTimer) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{7}
+	return file_dump_record_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PosixTimer) GetId() int32 {
@@ -1500,7 +1569,7 @@ type Thread struct {
 
 func (x *Thread) Reset() {
 	*x = Thread{}
-	mi := &file_dump_record_proto_msgTypes[8]
+	mi := &file_dump_record_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1512,7 +1581,7 @@ func (x *Thread) String() string {
 func (*Thread) ProtoMessage() {}
 
 func (x *Thread) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[8]
+	mi := &file_dump_record_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1525,7 +1594,7 @@ func (x *Thread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Thread.ProtoReflect.Descriptor instead.
 func (*Thread) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{8}
+	return file_dump_record_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Thread) GetTid() uint32 {
@@ -1709,7 +1778,7 @@ type Fs struct {
 
 func (x *Fs) Reset() {
 	*x = Fs{}
-	mi := &file_dump_record_proto_msgTypes[9]
+	mi := &file_dump_record_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1721,7 +1790,7 @@ func (x *Fs) String() string {
 func (*Fs) ProtoMessage() {}
 
 func (x *Fs) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[9]
+	mi := &file_dump_record_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +1803,7 @@ func (x *Fs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fs.ProtoReflect.Descriptor instead.
 func (*Fs) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{9}
+	return file_dump_record_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Fs) GetId() uint64 {
@@ -1779,7 +1848,7 @@ type Restart struct {
 
 func (x *Restart) Reset() {
 	*x = Restart{}
-	mi := &file_dump_record_proto_msgTypes[10]
+	mi := &file_dump_record_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1791,7 +1860,7 @@ func (x *Restart) String() string {
 func (*Restart) ProtoMessage() {}
 
 func (x *Restart) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[10]
+	mi := &file_dump_record_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1804,7 +1873,7 @@ func (x *Restart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restart.ProtoReflect.Descriptor instead.
 func (*Restart) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{10}
+	return file_dump_record_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Restart) GetKind() Restart_Kind {
@@ -1854,7 +1923,7 @@ type Sched struct {
 
 func (x *Sched) Reset() {
 	*x = Sched{}
-	mi := &file_dump_record_proto_msgTypes[11]
+	mi := &file_dump_record_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1866,7 +1935,7 @@ func (x *Sched) String() string {
 func (*Sched) ProtoMessage() {}
 
 func (x *Sched) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[11]
+	mi := &file_dump_record_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1879,7 +1948,7 @@ func (x *Sched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sched.ProtoReflect.Descriptor instead.
 func (*Sched) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{11}
+	return file_dump_record_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Sched) GetPolicy() uint32 {
@@ -1946,7 +2015,7 @@ type Registers struct {
 
 func (x *Registers) Reset() {
 	*x = Registers{}
-	mi := &file_dump_record_proto_msgTypes[12]
+	mi := &file_dump_record_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1958,7 +2027,7 @@ func (x *Registers) String() string {
 func (*Registers) ProtoMessage() {}
 
 func (x *Registers) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[12]
+	mi := &file_dump_record_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1971,7 +2040,7 @@ func (x *Registers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registers.ProtoReflect.Descriptor instead.
 func (*Registers) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{12}
+	return file_dump_record_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Registers) GetR15() uint64 {
@@ -2174,7 +2243,7 @@ type AltStack struct {
 
 func (x *AltStack) Reset() {
 	*x = AltStack{}
-	mi := &file_dump_record_proto_msgTypes[13]
+	mi := &file_dump_record_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2186,7 +2255,7 @@ func (x *AltStack) String() string {
 func (*AltStack) ProtoMessage() {}
 
 func (x *AltStack) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[13]
+	mi := &file_dump_record_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2199,7 +2268,7 @@ func (x *AltStack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AltStack.ProtoReflect.Descriptor instead.
 func (*AltStack) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{13}
+	return file_dump_record_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AltStack) GetSp() uint64 {
@@ -2235,7 +2304,7 @@ type Rseq struct {
 
 func (x *Rseq) Reset() {
 	*x = Rseq{}
-	mi := &file_dump_record_proto_msgTypes[14]
+	mi := &file_dump_record_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2247,7 +2316,7 @@ func (x *Rseq) String() string {
 func (*Rseq) ProtoMessage() {}
 
 func (x *Rseq) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[14]
+	mi := &file_dump_record_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2260,7 +2329,7 @@ func (x *Rseq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rseq.ProtoReflect.Descriptor instead.
 func (*Rseq) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{14}
+	return file_dump_record_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Rseq) GetAddress() uint64 {
@@ -2314,7 +2383,7 @@ type Creds struct {
 
 func (x *Creds) Reset() {
 	*x = Creds{}
-	mi := &file_dump_record_proto_msgTypes[15]
+	mi := &file_dump_record_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2326,7 +2395,7 @@ func (x *Creds) String() string {
 func (*Creds) ProtoMessage() {}
 
 func (x *Creds) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[15]
+	mi := &file_dump_record_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2339,7 +2408,7 @@ func (x *Creds) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Creds.ProtoReflect.Descriptor instead.
 func (*Creds) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{15}
+	return file_dump_record_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Creds) GetUid() uint32 {
@@ -2460,7 +2529,7 @@ type Seccomp struct {
 
 func (x *Seccomp) Reset() {
 	*x = Seccomp{}
-	mi := &file_dump_record_proto_msgTypes[16]
+	mi := &file_dump_record_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2472,7 +2541,7 @@ func (x *Seccomp) String() string {
 func (*Seccomp) ProtoMessage() {}
 
 func (x *Seccomp) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[16]
+	mi := &file_dump_record_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2485,7 +2554,7 @@ func (x *Seccomp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seccomp.ProtoReflect.Descriptor instead.
 func (*Seccomp) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{16}
+	return file_dump_record_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Seccomp) GetId() uint64 {
@@ -2527,7 +2596,7 @@ type SigHand struct {
 
 func (x *SigHand) Reset() {
 	*x = SigHand{}
-	mi := &file_dump_record_proto_msgTypes[17]
+	mi := &file_dump_record_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2539,7 +2608,7 @@ func (x *SigHand) String() string {
 func (*SigHand) ProtoMessage() {}
 
 func (x *SigHand) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[17]
+	mi := &file_dump_record_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2552,7 +2621,7 @@ func (x *SigHand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigHand.ProtoReflect.Descriptor instead.
 func (*SigHand) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{17}
+	return file_dump_record_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SigHand) GetId() uint64 {
@@ -2582,7 +2651,7 @@ type SigAction struct {
 
 func (x *SigAction) Reset() {
 	*x = SigAction{}
-	mi := &file_dump_record_proto_msgTypes[18]
+	mi := &file_dump_record_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2594,7 +2663,7 @@ func (x *SigAction) String() string {
 func (*SigAction) ProtoMessage() {}
 
 func (x *SigAction) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[18]
+	mi := &file_dump_record_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2607,7 +2676,7 @@ func (x *SigAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigAction.ProtoReflect.Descriptor instead.
 func (*SigAction) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{18}
+	return file_dump_record_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SigAction) GetSignal() uint32 {
@@ -2671,7 +2740,7 @@ type Mm struct {
 
 func (x *Mm) Reset() {
 	*x = Mm{}
-	mi := &file_dump_record_proto_msgTypes[19]
+	mi := &file_dump_record_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2683,7 +2752,7 @@ func (x *Mm) String() string {
 func (*Mm) ProtoMessage() {}
 
 func (x *Mm) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[19]
+	mi := &file_dump_record_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2696,7 +2765,7 @@ func (x *Mm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mm.ProtoReflect.Descriptor instead.
 func (*Mm) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{19}
+	return file_dump_record_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Mm) GetId() uint64 {
@@ -2840,7 +2909,7 @@ type Mapping struct {
 
 func (x *Mapping) Reset() {
 	*x = Mapping{}
-	mi := &file_dump_record_proto_msgTypes[20]
+	mi := &file_dump_record_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2852,7 +2921,7 @@ func (x *Mapping) String() string {
 func (*Mapping) ProtoMessage() {}
 
 func (x *Mapping) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[20]
+	mi := &file_dump_record_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2865,7 +2934,7 @@ func (x *Mapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mapping.ProtoReflect.Descriptor instead.
 func (*Mapping) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{20}
+	return file_dump_record_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Mapping) GetStart() uint64 {
@@ -2979,7 +3048,7 @@ type AioRing struct {
 
 func (x *AioRing) Reset() {
 	*x = AioRing{}
-	mi := &file_dump_record_proto_msgTypes[21]
+	mi := &file_dump_record_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2991,7 +3060,7 @@ func (x *AioRing) String() string {
 func (*AioRing) ProtoMessage() {}
 
 func (x *AioRing) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[21]
+	mi := &file_dump_record_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3004,7 +3073,7 @@ func (x *AioRing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AioRing.ProtoReflect.Descriptor instead.
 func (*AioRing) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{21}
+	return file_dump_record_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AioRing) GetNr() uint32 {
@@ -3056,7 +3125,7 @@ type FileRef struct {
 
 func (x *FileRef) Reset() {
 	*x = FileRef{}
-	mi := &file_dump_record_proto_msgTypes[22]
+	mi := &file_dump_record_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3068,7 +3137,7 @@ func (x *FileRef) String() string {
 func (*FileRef) ProtoMessage() {}
 
 func (x *FileRef) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[22]
+	mi := &file_dump_record_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3081,7 +3150,7 @@ func (x *FileRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileRef.ProtoReflect.Descriptor instead.
 func (*FileRef) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{22}
+	return file_dump_record_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *FileRef) GetPath() string {
@@ -3189,7 +3258,7 @@ type Memory struct {
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_dump_record_proto_msgTypes[23]
+	mi := &file_dump_record_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3201,7 +3270,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[23]
+	mi := &file_dump_record_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3214,7 +3283,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{23}
+	return file_dump_record_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Memory) GetId() uint64 {
@@ -3305,7 +3374,7 @@ type FdTable struct {
 
 func (x *FdTable) Reset() {
 	*x = FdTable{}
-	mi := &file_dump_record_proto_msgTypes[24]
+	mi := &file_dump_record_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3317,7 +3386,7 @@ func (x *FdTable) String() string {
 func (*FdTable) ProtoMessage() {}
 
 func (x *FdTable) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[24]
+	mi := &file_dump_record_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3330,7 +3399,7 @@ func (x *FdTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FdTable.ProtoReflect.Descriptor instead.
 func (*FdTable) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{24}
+	return file_dump_record_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *FdTable) GetId() uint64 {
@@ -3358,7 +3427,7 @@ type Fd struct {
 
 func (x *Fd) Reset() {
 	*x = Fd{}
-	mi := &file_dump_record_proto_msgTypes[25]
+	mi := &file_dump_record_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3370,7 +3439,7 @@ func (x *Fd) String() string {
 func (*Fd) ProtoMessage() {}
 
 func (x *Fd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[25]
+	mi := &file_dump_record_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3383,7 +3452,7 @@ func (x *Fd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fd.ProtoReflect.Descriptor instead.
 func (*Fd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{25}
+	return file_dump_record_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Fd) GetFd() uint32 {
@@ -3439,7 +3508,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_dump_record_proto_msgTypes[26]
+	mi := &file_dump_record_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3451,7 +3520,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[26]
+	mi := &file_dump_record_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3464,7 +3533,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{26}
+	return file_dump_record_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *File) GetId() uint64 {
@@ -3753,7 +3822,7 @@ type Lock struct {
 
 func (x *Lock) Reset() {
 	*x = Lock{}
-	mi := &file_dump_record_proto_msgTypes[27]
+	mi := &file_dump_record_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3765,7 +3834,7 @@ func (x *Lock) String() string {
 func (*Lock) ProtoMessage() {}
 
 func (x *Lock) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[27]
+	mi := &file_dump_record_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3778,7 +3847,7 @@ func (x *Lock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lock.ProtoReflect.Descriptor instead.
 func (*Lock) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{27}
+	return file_dump_record_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Lock) GetKind() Lock_Kind {
@@ -3836,7 +3905,7 @@ type Owner struct {
 
 func (x *Owner) Reset() {
 	*x = Owner{}
-	mi := &file_dump_record_proto_msgTypes[28]
+	mi := &file_dump_record_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3848,7 +3917,7 @@ func (x *Owner) String() string {
 func (*Owner) ProtoMessage() {}
 
 func (x *Owner) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[28]
+	mi := &file_dump_record_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3861,7 +3930,7 @@ func (x *Owner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Owner.ProtoReflect.Descriptor instead.
 func (*Owner) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{28}
+	return file_dump_record_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Owner) GetType() int32 {
@@ -3909,7 +3978,7 @@ type PipeEnd struct {
 
 func (x *PipeEnd) Reset() {
 	*x = PipeEnd{}
-	mi := &file_dump_record_proto_msgTypes[29]
+	mi := &file_dump_record_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3921,7 +3990,7 @@ func (x *PipeEnd) String() string {
 func (*PipeEnd) ProtoMessage() {}
 
 func (x *PipeEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[29]
+	mi := &file_dump_record_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3934,7 +4003,7 @@ func (x *PipeEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipeEnd.ProtoReflect.Descriptor instead.
 func (*PipeEnd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{29}
+	return file_dump_record_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PipeEnd) GetPipe() uint64 {
@@ -3961,7 +4030,7 @@ type EventFd struct {
 
 func (x *EventFd) Reset() {
 	*x = EventFd{}
-	mi := &file_dump_record_proto_msgTypes[30]
+	mi := &file_dump_record_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3973,7 +4042,7 @@ func (x *EventFd) String() string {
 func (*EventFd) ProtoMessage() {}
 
 func (x *EventFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[30]
+	mi := &file_dump_record_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3986,7 +4055,7 @@ func (x *EventFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventFd.ProtoReflect.Descriptor instead.
 func (*EventFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{30}
+	return file_dump_record_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *EventFd) GetCount() uint64 {
@@ -4016,7 +4085,7 @@ type TimerFd struct {
 
 func (x *TimerFd) Reset() {
 	*x = TimerFd{}
-	mi := &file_dump_record_proto_msgTypes[31]
+	mi := &file_dump_record_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4028,7 +4097,7 @@ func (x *TimerFd) String() string {
 func (*TimerFd) ProtoMessage() {}
 
 func (x *TimerFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[31]
+	mi := &file_dump_record_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4041,7 +4110,7 @@ func (x *TimerFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimerFd.ProtoReflect.Descriptor instead.
 func (*TimerFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{31}
+	return file_dump_record_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TimerFd) GetClock() int32 {
@@ -4088,7 +4157,7 @@ type SignalFd struct {
 
 func (x *SignalFd) Reset() {
 	*x = SignalFd{}
-	mi := &file_dump_record_proto_msgTypes[32]
+	mi := &file_dump_record_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4100,7 +4169,7 @@ func (x *SignalFd) String() string {
 func (*SignalFd) ProtoMessage() {}
 
 func (x *SignalFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[32]
+	mi := &file_dump_record_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4113,7 +4182,7 @@ func (x *SignalFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalFd.ProtoReflect.Descriptor instead.
 func (*SignalFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{32}
+	return file_dump_record_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SignalFd) GetMask() uint64 {
@@ -4132,7 +4201,7 @@ type Epoll struct {
 
 func (x *Epoll) Reset() {
 	*x = Epoll{}
-	mi := &file_dump_record_proto_msgTypes[33]
+	mi := &file_dump_record_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4144,7 +4213,7 @@ func (x *Epoll) String() string {
 func (*Epoll) ProtoMessage() {}
 
 func (x *Epoll) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[33]
+	mi := &file_dump_record_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4157,7 +4226,7 @@ func (x *Epoll) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoll.ProtoReflect.Descriptor instead.
 func (*Epoll) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{33}
+	return file_dump_record_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Epoll) GetItems() []*EpollItem {
@@ -4180,7 +4249,7 @@ type EpollItem struct {
 
 func (x *EpollItem) Reset() {
 	*x = EpollItem{}
-	mi := &file_dump_record_proto_msgTypes[34]
+	mi := &file_dump_record_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4192,7 +4261,7 @@ func (x *EpollItem) String() string {
 func (*EpollItem) ProtoMessage() {}
 
 func (x *EpollItem) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[34]
+	mi := &file_dump_record_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4205,7 +4274,7 @@ func (x *EpollItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpollItem.ProtoReflect.Descriptor instead.
 func (*EpollItem) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{34}
+	return file_dump_record_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *EpollItem) GetFd() uint32 {
@@ -4252,7 +4321,7 @@ type Inotify struct {
 
 func (x *Inotify) Reset() {
 	*x = Inotify{}
-	mi := &file_dump_record_proto_msgTypes[35]
+	mi := &file_dump_record_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4264,7 +4333,7 @@ func (x *Inotify) String() string {
 func (*Inotify) ProtoMessage() {}
 
 func (x *Inotify) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[35]
+	mi := &file_dump_record_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4277,7 +4346,7 @@ func (x *Inotify) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inotify.ProtoReflect.Descriptor instead.
 func (*Inotify) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{35}
+	return file_dump_record_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Inotify) GetWatches() []*InotifyWatch {
@@ -4298,7 +4367,7 @@ type InotifyWatch struct {
 
 func (x *InotifyWatch) Reset() {
 	*x = InotifyWatch{}
-	mi := &file_dump_record_proto_msgTypes[36]
+	mi := &file_dump_record_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4310,7 +4379,7 @@ func (x *InotifyWatch) String() string {
 func (*InotifyWatch) ProtoMessage() {}
 
 func (x *InotifyWatch) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[36]
+	mi := &file_dump_record_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4323,7 +4392,7 @@ func (x *InotifyWatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InotifyWatch.ProtoReflect.Descriptor instead.
 func (*InotifyWatch) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{36}
+	return file_dump_record_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *InotifyWatch) GetWd() int32 {
@@ -4358,7 +4427,7 @@ type PidFd struct {
 
 func (x *PidFd) Reset() {
 	*x = PidFd{}
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4370,7 +4439,7 @@ func (x *PidFd) String() string {
 func (*PidFd) ProtoMessage() {}
 
 func (x *PidFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4383,7 +4452,7 @@ func (x *PidFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PidFd.ProtoReflect.Descriptor instead.
 func (*PidFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{37}
+	return file_dump_record_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PidFd) GetPid() uint32 {
@@ -4418,7 +4487,7 @@ type TtyEnd struct {
 
 func (x *TtyEnd) Reset() {
 	*x = TtyEnd{}
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4430,7 +4499,7 @@ func (x *TtyEnd) String() string {
 func (*TtyEnd) ProtoMessage() {}
 
 func (x *TtyEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4443,7 +4512,7 @@ func (x *TtyEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TtyEnd.ProtoReflect.Descriptor instead.
 func (*TtyEnd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{38}
+	return file_dump_record_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *TtyEnd) GetTty() uint64 {
@@ -4482,7 +4551,7 @@ type External struct {
 
 func (x *External) Reset() {
 	*x = External{}
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4494,7 +4563,7 @@ func (x *External) String() string {
 func (*External) ProtoMessage() {}
 
 func (x *External) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4507,7 +4576,7 @@ func (x *External) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use External.ProtoReflect.Descriptor instead.
 func (*External) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{39}
+	return file_dump_record_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *External) GetWhat() string {
@@ -4561,7 +4630,7 @@ type Pipe struct {
 
 func (x *Pipe) Reset() {
 	*x = Pipe{}
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4573,7 +4642,7 @@ func (x *Pipe) String() string {
 func (*Pipe) ProtoMessage() {}
 
 func (x *Pipe) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4586,7 +4655,7 @@ func (x *Pipe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pipe.ProtoReflect.Descriptor instead.
 func (*Pipe) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{40}
+	return file_dump_record_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Pipe) GetId() uint64 {
@@ -4667,7 +4736,7 @@ type UnixSocket struct {
 
 func (x *UnixSocket) Reset() {
 	*x = UnixSocket{}
-	mi := &file_dump_record_proto_msgTypes[41]
+	mi := &file_dump_record_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4679,7 +4748,7 @@ func (x *UnixSocket) String() string {
 func (*UnixSocket) ProtoMessage() {}
 
 func (x *UnixSocket) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[41]
+	mi := &file_dump_record_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4692,7 +4761,7 @@ func (x *UnixSocket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnixSocket.ProtoReflect.Descriptor instead.
 func (*UnixSocket) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{41}
+	return file_dump_record_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *UnixSocket) GetId() uint64 {
@@ -4855,7 +4924,7 @@ type Connection struct {
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_dump_record_proto_msgTypes[42]
+	mi := &file_dump_record_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4867,7 +4936,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[42]
+	mi := &file_dump_record_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4880,7 +4949,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{42}
+	return file_dump_record_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Connection) GetPid() uint32 {
@@ -4927,7 +4996,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_dump_record_proto_msgTypes[43]
+	mi := &file_dump_record_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4939,7 +5008,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[43]
+	mi := &file_dump_record_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4952,7 +5021,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{43}
+	return file_dump_record_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Message) GetData() []byte {
@@ -5022,7 +5091,7 @@ type SockOpt struct {
 
 func (x *SockOpt) Reset() {
 	*x = SockOpt{}
-	mi := &file_dump_record_proto_msgTypes[44]
+	mi := &file_dump_record_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5034,7 +5103,7 @@ func (x *SockOpt) String() string {
 func (*SockOpt) ProtoMessage() {}
 
 func (x *SockOpt) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[44]
+	mi := &file_dump_record_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5047,7 +5116,7 @@ func (x *SockOpt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOpt.ProtoReflect.Descriptor instead.
 func (*SockOpt) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{44}
+	return file_dump_record_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SockOpt) GetLevel() int32 {
@@ -5101,7 +5170,7 @@ type Tty struct {
 
 func (x *Tty) Reset() {
 	*x = Tty{}
-	mi := &file_dump_record_proto_msgTypes[45]
+	mi := &file_dump_record_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5113,7 +5182,7 @@ func (x *Tty) String() string {
 func (*Tty) ProtoMessage() {}
 
 func (x *Tty) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[45]
+	mi := &file_dump_record_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5126,7 +5195,7 @@ func (x *Tty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tty.ProtoReflect.Descriptor instead.
 func (*Tty) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{45}
+	return file_dump_record_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Tty) GetId() uint64 {
@@ -5292,7 +5361,7 @@ type Termios struct {
 
 func (x *Termios) Reset() {
 	*x = Termios{}
-	mi := &file_dump_record_proto_msgTypes[46]
+	mi := &file_dump_record_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5304,7 +5373,7 @@ func (x *Termios) String() string {
 func (*Termios) ProtoMessage() {}
 
 func (x *Termios) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[46]
+	mi := &file_dump_record_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5317,7 +5386,7 @@ func (x *Termios) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Termios.ProtoReflect.Descriptor instead.
 func (*Termios) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{46}
+	return file_dump_record_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Termios) GetIflag() uint32 {
@@ -5391,7 +5460,7 @@ type IpcPerm struct {
 
 func (x *IpcPerm) Reset() {
 	*x = IpcPerm{}
-	mi := &file_dump_record_proto_msgTypes[47]
+	mi := &file_dump_record_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5403,7 +5472,7 @@ func (x *IpcPerm) String() string {
 func (*IpcPerm) ProtoMessage() {}
 
 func (x *IpcPerm) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[47]
+	mi := &file_dump_record_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5416,7 +5485,7 @@ func (x *IpcPerm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IpcPerm.ProtoReflect.Descriptor instead.
 func (*IpcPerm) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{47}
+	return file_dump_record_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *IpcPerm) GetKey() int32 {
@@ -5477,7 +5546,7 @@ type ShmSegment struct {
 
 func (x *ShmSegment) Reset() {
 	*x = ShmSegment{}
-	mi := &file_dump_record_proto_msgTypes[48]
+	mi := &file_dump_record_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5489,7 +5558,7 @@ func (x *ShmSegment) String() string {
 func (*ShmSegment) ProtoMessage() {}
 
 func (x *ShmSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[48]
+	mi := &file_dump_record_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5502,7 +5571,7 @@ func (x *ShmSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShmSegment.ProtoReflect.Descriptor instead.
 func (*ShmSegment) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{48}
+	return file_dump_record_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ShmSegment) GetId() uint64 {
@@ -5567,7 +5636,7 @@ type SemSet struct {
 
 func (x *SemSet) Reset() {
 	*x = SemSet{}
-	mi := &file_dump_record_proto_msgTypes[49]
+	mi := &file_dump_record_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5579,7 +5648,7 @@ func (x *SemSet) String() string {
 func (*SemSet) ProtoMessage() {}
 
 func (x *SemSet) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[49]
+	mi := &file_dump_record_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5592,7 +5661,7 @@ func (x *SemSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemSet.ProtoReflect.Descriptor instead.
 func (*SemSet) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{49}
+	return file_dump_record_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *SemSet) GetId() uint64 {
@@ -5633,7 +5702,7 @@ type Semaphore struct {
 
 func (x *Semaphore) Reset() {
 	*x = Semaphore{}
-	mi := &file_dump_record_proto_msgTypes[50]
+	mi := &file_dump_record_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5645,7 +5714,7 @@ func (x *Semaphore) String() string {
 func (*Semaphore) ProtoMessage() {}
 
 func (x *Semaphore) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[50]
+	mi := &file_dump_record_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5658,7 +5727,7 @@ func (x *Semaphore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Semaphore.ProtoReflect.Descriptor instead.
 func (*Semaphore) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{50}
+	return file_dump_record_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Semaphore) GetValue() uint32 {
@@ -5686,7 +5755,7 @@ type SemUndo struct {
 
 func (x *SemUndo) Reset() {
 	*x = SemUndo{}
-	mi := &file_dump_record_proto_msgTypes[51]
+	mi := &file_dump_record_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5698,7 +5767,7 @@ func (x *SemUndo) String() string {
 func (*SemUndo) ProtoMessage() {}
 
 func (x *SemUndo) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[51]
+	mi := &file_dump_record_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5711,7 +5780,7 @@ func (x *SemUndo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
 func (*SemUndo) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{51}
+	return file_dump_record_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *SemUndo) GetSet() uint64 {
@@ -5743,7 +5812,7 @@ type MsgQueue struct {
 
 func (x *MsgQueue) Reset() {
 	*x = MsgQueue{}
-	mi := &file_dump_record_proto_msgTypes[52]
+	mi := &file_dump_record_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5755,7 +5824,7 @@ func (x *MsgQueue) String() string {
 func (*MsgQueue) ProtoMessage() {}
 
 func (x *MsgQueue) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[52]
+	mi := &file_dump_record_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5768,7 +5837,7 @@ func (x *MsgQueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MsgQueue.ProtoReflect.Descriptor instead.
 func (*MsgQueue) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{52}
+	return file_dump_record_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *MsgQueue) GetId() uint64 {
@@ -5824,7 +5893,7 @@ type IpcMessage struct {
 
 func (x *IpcMessage) Reset() {
 	*x = IpcMessage{}
-	mi := &file_dump_record_proto_msgTypes[53]
+	mi := &file_dump_record_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5836,7 +5905,7 @@ func (x *IpcMessage) String() string {
 func (*IpcMessage) ProtoMessage() {}
 
 func (x *IpcMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[53]
+	mi := &file_dump_record_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5849,7 +5918,7 @@ func (x *IpcMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IpcMessage.ProtoReflect.Descriptor instead.
 func (*IpcMessage) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{53}
+	return file_dump_record_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *IpcMessage) GetType() int64 {
@@ -5885,7 +5954,7 @@ type Mqueue struct {
 
 func (x *Mqueue) Reset() {
 	*x = Mqueue{}
-	mi := &file_dump_record_proto_msgTypes[54]
+	mi := &file_dump_record_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5897,7 +5966,7 @@ func (x *Mqueue) String() string {
 func (*Mqueue) ProtoMessage() {}
 
 func (x *Mqueue) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[54]
+	mi := &file_dump_record_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5910,7 +5979,7 @@ func (x *Mqueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mqueue.ProtoReflect.Descriptor instead.
 func (*Mqueue) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{54}
+	return file_dump_record_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Mqueue) GetId() uint64 {
@@ -5996,7 +6065,7 @@ type MqueueNotify struct {
 
 func (x *MqueueNotify) Reset() {
 	*x = MqueueNotify{}
-	mi := &file_dump_record_proto_msgTypes[55]
+	mi := &file_dump_record_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6008,7 +6077,7 @@ func (x *MqueueNotify) String() string {
 func (*MqueueNotify) ProtoMessage() {}
 
 func (x *MqueueNotify) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[55]
+	mi := &file_dump_record_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6021,7 +6090,7 @@ func (x *MqueueNotify) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MqueueNotify.ProtoReflect.Descriptor instead.
 func (*MqueueNotify) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{55}
+	return file_dump_record_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *MqueueNotify) GetPid() uint32 {
@@ -6056,7 +6125,7 @@ var File_dump_record_proto protoreflect.FileDescriptor
 
 const file_dump_record_proto_rawDesc = "" +
 	"\n" +
-	"\x11dump/record.proto\x12\bvps.dump\"\xbf\x04\n" +
+	"\x11dump/record.proto\x12\bvps.dump\"\xeb\x04\n" +
 	"\bInstance\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06config\x18\x02 \x01(\tR\x06config\x12\x1a\n" +
@@ -6079,10 +6148,16 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x06sysctl\x18\x0f \x03(\v2\x1e.vps.dump.Instance.SysctlEntryR\x06sysctl\x12\x1c\n" +
 	"\tsuspended\x18\x10 \x01(\bR\tsuspended\x12\x12\n" +
 	"\x04uuid\x18\x11 \x01(\fR\x04uuid\x12\x10\n" +
-	"\x03ran\x18\x12 \x01(\x03R\x03ran\x1a9\n" +
+	"\x03ran\x18\x12 \x01(\x03R\x03ran\x12*\n" +
+	"\x05ports\x18\x1e \x03(\v2\x14.vps.dump.SwitchPortR\x05ports\x1a9\n" +
 	"\vSysctlEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"^\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"L\n" +
+	"\n" +
+	"SwitchPort\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aifindex\x18\x02 \x01(\rR\aifindex\x12\x10\n" +
+	"\x03mac\x18\x03 \x01(\fR\x03mac\"^\n" +
 	"\x06Clocks\x12\x1a\n" +
 	"\brealtime\x18\x01 \x01(\x03R\brealtime\x12\x1c\n" +
 	"\tmonotonic\x18\x02 \x01(\x03R\tmonotonic\x12\x1a\n" +
@@ -6670,7 +6745,7 @@ func file_dump_record_proto_rawDescGZIP() []byte {
 }
 
 var file_dump_record_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_dump_record_proto_goTypes = []any{
 	(Type)(0),             // 0: vps.dump.Type
 	(Process_State)(0),    // 1: vps.dump.Process.State
@@ -6681,132 +6756,134 @@ var file_dump_record_proto_goTypes = []any{
 	(Lock_Breaking)(0),    // 6: vps.dump.Lock.Breaking
 	(UnixSocket_State)(0), // 7: vps.dump.UnixSocket.State
 	(*Instance)(nil),      // 8: vps.dump.Instance
-	(*Clocks)(nil),        // 9: vps.dump.Clocks
-	(*Mount)(nil),         // 10: vps.dump.Mount
-	(*Inode)(nil),         // 11: vps.dump.Inode
-	(*Process)(nil),       // 12: vps.dump.Process
-	(*Rlimit)(nil),        // 13: vps.dump.Rlimit
-	(*Itimer)(nil),        // 14: vps.dump.Itimer
-	(*PosixTimer)(nil),    // 15: vps.dump.PosixTimer
-	(*Thread)(nil),        // 16: vps.dump.Thread
-	(*Fs)(nil),            // 17: vps.dump.Fs
-	(*Restart)(nil),       // 18: vps.dump.Restart
-	(*Sched)(nil),         // 19: vps.dump.Sched
-	(*Registers)(nil),     // 20: vps.dump.Registers
-	(*AltStack)(nil),      // 21: vps.dump.AltStack
-	(*Rseq)(nil),          // 22: vps.dump.Rseq
-	(*Creds)(nil),         // 23: vps.dump.Creds
-	(*Seccomp)(nil),       // 24: vps.dump.Seccomp
-	(*SigHand)(nil),       // 25: vps.dump.SigHand
-	(*SigAction)(nil),     // 26: vps.dump.SigAction
-	(*Mm)(nil),            // 27: vps.dump.Mm
-	(*Mapping)(nil),       // 28: vps.dump.Mapping
-	(*AioRing)(nil),       // 29: vps.dump.AioRing
-	(*FileRef)(nil),       // 30: vps.dump.FileRef
-	(*Memory)(nil),        // 31: vps.dump.Memory
-	(*FdTable)(nil),       // 32: vps.dump.FdTable
-	(*Fd)(nil),            // 33: vps.dump.Fd
-	(*File)(nil),          // 34: vps.dump.File
-	(*Lock)(nil),          // 35: vps.dump.Lock
-	(*Owner)(nil),         // 36: vps.dump.Owner
-	(*PipeEnd)(nil),       // 37: vps.dump.PipeEnd
-	(*EventFd)(nil),       // 38: vps.dump.EventFd
-	(*TimerFd)(nil),       // 39: vps.dump.TimerFd
-	(*SignalFd)(nil),      // 40: vps.dump.SignalFd
-	(*Epoll)(nil),         // 41: vps.dump.Epoll
-	(*EpollItem)(nil),     // 42: vps.dump.EpollItem
-	(*Inotify)(nil),       // 43: vps.dump.Inotify
-	(*InotifyWatch)(nil),  // 44: vps.dump.InotifyWatch
-	(*PidFd)(nil),         // 45: vps.dump.PidFd
-	(*TtyEnd)(nil),        // 46: vps.dump.TtyEnd
-	(*External)(nil),      // 47: vps.dump.External
-	(*Pipe)(nil),          // 48: vps.dump.Pipe
-	(*UnixSocket)(nil),    // 49: vps.dump.UnixSocket
-	(*Connection)(nil),    // 50: vps.dump.Connection
-	(*Message)(nil),       // 51: vps.dump.Message
-	(*SockOpt)(nil),       // 52: vps.dump.SockOpt
-	(*Tty)(nil),           // 53: vps.dump.Tty
-	(*Termios)(nil),       // 54: vps.dump.Termios
-	(*IpcPerm)(nil),       // 55: vps.dump.IpcPerm
-	(*ShmSegment)(nil),    // 56: vps.dump.ShmSegment
-	(*SemSet)(nil),        // 57: vps.dump.SemSet
-	(*Semaphore)(nil),     // 58: vps.dump.Semaphore
-	(*SemUndo)(nil),       // 59: vps.dump.SemUndo
-	(*MsgQueue)(nil),      // 60: vps.dump.MsgQueue
-	(*IpcMessage)(nil),    // 61: vps.dump.IpcMessage
-	(*Mqueue)(nil),        // 62: vps.dump.Mqueue
-	(*MqueueNotify)(nil),  // 63: vps.dump.MqueueNotify
-	nil,                   // 64: vps.dump.Instance.SysctlEntry
-	nil,                   // 65: vps.dump.Inode.XattrsEntry
+	(*SwitchPort)(nil),    // 9: vps.dump.SwitchPort
+	(*Clocks)(nil),        // 10: vps.dump.Clocks
+	(*Mount)(nil),         // 11: vps.dump.Mount
+	(*Inode)(nil),         // 12: vps.dump.Inode
+	(*Process)(nil),       // 13: vps.dump.Process
+	(*Rlimit)(nil),        // 14: vps.dump.Rlimit
+	(*Itimer)(nil),        // 15: vps.dump.Itimer
+	(*PosixTimer)(nil),    // 16: vps.dump.PosixTimer
+	(*Thread)(nil),        // 17: vps.dump.Thread
+	(*Fs)(nil),            // 18: vps.dump.Fs
+	(*Restart)(nil),       // 19: vps.dump.Restart
+	(*Sched)(nil),         // 20: vps.dump.Sched
+	(*Registers)(nil),     // 21: vps.dump.Registers
+	(*AltStack)(nil),      // 22: vps.dump.AltStack
+	(*Rseq)(nil),          // 23: vps.dump.Rseq
+	(*Creds)(nil),         // 24: vps.dump.Creds
+	(*Seccomp)(nil),       // 25: vps.dump.Seccomp
+	(*SigHand)(nil),       // 26: vps.dump.SigHand
+	(*SigAction)(nil),     // 27: vps.dump.SigAction
+	(*Mm)(nil),            // 28: vps.dump.Mm
+	(*Mapping)(nil),       // 29: vps.dump.Mapping
+	(*AioRing)(nil),       // 30: vps.dump.AioRing
+	(*FileRef)(nil),       // 31: vps.dump.FileRef
+	(*Memory)(nil),        // 32: vps.dump.Memory
+	(*FdTable)(nil),       // 33: vps.dump.FdTable
+	(*Fd)(nil),            // 34: vps.dump.Fd
+	(*File)(nil),          // 35: vps.dump.File
+	(*Lock)(nil),          // 36: vps.dump.Lock
+	(*Owner)(nil),         // 37: vps.dump.Owner
+	(*PipeEnd)(nil),       // 38: vps.dump.PipeEnd
+	(*EventFd)(nil),       // 39: vps.dump.EventFd
+	(*TimerFd)(nil),       // 40: vps.dump.TimerFd
+	(*SignalFd)(nil),      // 41: vps.dump.SignalFd
+	(*Epoll)(nil),         // 42: vps.dump.Epoll
+	(*EpollItem)(nil),     // 43: vps.dump.EpollItem
+	(*Inotify)(nil),       // 44: vps.dump.Inotify
+	(*InotifyWatch)(nil),  // 45: vps.dump.InotifyWatch
+	(*PidFd)(nil),         // 46: vps.dump.PidFd
+	(*TtyEnd)(nil),        // 47: vps.dump.TtyEnd
+	(*External)(nil),      // 48: vps.dump.External
+	(*Pipe)(nil),          // 49: vps.dump.Pipe
+	(*UnixSocket)(nil),    // 50: vps.dump.UnixSocket
+	(*Connection)(nil),    // 51: vps.dump.Connection
+	(*Message)(nil),       // 52: vps.dump.Message
+	(*SockOpt)(nil),       // 53: vps.dump.SockOpt
+	(*Tty)(nil),           // 54: vps.dump.Tty
+	(*Termios)(nil),       // 55: vps.dump.Termios
+	(*IpcPerm)(nil),       // 56: vps.dump.IpcPerm
+	(*ShmSegment)(nil),    // 57: vps.dump.ShmSegment
+	(*SemSet)(nil),        // 58: vps.dump.SemSet
+	(*Semaphore)(nil),     // 59: vps.dump.Semaphore
+	(*SemUndo)(nil),       // 60: vps.dump.SemUndo
+	(*MsgQueue)(nil),      // 61: vps.dump.MsgQueue
+	(*IpcMessage)(nil),    // 62: vps.dump.IpcMessage
+	(*Mqueue)(nil),        // 63: vps.dump.Mqueue
+	(*MqueueNotify)(nil),  // 64: vps.dump.MqueueNotify
+	nil,                   // 65: vps.dump.Instance.SysctlEntry
+	nil,                   // 66: vps.dump.Inode.XattrsEntry
 }
 var file_dump_record_proto_depIdxs = []int32{
-	9,  // 0: vps.dump.Instance.clocks:type_name -> vps.dump.Clocks
-	64, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
-	65, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
-	1,  // 3: vps.dump.Process.state:type_name -> vps.dump.Process.State
-	30, // 4: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
-	30, // 5: vps.dump.Process.root:type_name -> vps.dump.FileRef
-	13, // 6: vps.dump.Process.rlimits:type_name -> vps.dump.Rlimit
-	14, // 7: vps.dump.Process.itimers:type_name -> vps.dump.Itimer
-	15, // 8: vps.dump.Process.timers:type_name -> vps.dump.PosixTimer
-	59, // 9: vps.dump.Process.sem_undos:type_name -> vps.dump.SemUndo
-	20, // 10: vps.dump.Thread.regs:type_name -> vps.dump.Registers
-	21, // 11: vps.dump.Thread.altstack:type_name -> vps.dump.AltStack
-	22, // 12: vps.dump.Thread.rseq:type_name -> vps.dump.Rseq
-	23, // 13: vps.dump.Thread.creds:type_name -> vps.dump.Creds
-	18, // 14: vps.dump.Thread.restart:type_name -> vps.dump.Restart
-	19, // 15: vps.dump.Thread.sched:type_name -> vps.dump.Sched
-	17, // 16: vps.dump.Thread.fs:type_name -> vps.dump.Fs
-	30, // 17: vps.dump.Fs.cwd:type_name -> vps.dump.FileRef
-	30, // 18: vps.dump.Fs.root:type_name -> vps.dump.FileRef
-	2,  // 19: vps.dump.Restart.kind:type_name -> vps.dump.Restart.Kind
-	26, // 20: vps.dump.SigHand.actions:type_name -> vps.dump.SigAction
-	28, // 21: vps.dump.Mm.mappings:type_name -> vps.dump.Mapping
-	30, // 22: vps.dump.Mm.exe:type_name -> vps.dump.FileRef
-	3,  // 23: vps.dump.Mapping.kind:type_name -> vps.dump.Mapping.Kind
-	30, // 24: vps.dump.Mapping.file:type_name -> vps.dump.FileRef
-	29, // 25: vps.dump.Mapping.aio:type_name -> vps.dump.AioRing
-	4,  // 26: vps.dump.Memory.kind:type_name -> vps.dump.Memory.Kind
-	33, // 27: vps.dump.FdTable.fds:type_name -> vps.dump.Fd
-	36, // 28: vps.dump.File.owner:type_name -> vps.dump.Owner
-	35, // 29: vps.dump.File.locks:type_name -> vps.dump.Lock
-	30, // 30: vps.dump.File.path:type_name -> vps.dump.FileRef
-	37, // 31: vps.dump.File.pipe:type_name -> vps.dump.PipeEnd
-	38, // 32: vps.dump.File.eventfd:type_name -> vps.dump.EventFd
-	39, // 33: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
-	40, // 34: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
-	41, // 35: vps.dump.File.epoll:type_name -> vps.dump.Epoll
-	46, // 36: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
-	47, // 37: vps.dump.File.external:type_name -> vps.dump.External
-	43, // 38: vps.dump.File.inotify:type_name -> vps.dump.Inotify
-	45, // 39: vps.dump.File.pidfd:type_name -> vps.dump.PidFd
-	5,  // 40: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
-	6,  // 41: vps.dump.Lock.breaking:type_name -> vps.dump.Lock.Breaking
-	30, // 42: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
-	42, // 43: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
-	44, // 44: vps.dump.Inotify.watches:type_name -> vps.dump.InotifyWatch
-	30, // 45: vps.dump.InotifyWatch.file:type_name -> vps.dump.FileRef
-	30, // 46: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
-	30, // 47: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
-	7,  // 48: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
-	30, // 49: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
-	51, // 50: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
-	52, // 51: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
-	50, // 52: vps.dump.UnixSocket.waiting:type_name -> vps.dump.Connection
-	51, // 53: vps.dump.Connection.queue:type_name -> vps.dump.Message
-	54, // 54: vps.dump.Tty.termios:type_name -> vps.dump.Termios
-	55, // 55: vps.dump.ShmSegment.perm:type_name -> vps.dump.IpcPerm
-	55, // 56: vps.dump.SemSet.perm:type_name -> vps.dump.IpcPerm
-	58, // 57: vps.dump.SemSet.semaphores:type_name -> vps.dump.Semaphore
-	55, // 58: vps.dump.MsgQueue.perm:type_name -> vps.dump.IpcPerm
-	61, // 59: vps.dump.MsgQueue.queue:type_name -> vps.dump.IpcMessage
-	61, // 60: vps.dump.Mqueue.queue:type_name -> vps.dump.IpcMessage
-	63, // 61: vps.dump.Mqueue.notify:type_name -> vps.dump.MqueueNotify
-	62, // [62:62] is the sub-list for method output_type
-	62, // [62:62] is the sub-list for method input_type
-	62, // [62:62] is the sub-list for extension type_name
-	62, // [62:62] is the sub-list for extension extendee
-	0,  // [0:62] is the sub-list for field type_name
+	10, // 0: vps.dump.Instance.clocks:type_name -> vps.dump.Clocks
+	65, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
+	9,  // 2: vps.dump.Instance.ports:type_name -> vps.dump.SwitchPort
+	66, // 3: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
+	1,  // 4: vps.dump.Process.state:type_name -> vps.dump.Process.State
+	31, // 5: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
+	31, // 6: vps.dump.Process.root:type_name -> vps.dump.FileRef
+	14, // 7: vps.dump.Process.rlimits:type_name -> vps.dump.Rlimit
+	15, // 8: vps.dump.Process.itimers:type_name -> vps.dump.Itimer
+	16, // 9: vps.dump.Process.timers:type_name -> vps.dump.PosixTimer
+	60, // 10: vps.dump.Process.sem_undos:type_name -> vps.dump.SemUndo
+	21, // 11: vps.dump.Thread.regs:type_name -> vps.dump.Registers
+	22, // 12: vps.dump.Thread.altstack:type_name -> vps.dump.AltStack
+	23, // 13: vps.dump.Thread.rseq:type_name -> vps.dump.Rseq
+	24, // 14: vps.dump.Thread.creds:type_name -> vps.dump.Creds
+	19, // 15: vps.dump.Thread.restart:type_name -> vps.dump.Restart
+	20, // 16: vps.dump.Thread.sched:type_name -> vps.dump.Sched
+	18, // 17: vps.dump.Thread.fs:type_name -> vps.dump.Fs
+	31, // 18: vps.dump.Fs.cwd:type_name -> vps.dump.FileRef
+	31, // 19: vps.dump.Fs.root:type_name -> vps.dump.FileRef
+	2,  // 20: vps.dump.Restart.kind:type_name -> vps.dump.Restart.Kind
+	27, // 21: vps.dump.SigHand.actions:type_name -> vps.dump.SigAction
+	29, // 22: vps.dump.Mm.mappings:type_name -> vps.dump.Mapping
+	31, // 23: vps.dump.Mm.exe:type_name -> vps.dump.FileRef
+	3,  // 24: vps.dump.Mapping.kind:type_name -> vps.dump.Mapping.Kind
+	31, // 25: vps.dump.Mapping.file:type_name -> vps.dump.FileRef
+	30, // 26: vps.dump.Mapping.aio:type_name -> vps.dump.AioRing
+	4,  // 27: vps.dump.Memory.kind:type_name -> vps.dump.Memory.Kind
+	34, // 28: vps.dump.FdTable.fds:type_name -> vps.dump.Fd
+	37, // 29: vps.dump.File.owner:type_name -> vps.dump.Owner
+	36, // 30: vps.dump.File.locks:type_name -> vps.dump.Lock
+	31, // 31: vps.dump.File.path:type_name -> vps.dump.FileRef
+	38, // 32: vps.dump.File.pipe:type_name -> vps.dump.PipeEnd
+	39, // 33: vps.dump.File.eventfd:type_name -> vps.dump.EventFd
+	40, // 34: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
+	41, // 35: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
+	42, // 36: vps.dump.File.epoll:type_name -> vps.dump.Epoll
+	47, // 37: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
+	48, // 38: vps.dump.File.external:type_name -> vps.dump.External
+	44, // 39: vps.dump.File.inotify:type_name -> vps.dump.Inotify
+	46, // 40: vps.dump.File.pidfd:type_name -> vps.dump.PidFd
+	5,  // 41: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
+	6,  // 42: vps.dump.Lock.breaking:type_name -> vps.dump.Lock.Breaking
+	31, // 43: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
+	43, // 44: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
+	45, // 45: vps.dump.Inotify.watches:type_name -> vps.dump.InotifyWatch
+	31, // 46: vps.dump.InotifyWatch.file:type_name -> vps.dump.FileRef
+	31, // 47: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
+	31, // 48: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
+	7,  // 49: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
+	31, // 50: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
+	52, // 51: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
+	53, // 52: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
+	51, // 53: vps.dump.UnixSocket.waiting:type_name -> vps.dump.Connection
+	52, // 54: vps.dump.Connection.queue:type_name -> vps.dump.Message
+	55, // 55: vps.dump.Tty.termios:type_name -> vps.dump.Termios
+	56, // 56: vps.dump.ShmSegment.perm:type_name -> vps.dump.IpcPerm
+	56, // 57: vps.dump.SemSet.perm:type_name -> vps.dump.IpcPerm
+	59, // 58: vps.dump.SemSet.semaphores:type_name -> vps.dump.Semaphore
+	56, // 59: vps.dump.MsgQueue.perm:type_name -> vps.dump.IpcPerm
+	62, // 60: vps.dump.MsgQueue.queue:type_name -> vps.dump.IpcMessage
+	62, // 61: vps.dump.Mqueue.queue:type_name -> vps.dump.IpcMessage
+	64, // 62: vps.dump.Mqueue.notify:type_name -> vps.dump.MqueueNotify
+	63, // [63:63] is the sub-list for method output_type
+	63, // [63:63] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_dump_record_proto_init() }
@@ -6814,8 +6891,8 @@ func file_dump_record_proto_init() {
 	if File_dump_record_proto != nil {
 		return
 	}
-	file_dump_record_proto_msgTypes[4].OneofWrappers = []any{}
-	file_dump_record_proto_msgTypes[26].OneofWrappers = []any{
+	file_dump_record_proto_msgTypes[5].OneofWrappers = []any{}
+	file_dump_record_proto_msgTypes[27].OneofWrappers = []any{
 		(*File_Path)(nil),
 		(*File_Pipe)(nil),
 		(*File_Eventfd)(nil),
@@ -6838,7 +6915,7 @@ func file_dump_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dump_record_proto_rawDesc), len(file_dump_record_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   58,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"vps/config"
+	"vps/ifvps"
+	"vps/ifvps/plane"
 	"vps/instance/home"
 	"vps/instance/image"
 	"vps/instance/inside"
@@ -63,6 +65,12 @@ type (
 	Info      = view.Info
 	Arguments = view.Arguments
 	Resource  = view.Resource
+)
+
+// Interface is one of an instance's at the layer-3 switch with its counters, and Traffic one direction of it.
+type (
+	Interface = ifvps.Counters
+	Traffic   = plane.Traffic
 )
 
 // A command to run in an instance, one that runs, how one could not be run, and somebody at a console.

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/config"
-	"vps/internal/leak"
+	"vps/internal/nettest"
 	"vps/internal/testimage"
 )
 
@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 		daemon(home)
 		return
 	}
-	leak.Main(m)
+	nettest.Main(m)
 }
 
 // testHost is a host in a directory of the test's own.

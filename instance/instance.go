@@ -10,6 +10,7 @@ import (
 	"vps/account"
 	"vps/cell"
 	"vps/config"
+	"vps/ifvps"
 	"vps/instance/registry"
 )
 
@@ -21,15 +22,17 @@ type instance struct {
 	mu      sync.Mutex
 	rec     registry.Record
 	cfg     *config.Config
-	cell    *cell.Cell     // nil if it has no process
-	group   *account.Group // likewise
-	filling *filling       // of memory that is missing yet, nil if none is
-	verb    string         // the operation under way
-	ending  string         // why it is being ended by an operation, which waits for over; "" if nothing ends it
-	idle    *sync.Cond     // an operation has ended
-	over    chan struct{}  // closed when the supervisor is through with the cell
-	dead    chan struct{}  // closed when it has no process and will not get one by itself
-	retry   *time.Timer    // a start by the restart policy
+	cell    *cell.Cell       // nil if it has no process
+	group   *account.Group   // likewise
+	member  *ifvps.Member    // nil if it has no interface at the switch
+	space   *ifvps.Namespace // of its network, while it has interfaces of the host's
+	filling *filling         // of memory that is missing yet, nil if none is
+	verb    string           // the operation under way
+	ending  string           // why it is being ended by an operation, which waits for over; "" if nothing ends it
+	idle    *sync.Cond       // an operation has ended
+	over    chan struct{}    // closed when the supervisor is through with the cell
+	dead    chan struct{}    // closed when it has no process and will not get one by itself
+	retry   *time.Timer      // a start by the restart policy
 
 	dropped bool // it is not the host's any more
 }

@@ -31,6 +31,7 @@ type Host struct {
 	tree   *account.Hierarchies
 	lock   *os.File
 	joined bool // we are in control groups of our own
+	lan    lan
 	events feed.Feed[Event]
 	stop   context.CancelFunc // ends what the host does by itself
 	ctx    context.Context
@@ -93,9 +94,9 @@ func (h *Host) Close() error {
 	}
 	h.tasks.Wait()
 	h.events.Close()
-	var err error
+	err := h.lan.close()
 	if len(all) == 0 && h.tree != nil {
-		err = h.removeGroups()
+		err = errors.Join(err, h.removeGroups())
 	}
 	return errors.Join(err, h.lock.Close())
 }
@@ -117,7 +118,7 @@ func (h *Host) removeGroups() error {
 	return err
 }
 
-// trim bounds the consoles' histories.
+// trim bounds the consoles' histories, and tends the switch.
 func (h *Host) trim() {
 	for tick := time.NewTicker(5 * time.Second); ; {
 		select {
@@ -131,6 +132,9 @@ func (h *Host) trim() {
 		h.mu.Unlock()
 		for _, i := range all {
 			i.trim()
+		}
+		if err := h.lan.tend(); err != nil {
+			h.log.Warn("layer-3 switch", "error", err)
 		}
 	}
 }

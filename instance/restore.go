@@ -10,6 +10,7 @@ import (
 	"vps/config"
 	"vps/instance/image"
 	"vps/instance/registry"
+	"vps/suspend"
 )
 
 // Restore builds an instance from a snapshot, which is read from r: a file is read where it lies, anything else is stored first. The
@@ -52,7 +53,8 @@ func (i *instance) restore(ctx context.Context, r io.Reader, opt RestoreOptions,
 	if err != nil {
 		return err
 	}
-	if err := i.create(ctx, cfg, birth{state: Restoring, what: "restore", bootID: im.BootID, adjust: im.Adjust}); err != nil {
+	err = i.create(ctx, cfg, birth{state: Restoring, what: "restore", bootID: im.BootID, adjust: im.Adjust, ports: im.Info.GetPorts()})
+	if err != nil {
 		return err
 	}
 	var later image.Later
@@ -61,7 +63,7 @@ func (i *instance) restore(ctx context.Context, r io.Reader, opt RestoreOptions,
 	}
 	err = im.Into(ctx, i.cell, i.group, cfg, later, opt.Force, warn)
 	if err == nil && opt.Resume {
-		err = i.group.Thaw(ctx)
+		err = suspend.Resume(ctx, i.group, i.network())
 	}
 	if err != nil {
 		return errors.Join(err, i.abandon(context.WithoutCancel(ctx)))
@@ -88,6 +90,7 @@ func (i *instance) restored(im *image.Image, runs bool) error {
 	defer i.mu.Unlock()
 	i.rec.Started = time.Now()
 	i.rec.Restores++
+	i.rec.Parked = false
 	i.rec.Saved = nil
 	if im.UUID != (registry.UUID{}) {
 		i.rec.UUID = im.UUID

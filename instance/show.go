@@ -44,7 +44,7 @@ func (h *Host) Show(id string) (Info, error) {
 
 func (i *instance) info() Info {
 	i.mu.Lock()
-	rec, cfg, group, verb, pid, missing := i.rec, i.cfg, i.group, i.verb, 0, uint64(0)
+	rec, cfg, group, verb, pid, missing, member := i.rec, i.cfg, i.group, i.verb, 0, uint64(0), i.member
 	if i.filling != nil {
 		missing, _ = i.filling.Progress()
 	}
@@ -53,6 +53,9 @@ func (i *instance) info() Info {
 	}
 	i.mu.Unlock()
 	info := view.Of(&rec, cfg, group)
+	if member != nil {
+		info.Interfaces = member.Counters()
+	}
 	info.ID, info.Operation, info.PID, info.Missing = i.id, verb, pid, missing
 	return info
 }

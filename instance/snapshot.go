@@ -10,6 +10,7 @@ import (
 	"vps/instance/image"
 	"vps/instance/registry"
 	"vps/snapshot"
+	"vps/suspend"
 )
 
 // Snapshot writes a snapshot of an instance to w, and leaves it as opt says, by default as it was found. If it fails, or
@@ -60,6 +61,9 @@ func (i *instance) snapshot(ctx context.Context, w io.Writer, opt SnapshotOption
 		return SnapshotReport{}, err
 	}
 	if opt.Stop {
+		if err := i.park(); err != nil {
+			return report, err
+		}
 		err = i.end(ctx, registry.ReasonStop, func(*cell.Cell) error { return i.vanish() })
 	}
 	return report, err
@@ -69,7 +73,7 @@ func (i *instance) snapshot(ctx context.Context, w io.Writer, opt SnapshotOption
 func (i *instance) back(before State) error {
 	var err error
 	if before == Running {
-		err = i.group.Thaw(context.Background())
+		err = suspend.Resume(context.Background(), i.group, i.network())
 	}
 	return errors.Join(err, i.release(before, "undo"))
 }
@@ -81,7 +85,11 @@ func (i *instance) source() (*snapshot.Source, error) {
 	if i.cell == nil {
 		return nil, &StateError{ID: i.id, Operation: "look at", State: i.rec.State} // it has just ended
 	}
-	return image.Source(&i.rec, i.cfg, i.group, i.cell.Init.PID, i.host.insight, i.host.log)
+	src, err := image.Source(&i.rec, i.cfg, i.group, i.port(), i.cell.Init.PID, i.host.insight, i.host.log)
+	if err == nil && i.member != nil {
+		src.Info.Ports = asRecorded(i.member.Interfaces())
+	}
+	return src, err
 }
 
 // Check tells whether an instance can be snapshotted now, and what a snapshot would cost.

@@ -12,6 +12,7 @@ import (
 
 	"vps/cell"
 	"vps/config"
+	"vps/dump"
 	"vps/instance/blueprint"
 	"vps/instance/registry"
 	"vps/object/mount"
@@ -83,6 +84,7 @@ type birth struct {
 	what   string
 	bootID registry.UUID          // zero: a new one
 	adjust func(*cell.Spec) error // nil: nothing
+	ports  []*dump.SwitchPort     // as they were
 }
 
 var starting = birth{state: Creating, what: "create"}
@@ -218,6 +220,9 @@ func (i *instance) build(ctx context.Context, b birth) error {
 	if i.rec.Mounts, err = mount.Points(c.Init.PID); err != nil {
 		return errors.Join(err, c.Destroy(context.WithoutCancel(ctx)))
 	}
+	if err := i.connect(ctx, c.Init.PID, b); err != nil {
+		return errors.Join(err, c.Destroy(context.WithoutCancel(ctx)))
+	}
 	if b.state == Creating {
 		b.state = Created
 	}
@@ -251,6 +256,7 @@ func (i *instance) run(ctx context.Context, what string) error {
 	}
 	i.rec.Started = time.Now()
 	i.rec.Starts++
+	i.rec.Parked = false
 	return i.setLocked(Running, what)
 }
 
@@ -284,6 +290,7 @@ func (i *instance) clean(ctx context.Context) error {
 	i.filling, i.rec.Fill = nil, nil
 	i.mu.Unlock()
 	var errs []error
+	errs = append(errs, i.disconnect())
 	if c != nil {
 		errs = append(errs, c.Destroy(ctx))
 	}

@@ -48,6 +48,11 @@ func (h *Host) halt(ctx context.Context, verb, id string, timeout time.Duration,
 	}
 	defer done()
 	i.cancelRetry()
+	if i.rec.State == Dead && then == nil {
+		if err := i.releaseParked(); err != nil {
+			return fmt.Errorf("%s %s: %w", verb, id, err)
+		}
+	}
 	err = i.end(ctx, registry.ReasonStop, func(c *cell.Cell) error {
 		if timeout <= 0 {
 			timeout = i.cfg.StopTimeout
@@ -159,6 +164,9 @@ func (h *Host) remove(id string) error {
 	}
 	defer done()
 	i.cancelRetry()
+	if err := i.releaseParked(); err != nil {
+		return fmt.Errorf("rm %s: %w", id, err)
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.rec.State = ""

@@ -13,7 +13,7 @@ import (
 // Suspend stops all tasks of an instance.
 func (h *Host) Suspend(ctx context.Context, id string) error {
 	return h.audit(ctx, "suspend", id, h.change("suspend", id, Running, func(i *instance) error {
-		if err := suspend.Suspend(ctx, i.group); err != nil {
+		if err := suspend.Suspend(ctx, i.group, i.network()); err != nil {
 			return err
 		}
 		i.mu.Lock()
@@ -26,7 +26,7 @@ func (h *Host) Suspend(ctx context.Context, id string) error {
 // Resume lets a suspended instance go on.
 func (h *Host) Resume(ctx context.Context, id string) error {
 	return h.audit(ctx, "resume", id, h.change("resume", id, Suspended, func(i *instance) error {
-		if err := suspend.Resume(ctx, i.group); err != nil {
+		if err := suspend.Resume(ctx, i.group, i.network()); err != nil {
 			return err
 		}
 		return i.set(Running, "resume")

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"vps/cell"
+	"vps/ifvps"
 	"vps/instance/registry"
 	"vps/suspend"
 )
@@ -24,7 +25,7 @@ func (h *Host) takeOver(ctx context.Context) error {
 			return fmt.Errorf("take over %s: %w", i.id, err)
 		}
 	}
-	return h.endStrangers(ctx)
+	return errors.Join(h.endStrangers(ctx), h.settleNetwork())
 }
 
 func (i *instance) takeOver(ctx context.Context) error {
@@ -37,7 +38,7 @@ func (i *instance) takeOver(ctx context.Context) error {
 	}
 	switch i.rec.State {
 	case Dead:
-		return i.clean(ctx)
+		return errors.Join(i.clean(ctx), i.adoptParked())
 	case Creating, Restoring:
 		return i.undoHalf(ctx)
 	case Snapshotting:
@@ -60,6 +61,14 @@ func (i *instance) attach(ctx context.Context) error {
 		return err
 	}
 	i.refill(ctx, c) // a task that waits for memory cannot be stopped
+	if err := i.adoptNetwork(c.Init.PID); err != nil {
+		return err
+	}
+	if len(i.rec.Moved) > 0 {
+		if i.space, err = ifvps.OpenNamespace(c.Init.PID); err != nil {
+			return err
+		}
+	}
 	if err := i.putBack(ctx); err != nil {
 		return err
 	}
@@ -119,9 +128,9 @@ func (i *instance) putBack(ctx context.Context) error {
 	case err != nil:
 		return err
 	case i.rec.State == Running:
-		return i.group.Thaw(ctx)
+		return suspend.Resume(ctx, i.group, i.network())
 	case i.rec.State == Suspended && !frozen:
-		return suspend.Suspend(ctx, i.group)
+		return suspend.Suspend(ctx, i.group, i.network())
 	}
 	return nil
 }

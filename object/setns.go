@@ -3,9 +3,10 @@ package object
 import (
 	"fmt"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"vps/linux"
 )
 
 // InNamespace runs f on an OS thread in a namespace of a process, by its pid here. The thread is thrown away.
@@ -15,7 +16,7 @@ func InNamespace(pid int, name string, kind int, f func() error) error {
 		return err
 	}
 	defer ns.Close()
-	return OnSpareThread(func() error {
+	return linux.OnSpareThread(func() error {
 		if kind == unix.CLONE_NEWNS {
 			if err := unix.Unshare(unix.CLONE_FS); err != nil { // a thread with a root of its own
 				return fmt.Errorf("unshare: %w", err)
@@ -31,7 +32,7 @@ func InNamespace(pid int, name string, kind int, f func() error) error {
 // InDirectory runs f on an OS thread whose current directory is the one that a descriptor is open on, with O_PATH even. The thread is
 // thrown away.
 func InDirectory(dir int, f func() error) error {
-	return OnSpareThread(func() error {
+	return linux.OnSpareThread(func() error {
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {
 			return fmt.Errorf("have a current directory of its own: %w", err)
 		}
@@ -40,20 +41,4 @@ func InDirectory(dir int, f func() error) error {
 		}
 		return f()
 	})
-}
-
-// OnSpareThread runs f on an OS thread that ends with it. The main thread, which /proc/self stands for, cannot be ended:
-// it waits while another one does the work.
-func OnSpareThread(f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			defer runtime.UnlockOSThread()
-			done <- OnSpareThread(f)
-			return
-		}
-		done <- f() // never unlocked: the runtime ends the thread with the goroutine
-	}()
-	return <-done
 }

@@ -235,7 +235,7 @@ func TestKindsSuspended(t *testing.T) {
 	for _, name := range []string{"pipes", "sleep", "threads", "tree", "waits"} {
 		t.Run(name, func(t *testing.T) {
 			s.begin(t, name, "")
-			if err := suspend.Suspend(t.Context(), s.group); err != nil {
+			if err := suspend.Suspend(t.Context(), s.group, nil); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.pass(); err != nil {

@@ -33,8 +33,9 @@ import (
 
 // Source is the instance of which a snapshot is taken.
 type Source struct {
-	Group suspend.Group
-	Init  int // the pid of its init, here
+	Group   suspend.Group
+	Network suspend.Network // nil: none
+	Init    int             // the pid of its init, here
 	// Info is what only the manager knows; the rest of the record is filled in.
 	Info      *dump.Instance
 	Standard  []string // mount points that the manager makes at every start
@@ -139,7 +140,7 @@ func later[T any](work func() (T, error)) func() (T, error) {
 func takeOnce(ctx context.Context, src *Source, w *dump.Writer, pages *pager.Copy, settings settings, suspended bool, report *Report) (busy bool, err error) {
 	begin := time.Now()
 	clock := clock{last: begin}
-	err = suspend.Hold(ctx, src.Group, func() bool { return suspended }, func(in *suspend.Instance) error {
+	err = suspend.Hold(ctx, src.Group, src.Network, func() bool { return suspended }, func(in *suspend.Instance) error {
 		clock.done("stop")
 		t := &taker{ctx: ctx, src: src, w: w, memory: pages, settings: settings, in: in, clock: &clock}
 		defer t.close()

@@ -29,6 +29,28 @@ type Group interface {
 	Procs() ([]int, error) // the processes of the whole subtree, as pids here
 }
 
+// Network is what an instance is connected to. While the instance stands still, nothing that comes for it is lost, or answered by
+// anybody else.
+type Network interface {
+	Hold() error    // what arrives is kept from now on
+	Silence() error // and so is what is sent: no task runs any more
+	Release() error // everything goes on, after what was kept
+}
+
+// noNetwork is that of an instance which is connected to nothing.
+type noNetwork struct{}
+
+func (noNetwork) Hold() error    { return nil }
+func (noNetwork) Silence() error { return nil }
+func (noNetwork) Release() error { return nil }
+
+func orNone(n Network) Network {
+	if n == nil {
+		return noNetwork{}
+	}
+	return n
+}
+
 // Instance is a stopped instance.
 type Instance struct {
 	Tracer    *remote.Tracer
@@ -48,30 +70,54 @@ type Process struct {
 }
 
 // Hold stops an instance, calls f, and lets it go on; it is left in the freezer if leave says so, or if it was found
-// there. What f does must not change an instance that goes on.
-func Hold(ctx context.Context, g Group, leave func() (frozen bool), f func(*Instance) error) error {
+// there. What f does must not change an instance that goes on. n may be nil.
+func Hold(ctx context.Context, g Group, n Network, leave func() (frozen bool), f func(*Instance) error) error {
+	n = orNone(n)
 	frozen, err := g.Frozen()
 	if err != nil {
 		return err
 	}
-	families, err := freeze(ctx, g, frozen)
+	families, err := still(ctx, g, n, frozen)
 	if err != nil {
-		return errors.Join(err, undo(g, frozen))
+		return errors.Join(err, undo(g, n, frozen))
 	}
 	in := &Instance{group: g, Suspended: frozen, families: families}
 	defer in.close()
+	stays := frozen
 	err = remote.Trace(func(t *remote.Tracer) error {
 		in.Tracer = t
 		err := in.hold(ctx, f)
-		if frozen || err == nil && leave() {
+		stays = frozen || err == nil && leave()
+		if stays {
 			err = errors.Join(err, g.Freeze(context.WithoutCancel(ctx)))
 		}
 		return err
 	})
 	if err != nil {
-		return errors.Join(err, undo(g, frozen))
+		return errors.Join(err, undo(g, n, frozen))
+	}
+	if !stays {
+		return n.Release()
 	}
 	return nil
+}
+
+// still freezes the instance, and its network: what arrives is kept before the first task stands still, what is sent after the
+// last one does, so that nothing that a task has sent waits without need.
+func still(ctx context.Context, g Group, n Network, frozen bool) ([]family, error) {
+	if !frozen {
+		if err := n.Hold(); err != nil {
+			return nil, fmt.Errorf("network: %w", err)
+		}
+	}
+	families, err := freeze(ctx, g, frozen)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.Silence(); err != nil {
+		return nil, fmt.Errorf("network: %w", err)
+	}
+	return families, nil
 }
 
 // vforkPatience is how long an instance may be in the middle of a vfork(2), with interruptions, before that is an error.
@@ -136,12 +182,12 @@ func vforking(families []family) (int, error) {
 // so. No batch can run any more.
 func (in *Instance) Freeze(ctx context.Context) error { return in.group.Freeze(ctx) }
 
-// undo brings the freezer back to the state in which it was found.
-func undo(g Group, frozen bool) error {
+// undo brings the freezer and the network back to the state in which they were found.
+func undo(g Group, n Network, frozen bool) error {
 	if frozen {
 		return g.Freeze(context.Background())
 	}
-	return g.Thaw(context.Background())
+	return Resume(context.Background(), g, n)
 }
 
 func (in *Instance) hold(ctx context.Context, f func(*Instance) error) error {
@@ -282,10 +328,15 @@ func (in *Instance) close() {
 	}
 }
 
-// Suspend stops an instance and leaves it in the freezer.
-func Suspend(ctx context.Context, g Group) error {
-	return Hold(ctx, g, func() bool { return true }, func(*Instance) error { return nil })
+// Suspend stops an instance and leaves it in the freezer. n may be nil.
+func Suspend(ctx context.Context, g Group, n Network) error {
+	return Hold(ctx, g, n, func() bool { return true }, func(*Instance) error { return nil })
 }
 
-// Resume lets a suspended instance go on.
-func Resume(ctx context.Context, g Group) error { return g.Thaw(ctx) }
+// Resume lets a suspended instance go on. n may be nil.
+func Resume(ctx context.Context, g Group, n Network) error {
+	if err := g.Thaw(ctx); err != nil {
+		return err
+	}
+	return orNone(n).Release()
+}

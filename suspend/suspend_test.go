@@ -92,14 +92,14 @@ func TestSuspendResume(t *testing.T) {
 	defer cancel()
 	last := 1
 	for range 10 {
-		if err := Suspend(ctx, g); err != nil {
+		if err := Suspend(ctx, g, nil); err != nil {
 			t.Fatal(err)
 		}
 		restsWithin(t, cmd.Process.Pid, 2*time.Second)
 		if tracer := statusLine(t, cmd.Process.Pid, "TracerPid:"); tracer != "0" {
 			t.Fatalf("a suspended process depends on tracer %s", tracer)
 		}
-		if err := Resume(ctx, g); err != nil {
+		if err := Resume(ctx, g, nil); err != nil {
 			t.Fatal(err)
 		}
 		for range 5 {
@@ -119,7 +119,7 @@ func TestSuspendResume(t *testing.T) {
 func TestHoldFailureLeavesItRunning(t *testing.T) {
 	g := group(t)
 	_, lines := counting(t, g)
-	err := Hold(t.Context(), g, func() bool { return true }, func(*Instance) error { return os.ErrInvalid })
+	err := Hold(t.Context(), g, nil, func() bool { return true }, func(*Instance) error { return os.ErrInvalid })
 	if err == nil {
 		t.Fatal("the error got lost")
 	}
@@ -147,7 +147,7 @@ func TestStuckTask(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	err := Suspend(ctx, g)
+	err := Suspend(ctx, g, nil)
 	if _, ok := errors.AsType[*StuckError](err); !ok {
 		t.Fatalf("%v", err)
 	}

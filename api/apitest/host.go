@@ -232,6 +232,21 @@ func (h *Host) Abort(_ context.Context, id string) error {
 	}, instance.Suspended)
 }
 
+// AllowNetworks changes nothing.
+func (h *Host) AllowNetworks(_ context.Context, id, _ string, _ bool) error {
+	return h.use("ipnet", id, func(*instance.Info) error { return nil }, instance.Running)
+}
+
+// MoveInterface changes nothing.
+func (h *Host) MoveInterface(_ context.Context, id, _, _ string) error {
+	return h.use("ifmove", id, func(*instance.Info) error { return nil }, instance.Running)
+}
+
+// Release changes nothing.
+func (h *Host) Release(_ context.Context, id string) error {
+	return h.use("release", id, func(*instance.Info) error { return nil }, instance.Dead)
+}
+
 // Events gives what happens from now on, until ctx ends.
 func (h *Host) Events(ctx context.Context) <-chan instance.Event {
 	c := make(chan instance.Event, 100)

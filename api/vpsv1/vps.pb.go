@@ -248,6 +248,8 @@ type Instance struct {
 	Saved         []byte                 `protobuf:"bytes,19,opt,name=saved,proto3" json:"saved,omitempty"`                                    // path of the file with its memory, since the host went down
 	MissingBytes  uint64                 `protobuf:"varint,20,opt,name=missing_bytes,json=missingBytes,proto3" json:"missing_bytes,omitempty"` // of its memory, after a lazy restore
 	Lost          string                 `protobuf:"bytes,21,opt,name=lost,proto3" json:"lost,omitempty"`                                      // why memory of it cannot be read
+	Interfaces    []*Interface           `protobuf:"bytes,22,rep,name=interfaces,proto3" json:"interfaces,omitempty"`                          // at the layer-3 switch
+	Parked        bool                   `protobuf:"varint,23,opt,name=parked,proto3" json:"parked,omitempty"`                                 // they are kept for it while it is dead
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -429,6 +431,308 @@ func (x *Instance) GetLost() string {
 	return ""
 }
 
+func (x *Instance) GetInterfaces() []*Interface {
+	if x != nil {
+		return x.Interfaces
+	}
+	return nil
+}
+
+func (x *Instance) GetParked() bool {
+	if x != nil {
+		return x.Parked
+	}
+	return false
+}
+
+type Interface struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // inside
+	Link          string                 `protobuf:"bytes,2,opt,name=link,proto3" json:"link,omitempty"` // on the host
+	Addresses     []string               `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	In            *Traffic               `protobuf:"bytes,4,opt,name=in,proto3" json:"in,omitempty"` // as the instance sees it
+	Out           *Traffic               `protobuf:"bytes,5,opt,name=out,proto3" json:"out,omitempty"`
+	Spoofed       uint64                 `protobuf:"varint,6,opt,name=spoofed,proto3" json:"spoofed,omitempty"` // packets dropped: with a source that is not the instance's
+	Foreign       uint64                 `protobuf:"varint,7,opt,name=foreign,proto3" json:"foreign,omitempty"` // neither IPv4 nor IPv6 to one destination
+	Flooded       uint64                 `protobuf:"varint,8,opt,name=flooded,proto3" json:"flooded,omitempty"` // to neighbours of the host's that it does not know, beyond how many it looks for
+	Lost          uint64                 `protobuf:"varint,9,opt,name=lost,proto3" json:"lost,omitempty"`       // could not be kept while the instance was suspended
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Interface) Reset() {
+	*x = Interface{}
+	mi := &file_api_vps_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Interface) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Interface) ProtoMessage() {}
+
+func (x *Interface) ProtoReflect() protoreflect.Message {
+	mi := &file_api_vps_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Interface.ProtoReflect.Descriptor instead.
+func (*Interface) Descriptor() ([]byte, []int) {
+	return file_api_vps_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Interface) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Interface) GetLink() string {
+	if x != nil {
+		return x.Link
+	}
+	return ""
+}
+
+func (x *Interface) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *Interface) GetIn() *Traffic {
+	if x != nil {
+		return x.In
+	}
+	return nil
+}
+
+func (x *Interface) GetOut() *Traffic {
+	if x != nil {
+		return x.Out
+	}
+	return nil
+}
+
+func (x *Interface) GetSpoofed() uint64 {
+	if x != nil {
+		return x.Spoofed
+	}
+	return 0
+}
+
+func (x *Interface) GetForeign() uint64 {
+	if x != nil {
+		return x.Foreign
+	}
+	return 0
+}
+
+func (x *Interface) GetFlooded() uint64 {
+	if x != nil {
+		return x.Flooded
+	}
+	return 0
+}
+
+func (x *Interface) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+type Traffic struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Packets       uint64                 `protobuf:"varint,1,opt,name=packets,proto3" json:"packets,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Limited       uint64                 `protobuf:"varint,3,opt,name=limited,proto3" json:"limited,omitempty"` // packets dropped for the limit of the bandwidth
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Traffic) Reset() {
+	*x = Traffic{}
+	mi := &file_api_vps_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Traffic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Traffic) ProtoMessage() {}
+
+func (x *Traffic) ProtoReflect() protoreflect.Message {
+	mi := &file_api_vps_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Traffic.ProtoReflect.Descriptor instead.
+func (*Traffic) Descriptor() ([]byte, []int) {
+	return file_api_vps_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Traffic) GetPackets() uint64 {
+	if x != nil {
+		return x.Packets
+	}
+	return 0
+}
+
+func (x *Traffic) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Traffic) GetLimited() uint64 {
+	if x != nil {
+		return x.Limited
+	}
+	return 0
+}
+
+type NetworksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Networks      string                 `protobuf:"bytes,2,opt,name=networks,proto3" json:"networks,omitempty"` // as in IP_NETWORKS of vps.conf(5)
+	Remove        bool                   `protobuf:"varint,3,opt,name=remove,proto3" json:"remove,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NetworksRequest) Reset() {
+	*x = NetworksRequest{}
+	mi := &file_api_vps_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NetworksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NetworksRequest) ProtoMessage() {}
+
+func (x *NetworksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_vps_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NetworksRequest.ProtoReflect.Descriptor instead.
+func (*NetworksRequest) Descriptor() ([]byte, []int) {
+	return file_api_vps_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *NetworksRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *NetworksRequest) GetNetworks() string {
+	if x != nil {
+		return x.Networks
+	}
+	return ""
+}
+
+func (x *NetworksRequest) GetRemove() bool {
+	if x != nil {
+		return x.Remove
+	}
+	return false
+}
+
+type MoveInterfaceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`     // on the host
+	Inside        string                 `protobuf:"bytes,3,opt,name=inside,proto3" json:"inside,omitempty"` // "": the same
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveInterfaceRequest) Reset() {
+	*x = MoveInterfaceRequest{}
+	mi := &file_api_vps_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveInterfaceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveInterfaceRequest) ProtoMessage() {}
+
+func (x *MoveInterfaceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_vps_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveInterfaceRequest.ProtoReflect.Descriptor instead.
+func (*MoveInterfaceRequest) Descriptor() ([]byte, []int) {
+	return file_api_vps_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *MoveInterfaceRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *MoveInterfaceRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *MoveInterfaceRequest) GetInside() string {
+	if x != nil {
+		return x.Inside
+	}
+	return ""
+}
+
 type ListResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Instances     []*Instance            `protobuf:"bytes,1,rep,name=instances,proto3" json:"instances,omitempty"`
@@ -438,7 +742,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_api_vps_proto_msgTypes[5]
+	mi := &file_api_vps_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -450,7 +754,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[5]
+	mi := &file_api_vps_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -463,7 +767,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{5}
+	return file_api_vps_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListResponse) GetInstances() []*Instance {
@@ -488,7 +792,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_api_vps_proto_msgTypes[6]
+	mi := &file_api_vps_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -500,7 +804,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[6]
+	mi := &file_api_vps_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -513,7 +817,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{6}
+	return file_api_vps_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Resource) GetName() string {
@@ -578,7 +882,7 @@ type Arguments struct {
 
 func (x *Arguments) Reset() {
 	*x = Arguments{}
-	mi := &file_api_vps_proto_msgTypes[7]
+	mi := &file_api_vps_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -590,7 +894,7 @@ func (x *Arguments) String() string {
 func (*Arguments) ProtoMessage() {}
 
 func (x *Arguments) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[7]
+	mi := &file_api_vps_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -603,7 +907,7 @@ func (x *Arguments) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Arguments.ProtoReflect.Descriptor instead.
 func (*Arguments) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{7}
+	return file_api_vps_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Arguments) GetNetworks() []string {
@@ -659,7 +963,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_api_vps_proto_msgTypes[8]
+	mi := &file_api_vps_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -671,7 +975,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[8]
+	mi := &file_api_vps_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -684,7 +988,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{8}
+	return file_api_vps_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Process) GetPid() int32 {
@@ -766,7 +1070,7 @@ type ProcessesResponse struct {
 
 func (x *ProcessesResponse) Reset() {
 	*x = ProcessesResponse{}
-	mi := &file_api_vps_proto_msgTypes[9]
+	mi := &file_api_vps_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -778,7 +1082,7 @@ func (x *ProcessesResponse) String() string {
 func (*ProcessesResponse) ProtoMessage() {}
 
 func (x *ProcessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[9]
+	mi := &file_api_vps_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -791,7 +1095,7 @@ func (x *ProcessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessesResponse.ProtoReflect.Descriptor instead.
 func (*ProcessesResponse) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{9}
+	return file_api_vps_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ProcessesResponse) GetProcesses() []*Process {
@@ -814,7 +1118,7 @@ type Blocker struct {
 
 func (x *Blocker) Reset() {
 	*x = Blocker{}
-	mi := &file_api_vps_proto_msgTypes[10]
+	mi := &file_api_vps_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +1130,7 @@ func (x *Blocker) String() string {
 func (*Blocker) ProtoMessage() {}
 
 func (x *Blocker) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[10]
+	mi := &file_api_vps_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +1143,7 @@ func (x *Blocker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Blocker.ProtoReflect.Descriptor instead.
 func (*Blocker) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{10}
+	return file_api_vps_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Blocker) GetPid() int32 {
@@ -890,7 +1194,7 @@ type CheckReport struct {
 
 func (x *CheckReport) Reset() {
 	*x = CheckReport{}
-	mi := &file_api_vps_proto_msgTypes[11]
+	mi := &file_api_vps_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -902,7 +1206,7 @@ func (x *CheckReport) String() string {
 func (*CheckReport) ProtoMessage() {}
 
 func (x *CheckReport) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[11]
+	mi := &file_api_vps_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -915,7 +1219,7 @@ func (x *CheckReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckReport.ProtoReflect.Descriptor instead.
 func (*CheckReport) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{11}
+	return file_api_vps_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CheckReport) GetOk() bool {
@@ -964,7 +1268,7 @@ type Configuration struct {
 
 func (x *Configuration) Reset() {
 	*x = Configuration{}
-	mi := &file_api_vps_proto_msgTypes[12]
+	mi := &file_api_vps_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -976,7 +1280,7 @@ func (x *Configuration) String() string {
 func (*Configuration) ProtoMessage() {}
 
 func (x *Configuration) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[12]
+	mi := &file_api_vps_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -989,7 +1293,7 @@ func (x *Configuration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Configuration.ProtoReflect.Descriptor instead.
 func (*Configuration) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{12}
+	return file_api_vps_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Configuration) GetName() string {
@@ -1016,7 +1320,7 @@ type StartRequest struct {
 
 func (x *StartRequest) Reset() {
 	*x = StartRequest{}
-	mi := &file_api_vps_proto_msgTypes[13]
+	mi := &file_api_vps_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1028,7 +1332,7 @@ func (x *StartRequest) String() string {
 func (*StartRequest) ProtoMessage() {}
 
 func (x *StartRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[13]
+	mi := &file_api_vps_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1041,7 +1345,7 @@ func (x *StartRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRequest.ProtoReflect.Descriptor instead.
 func (*StartRequest) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{13}
+	return file_api_vps_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *StartRequest) GetId() string {
@@ -1068,7 +1372,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_api_vps_proto_msgTypes[14]
+	mi := &file_api_vps_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1080,7 +1384,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[14]
+	mi := &file_api_vps_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1093,7 +1397,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{14}
+	return file_api_vps_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *StopRequest) GetId() string {
@@ -1120,7 +1424,7 @@ type KillRequest struct {
 
 func (x *KillRequest) Reset() {
 	*x = KillRequest{}
-	mi := &file_api_vps_proto_msgTypes[15]
+	mi := &file_api_vps_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1132,7 +1436,7 @@ func (x *KillRequest) String() string {
 func (*KillRequest) ProtoMessage() {}
 
 func (x *KillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[15]
+	mi := &file_api_vps_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1145,7 +1449,7 @@ func (x *KillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillRequest.ProtoReflect.Descriptor instead.
 func (*KillRequest) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{15}
+	return file_api_vps_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *KillRequest) GetId() string {
@@ -1175,7 +1479,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_api_vps_proto_msgTypes[16]
+	mi := &file_api_vps_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1187,7 +1491,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[16]
+	mi := &file_api_vps_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1200,7 +1504,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{16}
+	return file_api_vps_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Event) GetTime() int64 {
@@ -1249,7 +1553,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_api_vps_proto_msgTypes[17]
+	mi := &file_api_vps_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1261,7 +1565,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[17]
+	mi := &file_api_vps_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1274,7 +1578,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{17}
+	return file_api_vps_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LogsRequest) GetId() string {
@@ -1307,7 +1611,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_api_vps_proto_msgTypes[18]
+	mi := &file_api_vps_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1319,7 +1623,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[18]
+	mi := &file_api_vps_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1332,7 +1636,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{18}
+	return file_api_vps_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LogsResponse) GetData() []byte {
@@ -1352,7 +1656,7 @@ type Window struct {
 
 func (x *Window) Reset() {
 	*x = Window{}
-	mi := &file_api_vps_proto_msgTypes[19]
+	mi := &file_api_vps_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1364,7 +1668,7 @@ func (x *Window) String() string {
 func (*Window) ProtoMessage() {}
 
 func (x *Window) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[19]
+	mi := &file_api_vps_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1377,7 +1681,7 @@ func (x *Window) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Window.ProtoReflect.Descriptor instead.
 func (*Window) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{19}
+	return file_api_vps_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Window) GetRows() uint32 {
@@ -1410,7 +1714,7 @@ type ExecRequest struct {
 
 func (x *ExecRequest) Reset() {
 	*x = ExecRequest{}
-	mi := &file_api_vps_proto_msgTypes[20]
+	mi := &file_api_vps_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1422,7 +1726,7 @@ func (x *ExecRequest) String() string {
 func (*ExecRequest) ProtoMessage() {}
 
 func (x *ExecRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[20]
+	mi := &file_api_vps_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1435,7 +1739,7 @@ func (x *ExecRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecRequest.ProtoReflect.Descriptor instead.
 func (*ExecRequest) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{20}
+	return file_api_vps_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ExecRequest) GetKind() isExecRequest_Kind {
@@ -1542,7 +1846,7 @@ type ExecStart struct {
 
 func (x *ExecStart) Reset() {
 	*x = ExecStart{}
-	mi := &file_api_vps_proto_msgTypes[21]
+	mi := &file_api_vps_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1554,7 +1858,7 @@ func (x *ExecStart) String() string {
 func (*ExecStart) ProtoMessage() {}
 
 func (x *ExecStart) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[21]
+	mi := &file_api_vps_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1567,7 +1871,7 @@ func (x *ExecStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecStart.ProtoReflect.Descriptor instead.
 func (*ExecStart) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{21}
+	return file_api_vps_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExecStart) GetId() string {
@@ -1649,7 +1953,7 @@ type ExecResponse struct {
 
 func (x *ExecResponse) Reset() {
 	*x = ExecResponse{}
-	mi := &file_api_vps_proto_msgTypes[22]
+	mi := &file_api_vps_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1661,7 +1965,7 @@ func (x *ExecResponse) String() string {
 func (*ExecResponse) ProtoMessage() {}
 
 func (x *ExecResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[22]
+	mi := &file_api_vps_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1674,7 +1978,7 @@ func (x *ExecResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResponse.ProtoReflect.Descriptor instead.
 func (*ExecResponse) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{22}
+	return file_api_vps_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ExecResponse) GetKind() isExecResponse_Kind {
@@ -1774,7 +2078,7 @@ type ExecFailure struct {
 
 func (x *ExecFailure) Reset() {
 	*x = ExecFailure{}
-	mi := &file_api_vps_proto_msgTypes[23]
+	mi := &file_api_vps_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1786,7 +2090,7 @@ func (x *ExecFailure) String() string {
 func (*ExecFailure) ProtoMessage() {}
 
 func (x *ExecFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[23]
+	mi := &file_api_vps_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1799,7 +2103,7 @@ func (x *ExecFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecFailure.ProtoReflect.Descriptor instead.
 func (*ExecFailure) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{23}
+	return file_api_vps_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ExecFailure) GetCommand() string {
@@ -1830,7 +2134,7 @@ type ConsoleRequest struct {
 
 func (x *ConsoleRequest) Reset() {
 	*x = ConsoleRequest{}
-	mi := &file_api_vps_proto_msgTypes[24]
+	mi := &file_api_vps_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1842,7 +2146,7 @@ func (x *ConsoleRequest) String() string {
 func (*ConsoleRequest) ProtoMessage() {}
 
 func (x *ConsoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[24]
+	mi := &file_api_vps_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1855,7 +2159,7 @@ func (x *ConsoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsoleRequest.ProtoReflect.Descriptor instead.
 func (*ConsoleRequest) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{24}
+	return file_api_vps_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ConsoleRequest) GetKind() isConsoleRequest_Kind {
@@ -1923,7 +2227,7 @@ type ConsoleResponse struct {
 
 func (x *ConsoleResponse) Reset() {
 	*x = ConsoleResponse{}
-	mi := &file_api_vps_proto_msgTypes[25]
+	mi := &file_api_vps_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1935,7 +2239,7 @@ func (x *ConsoleResponse) String() string {
 func (*ConsoleResponse) ProtoMessage() {}
 
 func (x *ConsoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[25]
+	mi := &file_api_vps_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1948,7 +2252,7 @@ func (x *ConsoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsoleResponse.ProtoReflect.Descriptor instead.
 func (*ConsoleResponse) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{25}
+	return file_api_vps_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ConsoleResponse) GetOutput() []byte {
@@ -1970,7 +2274,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_api_vps_proto_msgTypes[26]
+	mi := &file_api_vps_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1982,7 +2286,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[26]
+	mi := &file_api_vps_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1995,7 +2299,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{26}
+	return file_api_vps_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Progress) GetPhase() string {
@@ -2039,7 +2343,7 @@ type SnapshotRequest struct {
 
 func (x *SnapshotRequest) Reset() {
 	*x = SnapshotRequest{}
-	mi := &file_api_vps_proto_msgTypes[27]
+	mi := &file_api_vps_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2051,7 +2355,7 @@ func (x *SnapshotRequest) String() string {
 func (*SnapshotRequest) ProtoMessage() {}
 
 func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[27]
+	mi := &file_api_vps_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2064,7 +2368,7 @@ func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{27}
+	return file_api_vps_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SnapshotRequest) GetId() string {
@@ -2115,7 +2419,7 @@ type SnapshotResponse struct {
 
 func (x *SnapshotResponse) Reset() {
 	*x = SnapshotResponse{}
-	mi := &file_api_vps_proto_msgTypes[28]
+	mi := &file_api_vps_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2127,7 +2431,7 @@ func (x *SnapshotResponse) String() string {
 func (*SnapshotResponse) ProtoMessage() {}
 
 func (x *SnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[28]
+	mi := &file_api_vps_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2140,7 +2444,7 @@ func (x *SnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotResponse.ProtoReflect.Descriptor instead.
 func (*SnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{28}
+	return file_api_vps_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SnapshotResponse) GetKind() isSnapshotResponse_Kind {
@@ -2201,7 +2505,7 @@ type SnapshotReport struct {
 
 func (x *SnapshotReport) Reset() {
 	*x = SnapshotReport{}
-	mi := &file_api_vps_proto_msgTypes[29]
+	mi := &file_api_vps_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2213,7 +2517,7 @@ func (x *SnapshotReport) String() string {
 func (*SnapshotReport) ProtoMessage() {}
 
 func (x *SnapshotReport) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[29]
+	mi := &file_api_vps_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2226,7 +2530,7 @@ func (x *SnapshotReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotReport.ProtoReflect.Descriptor instead.
 func (*SnapshotReport) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{29}
+	return file_api_vps_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SnapshotReport) GetBytes() int64 {
@@ -2302,7 +2606,7 @@ type Round struct {
 
 func (x *Round) Reset() {
 	*x = Round{}
-	mi := &file_api_vps_proto_msgTypes[30]
+	mi := &file_api_vps_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2314,7 +2618,7 @@ func (x *Round) String() string {
 func (*Round) ProtoMessage() {}
 
 func (x *Round) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[30]
+	mi := &file_api_vps_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2327,7 +2631,7 @@ func (x *Round) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Round.ProtoReflect.Descriptor instead.
 func (*Round) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{30}
+	return file_api_vps_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Round) GetBytes() uint64 {
@@ -2354,7 +2658,7 @@ type Phase struct {
 
 func (x *Phase) Reset() {
 	*x = Phase{}
-	mi := &file_api_vps_proto_msgTypes[31]
+	mi := &file_api_vps_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2366,7 +2670,7 @@ func (x *Phase) String() string {
 func (*Phase) ProtoMessage() {}
 
 func (x *Phase) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[31]
+	mi := &file_api_vps_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2379,7 +2683,7 @@ func (x *Phase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Phase.ProtoReflect.Descriptor instead.
 func (*Phase) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{31}
+	return file_api_vps_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Phase) GetName() string {
@@ -2411,7 +2715,7 @@ type RestoreRequest struct {
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_api_vps_proto_msgTypes[32]
+	mi := &file_api_vps_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2423,7 +2727,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_vps_proto_msgTypes[32]
+	mi := &file_api_vps_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2436,7 +2740,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_api_vps_proto_rawDescGZIP(), []int{32}
+	return file_api_vps_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RestoreRequest) GetId() string {
@@ -2504,7 +2808,7 @@ const file_api_vps_proto_rawDesc = "" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
 	"\x06signal\x18\x02 \x01(\tR\x06signal\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n" +
-	"\x04time\x18\x04 \x01(\x03R\x04time\"\xbb\x04\n" +
+	"\x04time\x18\x04 \x01(\x03R\x04time\"\x86\x05\n" +
 	"\bInstance\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x1c\n" +
@@ -2528,7 +2832,33 @@ const file_api_vps_proto_rawDesc = "" +
 	"exitStatus\x12\x14\n" +
 	"\x05saved\x18\x13 \x01(\fR\x05saved\x12#\n" +
 	"\rmissing_bytes\x18\x14 \x01(\x04R\fmissingBytes\x12\x12\n" +
-	"\x04lost\x18\x15 \x01(\tR\x04lost\">\n" +
+	"\x04lost\x18\x15 \x01(\tR\x04lost\x121\n" +
+	"\n" +
+	"interfaces\x18\x16 \x03(\v2\x11.vps.v1.InterfaceR\n" +
+	"interfaces\x12\x16\n" +
+	"\x06parked\x18\x17 \x01(\bR\x06parked\"\xf7\x01\n" +
+	"\tInterface\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04link\x18\x02 \x01(\tR\x04link\x12\x1c\n" +
+	"\taddresses\x18\x03 \x03(\tR\taddresses\x12\x1f\n" +
+	"\x02in\x18\x04 \x01(\v2\x0f.vps.v1.TrafficR\x02in\x12!\n" +
+	"\x03out\x18\x05 \x01(\v2\x0f.vps.v1.TrafficR\x03out\x12\x18\n" +
+	"\aspoofed\x18\x06 \x01(\x04R\aspoofed\x12\x18\n" +
+	"\aforeign\x18\a \x01(\x04R\aforeign\x12\x18\n" +
+	"\aflooded\x18\b \x01(\x04R\aflooded\x12\x12\n" +
+	"\x04lost\x18\t \x01(\x04R\x04lost\"S\n" +
+	"\aTraffic\x12\x18\n" +
+	"\apackets\x18\x01 \x01(\x04R\apackets\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x18\n" +
+	"\alimited\x18\x03 \x01(\x04R\alimited\"U\n" +
+	"\x0fNetworksRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
+	"\bnetworks\x18\x02 \x01(\tR\bnetworks\x12\x16\n" +
+	"\x06remove\x18\x03 \x01(\bR\x06remove\"R\n" +
+	"\x14MoveInterfaceRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
+	"\x06inside\x18\x03 \x01(\tR\x06inside\">\n" +
 	"\fListResponse\x12.\n" +
 	"\tinstances\x18\x01 \x03(\v2\x10.vps.v1.InstanceR\tinstances\"\xae\x01\n" +
 	"\bResource\x12\x12\n" +
@@ -2674,7 +3004,7 @@ const file_api_vps_proto_rawDesc = "" +
 	"\x05force\x18\x04 \x01(\bR\x05force\x12-\n" +
 	"\x06config\x18\x05 \x01(\v2\x15.vps.v1.ConfigurationR\x06config\x12\x12\n" +
 	"\x04lazy\x18\x06 \x01(\bR\x04lazy\x12\x12\n" +
-	"\x04wait\x18\a \x01(\bR\x04wait2\xa3\b\n" +
+	"\x04wait\x18\a \x01(\bR\x04wait2\xc4\t\n" +
 	"\x04Host\x121\n" +
 	"\aVersion\x12\r.vps.v1.Empty\x1a\x17.vps.v1.VersionResponse\x12+\n" +
 	"\x04List\x12\r.vps.v1.Empty\x1a\x14.vps.v1.ListResponse\x12(\n" +
@@ -2691,7 +3021,10 @@ const file_api_vps_proto_rawDesc = "" +
 	"\x04Wait\x12\x0e.vps.v1.Target\x1a\x12.vps.v1.ExitStatus\x12(\n" +
 	"\aSuspend\x12\x0e.vps.v1.Target\x1a\r.vps.v1.Empty\x12'\n" +
 	"\x06Resume\x12\x0e.vps.v1.Target\x1a\r.vps.v1.Empty\x12&\n" +
-	"\x05Abort\x12\x0e.vps.v1.Target\x1a\r.vps.v1.Empty\x12(\n" +
+	"\x05Abort\x12\x0e.vps.v1.Target\x1a\r.vps.v1.Empty\x127\n" +
+	"\rAllowNetworks\x12\x17.vps.v1.NetworksRequest\x1a\r.vps.v1.Empty\x12<\n" +
+	"\rMoveInterface\x12\x1c.vps.v1.MoveInterfaceRequest\x1a\r.vps.v1.Empty\x12(\n" +
+	"\aRelease\x12\x0e.vps.v1.Target\x1a\r.vps.v1.Empty\x12(\n" +
 	"\x06Events\x12\r.vps.v1.Empty\x1a\r.vps.v1.Event0\x01\x123\n" +
 	"\x04Logs\x12\x13.vps.v1.LogsRequest\x1a\x14.vps.v1.LogsResponse0\x01\x125\n" +
 	"\x04Exec\x12\x13.vps.v1.ExecRequest\x1a\x14.vps.v1.ExecResponse(\x010\x01\x12>\n" +
@@ -2711,108 +3044,121 @@ func file_api_vps_proto_rawDescGZIP() []byte {
 	return file_api_vps_proto_rawDescData
 }
 
-var file_api_vps_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_api_vps_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_api_vps_proto_goTypes = []any{
-	(*Empty)(nil),             // 0: vps.v1.Empty
-	(*Target)(nil),            // 1: vps.v1.Target
-	(*VersionResponse)(nil),   // 2: vps.v1.VersionResponse
-	(*ExitStatus)(nil),        // 3: vps.v1.ExitStatus
-	(*Instance)(nil),          // 4: vps.v1.Instance
-	(*ListResponse)(nil),      // 5: vps.v1.ListResponse
-	(*Resource)(nil),          // 6: vps.v1.Resource
-	(*Arguments)(nil),         // 7: vps.v1.Arguments
-	(*Process)(nil),           // 8: vps.v1.Process
-	(*ProcessesResponse)(nil), // 9: vps.v1.ProcessesResponse
-	(*Blocker)(nil),           // 10: vps.v1.Blocker
-	(*CheckReport)(nil),       // 11: vps.v1.CheckReport
-	(*Configuration)(nil),     // 12: vps.v1.Configuration
-	(*StartRequest)(nil),      // 13: vps.v1.StartRequest
-	(*StopRequest)(nil),       // 14: vps.v1.StopRequest
-	(*KillRequest)(nil),       // 15: vps.v1.KillRequest
-	(*Event)(nil),             // 16: vps.v1.Event
-	(*LogsRequest)(nil),       // 17: vps.v1.LogsRequest
-	(*LogsResponse)(nil),      // 18: vps.v1.LogsResponse
-	(*Window)(nil),            // 19: vps.v1.Window
-	(*ExecRequest)(nil),       // 20: vps.v1.ExecRequest
-	(*ExecStart)(nil),         // 21: vps.v1.ExecStart
-	(*ExecResponse)(nil),      // 22: vps.v1.ExecResponse
-	(*ExecFailure)(nil),       // 23: vps.v1.ExecFailure
-	(*ConsoleRequest)(nil),    // 24: vps.v1.ConsoleRequest
-	(*ConsoleResponse)(nil),   // 25: vps.v1.ConsoleResponse
-	(*Progress)(nil),          // 26: vps.v1.Progress
-	(*SnapshotRequest)(nil),   // 27: vps.v1.SnapshotRequest
-	(*SnapshotResponse)(nil),  // 28: vps.v1.SnapshotResponse
-	(*SnapshotReport)(nil),    // 29: vps.v1.SnapshotReport
-	(*Round)(nil),             // 30: vps.v1.Round
-	(*Phase)(nil),             // 31: vps.v1.Phase
-	(*RestoreRequest)(nil),    // 32: vps.v1.RestoreRequest
+	(*Empty)(nil),                // 0: vps.v1.Empty
+	(*Target)(nil),               // 1: vps.v1.Target
+	(*VersionResponse)(nil),      // 2: vps.v1.VersionResponse
+	(*ExitStatus)(nil),           // 3: vps.v1.ExitStatus
+	(*Instance)(nil),             // 4: vps.v1.Instance
+	(*Interface)(nil),            // 5: vps.v1.Interface
+	(*Traffic)(nil),              // 6: vps.v1.Traffic
+	(*NetworksRequest)(nil),      // 7: vps.v1.NetworksRequest
+	(*MoveInterfaceRequest)(nil), // 8: vps.v1.MoveInterfaceRequest
+	(*ListResponse)(nil),         // 9: vps.v1.ListResponse
+	(*Resource)(nil),             // 10: vps.v1.Resource
+	(*Arguments)(nil),            // 11: vps.v1.Arguments
+	(*Process)(nil),              // 12: vps.v1.Process
+	(*ProcessesResponse)(nil),    // 13: vps.v1.ProcessesResponse
+	(*Blocker)(nil),              // 14: vps.v1.Blocker
+	(*CheckReport)(nil),          // 15: vps.v1.CheckReport
+	(*Configuration)(nil),        // 16: vps.v1.Configuration
+	(*StartRequest)(nil),         // 17: vps.v1.StartRequest
+	(*StopRequest)(nil),          // 18: vps.v1.StopRequest
+	(*KillRequest)(nil),          // 19: vps.v1.KillRequest
+	(*Event)(nil),                // 20: vps.v1.Event
+	(*LogsRequest)(nil),          // 21: vps.v1.LogsRequest
+	(*LogsResponse)(nil),         // 22: vps.v1.LogsResponse
+	(*Window)(nil),               // 23: vps.v1.Window
+	(*ExecRequest)(nil),          // 24: vps.v1.ExecRequest
+	(*ExecStart)(nil),            // 25: vps.v1.ExecStart
+	(*ExecResponse)(nil),         // 26: vps.v1.ExecResponse
+	(*ExecFailure)(nil),          // 27: vps.v1.ExecFailure
+	(*ConsoleRequest)(nil),       // 28: vps.v1.ConsoleRequest
+	(*ConsoleResponse)(nil),      // 29: vps.v1.ConsoleResponse
+	(*Progress)(nil),             // 30: vps.v1.Progress
+	(*SnapshotRequest)(nil),      // 31: vps.v1.SnapshotRequest
+	(*SnapshotResponse)(nil),     // 32: vps.v1.SnapshotResponse
+	(*SnapshotReport)(nil),       // 33: vps.v1.SnapshotReport
+	(*Round)(nil),                // 34: vps.v1.Round
+	(*Phase)(nil),                // 35: vps.v1.Phase
+	(*RestoreRequest)(nil),       // 36: vps.v1.RestoreRequest
 }
 var file_api_vps_proto_depIdxs = []int32{
 	3,  // 0: vps.v1.Instance.exit_status:type_name -> vps.v1.ExitStatus
-	4,  // 1: vps.v1.ListResponse.instances:type_name -> vps.v1.Instance
-	6,  // 2: vps.v1.Arguments.resources:type_name -> vps.v1.Resource
-	8,  // 3: vps.v1.ProcessesResponse.processes:type_name -> vps.v1.Process
-	10, // 4: vps.v1.CheckReport.blockers:type_name -> vps.v1.Blocker
-	12, // 5: vps.v1.StartRequest.config:type_name -> vps.v1.Configuration
-	3,  // 6: vps.v1.Event.exit_status:type_name -> vps.v1.ExitStatus
-	21, // 7: vps.v1.ExecRequest.start:type_name -> vps.v1.ExecStart
-	19, // 8: vps.v1.ExecRequest.window:type_name -> vps.v1.Window
-	19, // 9: vps.v1.ExecStart.window:type_name -> vps.v1.Window
-	19, // 10: vps.v1.ConsoleRequest.window:type_name -> vps.v1.Window
-	26, // 11: vps.v1.SnapshotResponse.progress:type_name -> vps.v1.Progress
-	29, // 12: vps.v1.SnapshotResponse.report:type_name -> vps.v1.SnapshotReport
-	31, // 13: vps.v1.SnapshotReport.phases:type_name -> vps.v1.Phase
-	30, // 14: vps.v1.SnapshotReport.rounds:type_name -> vps.v1.Round
-	12, // 15: vps.v1.RestoreRequest.config:type_name -> vps.v1.Configuration
-	0,  // 16: vps.v1.Host.Version:input_type -> vps.v1.Empty
-	0,  // 17: vps.v1.Host.List:input_type -> vps.v1.Empty
-	1,  // 18: vps.v1.Host.Show:input_type -> vps.v1.Target
-	1,  // 19: vps.v1.Host.Args:input_type -> vps.v1.Target
-	1,  // 20: vps.v1.Host.Processes:input_type -> vps.v1.Target
-	1,  // 21: vps.v1.Host.Check:input_type -> vps.v1.Target
-	13, // 22: vps.v1.Host.Create:input_type -> vps.v1.StartRequest
-	13, // 23: vps.v1.Host.Start:input_type -> vps.v1.StartRequest
-	14, // 24: vps.v1.Host.Stop:input_type -> vps.v1.StopRequest
-	14, // 25: vps.v1.Host.Restart:input_type -> vps.v1.StopRequest
-	1,  // 26: vps.v1.Host.Remove:input_type -> vps.v1.Target
-	15, // 27: vps.v1.Host.Kill:input_type -> vps.v1.KillRequest
-	1,  // 28: vps.v1.Host.Wait:input_type -> vps.v1.Target
-	1,  // 29: vps.v1.Host.Suspend:input_type -> vps.v1.Target
-	1,  // 30: vps.v1.Host.Resume:input_type -> vps.v1.Target
-	1,  // 31: vps.v1.Host.Abort:input_type -> vps.v1.Target
-	0,  // 32: vps.v1.Host.Events:input_type -> vps.v1.Empty
-	17, // 33: vps.v1.Host.Logs:input_type -> vps.v1.LogsRequest
-	20, // 34: vps.v1.Host.Exec:input_type -> vps.v1.ExecRequest
-	24, // 35: vps.v1.Host.Console:input_type -> vps.v1.ConsoleRequest
-	27, // 36: vps.v1.Host.Snapshot:input_type -> vps.v1.SnapshotRequest
-	32, // 37: vps.v1.Host.Restore:input_type -> vps.v1.RestoreRequest
-	2,  // 38: vps.v1.Host.Version:output_type -> vps.v1.VersionResponse
-	5,  // 39: vps.v1.Host.List:output_type -> vps.v1.ListResponse
-	4,  // 40: vps.v1.Host.Show:output_type -> vps.v1.Instance
-	7,  // 41: vps.v1.Host.Args:output_type -> vps.v1.Arguments
-	9,  // 42: vps.v1.Host.Processes:output_type -> vps.v1.ProcessesResponse
-	11, // 43: vps.v1.Host.Check:output_type -> vps.v1.CheckReport
-	0,  // 44: vps.v1.Host.Create:output_type -> vps.v1.Empty
-	0,  // 45: vps.v1.Host.Start:output_type -> vps.v1.Empty
-	0,  // 46: vps.v1.Host.Stop:output_type -> vps.v1.Empty
-	0,  // 47: vps.v1.Host.Restart:output_type -> vps.v1.Empty
-	0,  // 48: vps.v1.Host.Remove:output_type -> vps.v1.Empty
-	0,  // 49: vps.v1.Host.Kill:output_type -> vps.v1.Empty
-	3,  // 50: vps.v1.Host.Wait:output_type -> vps.v1.ExitStatus
-	0,  // 51: vps.v1.Host.Suspend:output_type -> vps.v1.Empty
-	0,  // 52: vps.v1.Host.Resume:output_type -> vps.v1.Empty
-	0,  // 53: vps.v1.Host.Abort:output_type -> vps.v1.Empty
-	16, // 54: vps.v1.Host.Events:output_type -> vps.v1.Event
-	18, // 55: vps.v1.Host.Logs:output_type -> vps.v1.LogsResponse
-	22, // 56: vps.v1.Host.Exec:output_type -> vps.v1.ExecResponse
-	25, // 57: vps.v1.Host.Console:output_type -> vps.v1.ConsoleResponse
-	28, // 58: vps.v1.Host.Snapshot:output_type -> vps.v1.SnapshotResponse
-	26, // 59: vps.v1.Host.Restore:output_type -> vps.v1.Progress
-	38, // [38:60] is the sub-list for method output_type
-	16, // [16:38] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	5,  // 1: vps.v1.Instance.interfaces:type_name -> vps.v1.Interface
+	6,  // 2: vps.v1.Interface.in:type_name -> vps.v1.Traffic
+	6,  // 3: vps.v1.Interface.out:type_name -> vps.v1.Traffic
+	4,  // 4: vps.v1.ListResponse.instances:type_name -> vps.v1.Instance
+	10, // 5: vps.v1.Arguments.resources:type_name -> vps.v1.Resource
+	12, // 6: vps.v1.ProcessesResponse.processes:type_name -> vps.v1.Process
+	14, // 7: vps.v1.CheckReport.blockers:type_name -> vps.v1.Blocker
+	16, // 8: vps.v1.StartRequest.config:type_name -> vps.v1.Configuration
+	3,  // 9: vps.v1.Event.exit_status:type_name -> vps.v1.ExitStatus
+	25, // 10: vps.v1.ExecRequest.start:type_name -> vps.v1.ExecStart
+	23, // 11: vps.v1.ExecRequest.window:type_name -> vps.v1.Window
+	23, // 12: vps.v1.ExecStart.window:type_name -> vps.v1.Window
+	23, // 13: vps.v1.ConsoleRequest.window:type_name -> vps.v1.Window
+	30, // 14: vps.v1.SnapshotResponse.progress:type_name -> vps.v1.Progress
+	33, // 15: vps.v1.SnapshotResponse.report:type_name -> vps.v1.SnapshotReport
+	35, // 16: vps.v1.SnapshotReport.phases:type_name -> vps.v1.Phase
+	34, // 17: vps.v1.SnapshotReport.rounds:type_name -> vps.v1.Round
+	16, // 18: vps.v1.RestoreRequest.config:type_name -> vps.v1.Configuration
+	0,  // 19: vps.v1.Host.Version:input_type -> vps.v1.Empty
+	0,  // 20: vps.v1.Host.List:input_type -> vps.v1.Empty
+	1,  // 21: vps.v1.Host.Show:input_type -> vps.v1.Target
+	1,  // 22: vps.v1.Host.Args:input_type -> vps.v1.Target
+	1,  // 23: vps.v1.Host.Processes:input_type -> vps.v1.Target
+	1,  // 24: vps.v1.Host.Check:input_type -> vps.v1.Target
+	17, // 25: vps.v1.Host.Create:input_type -> vps.v1.StartRequest
+	17, // 26: vps.v1.Host.Start:input_type -> vps.v1.StartRequest
+	18, // 27: vps.v1.Host.Stop:input_type -> vps.v1.StopRequest
+	18, // 28: vps.v1.Host.Restart:input_type -> vps.v1.StopRequest
+	1,  // 29: vps.v1.Host.Remove:input_type -> vps.v1.Target
+	19, // 30: vps.v1.Host.Kill:input_type -> vps.v1.KillRequest
+	1,  // 31: vps.v1.Host.Wait:input_type -> vps.v1.Target
+	1,  // 32: vps.v1.Host.Suspend:input_type -> vps.v1.Target
+	1,  // 33: vps.v1.Host.Resume:input_type -> vps.v1.Target
+	1,  // 34: vps.v1.Host.Abort:input_type -> vps.v1.Target
+	7,  // 35: vps.v1.Host.AllowNetworks:input_type -> vps.v1.NetworksRequest
+	8,  // 36: vps.v1.Host.MoveInterface:input_type -> vps.v1.MoveInterfaceRequest
+	1,  // 37: vps.v1.Host.Release:input_type -> vps.v1.Target
+	0,  // 38: vps.v1.Host.Events:input_type -> vps.v1.Empty
+	21, // 39: vps.v1.Host.Logs:input_type -> vps.v1.LogsRequest
+	24, // 40: vps.v1.Host.Exec:input_type -> vps.v1.ExecRequest
+	28, // 41: vps.v1.Host.Console:input_type -> vps.v1.ConsoleRequest
+	31, // 42: vps.v1.Host.Snapshot:input_type -> vps.v1.SnapshotRequest
+	36, // 43: vps.v1.Host.Restore:input_type -> vps.v1.RestoreRequest
+	2,  // 44: vps.v1.Host.Version:output_type -> vps.v1.VersionResponse
+	9,  // 45: vps.v1.Host.List:output_type -> vps.v1.ListResponse
+	4,  // 46: vps.v1.Host.Show:output_type -> vps.v1.Instance
+	11, // 47: vps.v1.Host.Args:output_type -> vps.v1.Arguments
+	13, // 48: vps.v1.Host.Processes:output_type -> vps.v1.ProcessesResponse
+	15, // 49: vps.v1.Host.Check:output_type -> vps.v1.CheckReport
+	0,  // 50: vps.v1.Host.Create:output_type -> vps.v1.Empty
+	0,  // 51: vps.v1.Host.Start:output_type -> vps.v1.Empty
+	0,  // 52: vps.v1.Host.Stop:output_type -> vps.v1.Empty
+	0,  // 53: vps.v1.Host.Restart:output_type -> vps.v1.Empty
+	0,  // 54: vps.v1.Host.Remove:output_type -> vps.v1.Empty
+	0,  // 55: vps.v1.Host.Kill:output_type -> vps.v1.Empty
+	3,  // 56: vps.v1.Host.Wait:output_type -> vps.v1.ExitStatus
+	0,  // 57: vps.v1.Host.Suspend:output_type -> vps.v1.Empty
+	0,  // 58: vps.v1.Host.Resume:output_type -> vps.v1.Empty
+	0,  // 59: vps.v1.Host.Abort:output_type -> vps.v1.Empty
+	0,  // 60: vps.v1.Host.AllowNetworks:output_type -> vps.v1.Empty
+	0,  // 61: vps.v1.Host.MoveInterface:output_type -> vps.v1.Empty
+	0,  // 62: vps.v1.Host.Release:output_type -> vps.v1.Empty
+	20, // 63: vps.v1.Host.Events:output_type -> vps.v1.Event
+	22, // 64: vps.v1.Host.Logs:output_type -> vps.v1.LogsResponse
+	26, // 65: vps.v1.Host.Exec:output_type -> vps.v1.ExecResponse
+	29, // 66: vps.v1.Host.Console:output_type -> vps.v1.ConsoleResponse
+	32, // 67: vps.v1.Host.Snapshot:output_type -> vps.v1.SnapshotResponse
+	30, // 68: vps.v1.Host.Restore:output_type -> vps.v1.Progress
+	44, // [44:69] is the sub-list for method output_type
+	19, // [19:44] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_api_vps_proto_init() }
@@ -2820,26 +3166,26 @@ func file_api_vps_proto_init() {
 	if File_api_vps_proto != nil {
 		return
 	}
-	file_api_vps_proto_msgTypes[20].OneofWrappers = []any{
+	file_api_vps_proto_msgTypes[24].OneofWrappers = []any{
 		(*ExecRequest_Start)(nil),
 		(*ExecRequest_Stdin)(nil),
 		(*ExecRequest_StdinEnd)(nil),
 		(*ExecRequest_Window)(nil),
 		(*ExecRequest_Signal)(nil),
 	}
-	file_api_vps_proto_msgTypes[22].OneofWrappers = []any{
+	file_api_vps_proto_msgTypes[26].OneofWrappers = []any{
 		(*ExecResponse_Pid)(nil),
 		(*ExecResponse_Stdout)(nil),
 		(*ExecResponse_Stderr)(nil),
 		(*ExecResponse_Status)(nil),
 		(*ExecResponse_StdinTaken)(nil),
 	}
-	file_api_vps_proto_msgTypes[24].OneofWrappers = []any{
+	file_api_vps_proto_msgTypes[28].OneofWrappers = []any{
 		(*ConsoleRequest_Id)(nil),
 		(*ConsoleRequest_Input)(nil),
 		(*ConsoleRequest_Window)(nil),
 	}
-	file_api_vps_proto_msgTypes[28].OneofWrappers = []any{
+	file_api_vps_proto_msgTypes[32].OneofWrappers = []any{
 		(*SnapshotResponse_Progress)(nil),
 		(*SnapshotResponse_Report)(nil),
 	}
@@ -2849,7 +3195,7 @@ func file_api_vps_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_vps_proto_rawDesc), len(file_api_vps_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   33,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

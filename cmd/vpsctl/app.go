@@ -46,6 +46,7 @@ func (a *app) root() *cobra.Command {
 		{"Working in them:", []*cobra.Command{a.execCmd(), a.execinCmd(), a.execwtCmd(), a.shellCmd(), a.consoleCmd()}},
 		{"Suspending and saving:", []*cobra.Command{
 			a.suspendCmd(), a.resumeCmd(), a.abortCmd(), a.snapshotCmd(), a.snapshotsCmd(), a.restoreCmd(), dumpverb.Show(&a.IO), dumpverb.Command(&a.IO)}},
+		{"Network:", []*cobra.Command{a.ipnetCmd(), a.ifmoveCmd(), a.releaseCmd()}},
 		{"The host:", []*cobra.Command{a.checkCmd(), a.configCmd(), a.versionCmd()}},
 	}
 	for _, g := range groups {

@@ -91,6 +91,7 @@ func (a *app) showCmd() *cobra.Command {
 				"Restarts", number(i.Restarts),
 				"Ended", cli.Exit(i.ExitStatus),
 				"Saved in", i.Saved,
+				"Network", network(i),
 			)
 		},
 	})

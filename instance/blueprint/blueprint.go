@@ -130,13 +130,14 @@ func Environment(lists ...[]string) []string {
 }
 
 // Command runs one of the configuration's commands on the host, by the shell. None is no command.
-func Command(ctx context.Context, cfg *config.Config, key, text string) error {
+func Command(ctx context.Context, cfg *config.Config, key, text string, env ...string) error {
 	if text == "" {
 		return nil
 	}
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", text)
 	cmd.Dir = "/"
 	cmd.Env = append(os.Environ(), "VPS_ID="+cfg.Name, "VPS_ROOT="+cfg.Root)
+	cmd.Env = append(cmd.Env, env...)
 	out, err := cmd.CombinedOutput()
 	if err == nil {
 		return nil

@@ -59,7 +59,7 @@ func NewInsight() Insight {
 
 // Source returns what a snapshot is taken of: an instance by its record and configuration, its control group, and the pid of its
 // init here. What this host gives no insight into is told to log.
-func Source(rec *registry.Record, cfg *config.Config, group suspend.Group, init int, in Insight, log *slog.Logger) (*snapshot.Source, error) {
+func Source(rec *registry.Record, cfg *config.Config, group suspend.Group, net suspend.Network, init int, in Insight, log *slog.Logger) (*snapshot.Source, error) {
 	pipes, err := ownPipes()
 	if err != nil {
 		return nil, err
@@ -92,7 +92,8 @@ func Source(rec *registry.Record, cfg *config.Config, group suspend.Group, init 
 		info.Ids = 0
 	}
 	return &snapshot.Source{
-		Group: group, Init: init, Info: info, Standard: rec.Mounts, Externals: ext, Restarts: restarts, Kernel: kernel, Flags: flags, Facts: facts, Filters: 1,
+		Group: group, Network: net, Init: init, Info: info, Standard: rec.Mounts, Externals: ext,
+		Restarts: restarts, Kernel: kernel, Flags: flags, Facts: facts, Filters: 1,
 	}, nil
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"vps/cell"
 	"vps/config"
+	"vps/ifvps"
 )
 
 // schema is the version of a record.
@@ -24,8 +25,10 @@ type Record struct {
 	Before    State       `json:"before,omitempty"` // what it goes back to if what is under way fails
 	Config    string      `json:"config"`
 	FirstUID  int         `json:"first_uid"`
-	OwnRange  bool        `json:"own_range"` // FirstUID was given by the machine's id file
-	Mounted   bool        `json:"mounted"`   // ROOT_MOUNT has run
+	OwnRange  bool        `json:"own_range"`           // FirstUID was given by the machine's id file
+	Mounted   bool        `json:"mounted"`             // ROOT_MOUNT has run
+	Announced bool        `json:"announced,omitempty"` // its addresses
+	Parked    bool        `json:"parked,omitempty"`    // its addresses are kept for it while it is dead
 	Cell      *cell.State `json:"cell,omitempty"`
 	Mounts    []string    `json:"mounts,omitempty"` // mount points at birth
 	UUID      UUID        `json:"uuid,omitzero"`    // its own since it was created
@@ -39,6 +42,8 @@ type Record struct {
 	Exit      *ExitStatus `json:"exit,omitempty"`
 	Suspended time.Time   `json:"suspended,omitzero"`
 	Saved     *Saved      `json:"saved,omitempty"`
+
+	Moved []ifvps.Moved `json:"moved,omitempty"` // interfaces of the host's that it has
 
 	Fill *cell.FillState `json:"fill,omitempty"` // memory is missing yet
 	Lost string          `json:"lost,omitempty"` // memory that could not be read, since the last restore

@@ -12,6 +12,7 @@ import (
 
 	"vps/account"
 	"vps/config"
+	"vps/ifvps"
 	"vps/instance/blueprint"
 	"vps/instance/inside"
 	"vps/instance/registry"
@@ -42,6 +43,8 @@ type Info struct {
 	Saved       string               `json:"saved,omitempty"`         // the file with its memory, since the host went down
 	Missing     uint64               `json:"missing_bytes,omitempty"` // of its memory, after a lazy restore
 	Lost        string               `json:"lost,omitempty"`          // why memory of it cannot be read: who touches it gets SIGBUS
+	Interfaces  []ifvps.Counters     `json:"interfaces,omitempty"`
+	Parked      bool                 `json:"parked,omitempty"` // they are kept for it while it is dead
 }
 
 // Resource is a line of [Arguments]' table.
@@ -71,6 +74,10 @@ func Of(rec *registry.Record, cfg *config.Config, group *account.Group) Info {
 		FSRoot: cfg.Root, Hostname: cfg.UTSName(), Init: strings.Join(cfg.Init, " "),
 		Created: rec.Created, Started: rec.Started,
 		Runs: rec.Starts, Restores: rec.Restores, Restarts: rec.Restarts, ExitStatus: rec.Exit, Lost: rec.Lost,
+	}
+	info.Parked = rec.Parked
+	for _, i := range cfg.Interfaces {
+		info.Interfaces = append(info.Interfaces, ifvps.Counters{Name: i.Name(), Addresses: i.Addresses})
 	}
 	if rec.Saved != nil {
 		info.Saved = rec.Saved.File

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vps/linux"
 	"vps/object"
 )
 
@@ -80,7 +81,7 @@ func ofAll(name string) string {
 
 // usualSysctls are the settings of a new namespace.
 var usualSysctls = sync.OnceValues(func() (values map[string]string, err error) {
-	err = object.OnSpareThread(func() (err error) {
+	err = linux.OnSpareThread(func() (err error) {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("unshare: %w", err)
 		}

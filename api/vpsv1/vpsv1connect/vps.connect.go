@@ -68,6 +68,12 @@ const (
 	HostResumeProcedure = "/vps.v1.Host/Resume"
 	// HostAbortProcedure is the fully-qualified name of the Host's Abort RPC.
 	HostAbortProcedure = "/vps.v1.Host/Abort"
+	// HostAllowNetworksProcedure is the fully-qualified name of the Host's AllowNetworks RPC.
+	HostAllowNetworksProcedure = "/vps.v1.Host/AllowNetworks"
+	// HostMoveInterfaceProcedure is the fully-qualified name of the Host's MoveInterface RPC.
+	HostMoveInterfaceProcedure = "/vps.v1.Host/MoveInterface"
+	// HostReleaseProcedure is the fully-qualified name of the Host's Release RPC.
+	HostReleaseProcedure = "/vps.v1.Host/Release"
 	// HostEventsProcedure is the fully-qualified name of the Host's Events RPC.
 	HostEventsProcedure = "/vps.v1.Host/Events"
 	// HostLogsProcedure is the fully-qualified name of the Host's Logs RPC.
@@ -100,6 +106,9 @@ type HostClient interface {
 	Suspend(context.Context, *vpsv1.Target) (*vpsv1.Empty, error)
 	Resume(context.Context, *vpsv1.Target) (*vpsv1.Empty, error)
 	Abort(context.Context, *vpsv1.Target) (*vpsv1.Empty, error)
+	AllowNetworks(context.Context, *vpsv1.NetworksRequest) (*vpsv1.Empty, error)
+	MoveInterface(context.Context, *vpsv1.MoveInterfaceRequest) (*vpsv1.Empty, error)
+	Release(context.Context, *vpsv1.Target) (*vpsv1.Empty, error)
 	Events(context.Context, *vpsv1.Empty) (*connect.ServerStreamForClient[vpsv1.Event], error)
 	Logs(context.Context, *vpsv1.LogsRequest) (*connect.ServerStreamForClient[vpsv1.LogsResponse], error)
 	Exec(context.Context) (*connect.BidiStreamForClientSimple[vpsv1.ExecRequest, vpsv1.ExecResponse], error)
@@ -217,6 +226,24 @@ func NewHostClient(httpClient connect.HTTPClient, baseURL string, opts ...connec
 			connect.WithSchema(hostMethods.ByName("Abort")),
 			connect.WithClientOptions(opts...),
 		),
+		allowNetworks: connect.NewClient[vpsv1.NetworksRequest, vpsv1.Empty](
+			httpClient,
+			baseURL+HostAllowNetworksProcedure,
+			connect.WithSchema(hostMethods.ByName("AllowNetworks")),
+			connect.WithClientOptions(opts...),
+		),
+		moveInterface: connect.NewClient[vpsv1.MoveInterfaceRequest, vpsv1.Empty](
+			httpClient,
+			baseURL+HostMoveInterfaceProcedure,
+			connect.WithSchema(hostMethods.ByName("MoveInterface")),
+			connect.WithClientOptions(opts...),
+		),
+		release: connect.NewClient[vpsv1.Target, vpsv1.Empty](
+			httpClient,
+			baseURL+HostReleaseProcedure,
+			connect.WithSchema(hostMethods.ByName("Release")),
+			connect.WithClientOptions(opts...),
+		),
 		events: connect.NewClient[vpsv1.Empty, vpsv1.Event](
 			httpClient,
 			baseURL+HostEventsProcedure,
@@ -258,28 +285,31 @@ func NewHostClient(httpClient connect.HTTPClient, baseURL string, opts ...connec
 
 // hostClient implements HostClient.
 type hostClient struct {
-	version   *connect.Client[vpsv1.Empty, vpsv1.VersionResponse]
-	list      *connect.Client[vpsv1.Empty, vpsv1.ListResponse]
-	show      *connect.Client[vpsv1.Target, vpsv1.Instance]
-	args      *connect.Client[vpsv1.Target, vpsv1.Arguments]
-	processes *connect.Client[vpsv1.Target, vpsv1.ProcessesResponse]
-	check     *connect.Client[vpsv1.Target, vpsv1.CheckReport]
-	create    *connect.Client[vpsv1.StartRequest, vpsv1.Empty]
-	start     *connect.Client[vpsv1.StartRequest, vpsv1.Empty]
-	stop      *connect.Client[vpsv1.StopRequest, vpsv1.Empty]
-	restart   *connect.Client[vpsv1.StopRequest, vpsv1.Empty]
-	remove    *connect.Client[vpsv1.Target, vpsv1.Empty]
-	kill      *connect.Client[vpsv1.KillRequest, vpsv1.Empty]
-	wait      *connect.Client[vpsv1.Target, vpsv1.ExitStatus]
-	suspend   *connect.Client[vpsv1.Target, vpsv1.Empty]
-	resume    *connect.Client[vpsv1.Target, vpsv1.Empty]
-	abort     *connect.Client[vpsv1.Target, vpsv1.Empty]
-	events    *connect.Client[vpsv1.Empty, vpsv1.Event]
-	logs      *connect.Client[vpsv1.LogsRequest, vpsv1.LogsResponse]
-	exec      *connect.Client[vpsv1.ExecRequest, vpsv1.ExecResponse]
-	console   *connect.Client[vpsv1.ConsoleRequest, vpsv1.ConsoleResponse]
-	snapshot  *connect.Client[vpsv1.SnapshotRequest, vpsv1.SnapshotResponse]
-	restore   *connect.Client[vpsv1.RestoreRequest, vpsv1.Progress]
+	version       *connect.Client[vpsv1.Empty, vpsv1.VersionResponse]
+	list          *connect.Client[vpsv1.Empty, vpsv1.ListResponse]
+	show          *connect.Client[vpsv1.Target, vpsv1.Instance]
+	args          *connect.Client[vpsv1.Target, vpsv1.Arguments]
+	processes     *connect.Client[vpsv1.Target, vpsv1.ProcessesResponse]
+	check         *connect.Client[vpsv1.Target, vpsv1.CheckReport]
+	create        *connect.Client[vpsv1.StartRequest, vpsv1.Empty]
+	start         *connect.Client[vpsv1.StartRequest, vpsv1.Empty]
+	stop          *connect.Client[vpsv1.StopRequest, vpsv1.Empty]
+	restart       *connect.Client[vpsv1.StopRequest, vpsv1.Empty]
+	remove        *connect.Client[vpsv1.Target, vpsv1.Empty]
+	kill          *connect.Client[vpsv1.KillRequest, vpsv1.Empty]
+	wait          *connect.Client[vpsv1.Target, vpsv1.ExitStatus]
+	suspend       *connect.Client[vpsv1.Target, vpsv1.Empty]
+	resume        *connect.Client[vpsv1.Target, vpsv1.Empty]
+	abort         *connect.Client[vpsv1.Target, vpsv1.Empty]
+	allowNetworks *connect.Client[vpsv1.NetworksRequest, vpsv1.Empty]
+	moveInterface *connect.Client[vpsv1.MoveInterfaceRequest, vpsv1.Empty]
+	release       *connect.Client[vpsv1.Target, vpsv1.Empty]
+	events        *connect.Client[vpsv1.Empty, vpsv1.Event]
+	logs          *connect.Client[vpsv1.LogsRequest, vpsv1.LogsResponse]
+	exec          *connect.Client[vpsv1.ExecRequest, vpsv1.ExecResponse]
+	console       *connect.Client[vpsv1.ConsoleRequest, vpsv1.ConsoleResponse]
+	snapshot      *connect.Client[vpsv1.SnapshotRequest, vpsv1.SnapshotResponse]
+	restore       *connect.Client[vpsv1.RestoreRequest, vpsv1.Progress]
 }
 
 // Version calls vps.v1.Host.Version.
@@ -426,6 +456,33 @@ func (c *hostClient) Abort(ctx context.Context, req *vpsv1.Target) (*vpsv1.Empty
 	return nil, err
 }
 
+// AllowNetworks calls vps.v1.Host.AllowNetworks.
+func (c *hostClient) AllowNetworks(ctx context.Context, req *vpsv1.NetworksRequest) (*vpsv1.Empty, error) {
+	response, err := c.allowNetworks.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// MoveInterface calls vps.v1.Host.MoveInterface.
+func (c *hostClient) MoveInterface(ctx context.Context, req *vpsv1.MoveInterfaceRequest) (*vpsv1.Empty, error) {
+	response, err := c.moveInterface.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Release calls vps.v1.Host.Release.
+func (c *hostClient) Release(ctx context.Context, req *vpsv1.Target) (*vpsv1.Empty, error) {
+	response, err := c.release.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // Events calls vps.v1.Host.Events.
 func (c *hostClient) Events(ctx context.Context, req *vpsv1.Empty) (*connect.ServerStreamForClient[vpsv1.Event], error) {
 	return c.events.CallServerStream(ctx, connect.NewRequest(req))
@@ -474,6 +531,9 @@ type HostHandler interface {
 	Suspend(context.Context, *vpsv1.Target) (*vpsv1.Empty, error)
 	Resume(context.Context, *vpsv1.Target) (*vpsv1.Empty, error)
 	Abort(context.Context, *vpsv1.Target) (*vpsv1.Empty, error)
+	AllowNetworks(context.Context, *vpsv1.NetworksRequest) (*vpsv1.Empty, error)
+	MoveInterface(context.Context, *vpsv1.MoveInterfaceRequest) (*vpsv1.Empty, error)
+	Release(context.Context, *vpsv1.Target) (*vpsv1.Empty, error)
 	Events(context.Context, *vpsv1.Empty, *connect.ServerStream[vpsv1.Event]) error
 	Logs(context.Context, *vpsv1.LogsRequest, *connect.ServerStream[vpsv1.LogsResponse]) error
 	Exec(context.Context, *connect.BidiStream[vpsv1.ExecRequest, vpsv1.ExecResponse]) error
@@ -587,6 +647,24 @@ func NewHostHandler(svc HostHandler, opts ...connect.HandlerOption) (string, htt
 		connect.WithSchema(hostMethods.ByName("Abort")),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostAllowNetworksHandler := connect.NewUnaryHandlerSimple(
+		HostAllowNetworksProcedure,
+		svc.AllowNetworks,
+		connect.WithSchema(hostMethods.ByName("AllowNetworks")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostMoveInterfaceHandler := connect.NewUnaryHandlerSimple(
+		HostMoveInterfaceProcedure,
+		svc.MoveInterface,
+		connect.WithSchema(hostMethods.ByName("MoveInterface")),
+		connect.WithHandlerOptions(opts...),
+	)
+	hostReleaseHandler := connect.NewUnaryHandlerSimple(
+		HostReleaseProcedure,
+		svc.Release,
+		connect.WithSchema(hostMethods.ByName("Release")),
+		connect.WithHandlerOptions(opts...),
+	)
 	hostEventsHandler := connect.NewServerStreamHandlerSimple(
 		HostEventsProcedure,
 		svc.Events,
@@ -657,6 +735,12 @@ func NewHostHandler(svc HostHandler, opts ...connect.HandlerOption) (string, htt
 			hostResumeHandler.ServeHTTP(w, r)
 		case HostAbortProcedure:
 			hostAbortHandler.ServeHTTP(w, r)
+		case HostAllowNetworksProcedure:
+			hostAllowNetworksHandler.ServeHTTP(w, r)
+		case HostMoveInterfaceProcedure:
+			hostMoveInterfaceHandler.ServeHTTP(w, r)
+		case HostReleaseProcedure:
+			hostReleaseHandler.ServeHTTP(w, r)
 		case HostEventsProcedure:
 			hostEventsHandler.ServeHTTP(w, r)
 		case HostLogsProcedure:
@@ -740,6 +824,18 @@ func (UnimplementedHostHandler) Resume(context.Context, *vpsv1.Target) (*vpsv1.E
 
 func (UnimplementedHostHandler) Abort(context.Context, *vpsv1.Target) (*vpsv1.Empty, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("vps.v1.Host.Abort is not implemented"))
+}
+
+func (UnimplementedHostHandler) AllowNetworks(context.Context, *vpsv1.NetworksRequest) (*vpsv1.Empty, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("vps.v1.Host.AllowNetworks is not implemented"))
+}
+
+func (UnimplementedHostHandler) MoveInterface(context.Context, *vpsv1.MoveInterfaceRequest) (*vpsv1.Empty, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("vps.v1.Host.MoveInterface is not implemented"))
+}
+
+func (UnimplementedHostHandler) Release(context.Context, *vpsv1.Target) (*vpsv1.Empty, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("vps.v1.Host.Release is not implemented"))
 }
 
 func (UnimplementedHostHandler) Events(context.Context, *vpsv1.Empty, *connect.ServerStream[vpsv1.Event]) error {
