@@ -753,8 +753,13 @@ type Mount struct {
 	Source        string                 `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`
 	Options       []string               `protobuf:"bytes,6,rep,name=options,proto3" json:"options,omitempty"` // per mount point: ro, nosuid, ...
 	SuperOptions  []string               `protobuf:"bytes,7,rep,name=super_options,json=superOptions,proto3" json:"super_options,omitempty"`
-	Root          string                 `protobuf:"bytes,8,opt,name=root,proto3" json:"root,omitempty"`
-	Standard      bool                   `protobuf:"varint,9,opt,name=standard,proto3" json:"standard,omitempty"` // the manager makes it at every start; only its content (Inode records) counts
+	Root          string                 `protobuf:"bytes,8,opt,name=root,proto3" json:"root,omitempty"`          // its root, relative to that of base
+	Standard      bool                   `protobuf:"varint,9,opt,name=standard,proto3" json:"standard,omitempty"` // the manager makes it at every start; only its content (Inode records) and propagation count
+	Base          uint64                 `protobuf:"varint,50,opt,name=base,proto3" json:"base,omitempty"`        // Mount whose file system it shows a part of; 0: it has one of its own
+	File          bool                   `protobuf:"varint,51,opt,name=file,proto3" json:"file,omitempty"`        // its root is no directory
+	Group         uint32                 `protobuf:"varint,52,opt,name=group,proto3" json:"group,omitempty"`      // peer group (mount_namespaces(7)), 0: it is private; the snapshot's own numbers
+	Master        uint32                 `protobuf:"varint,53,opt,name=master,proto3" json:"master,omitempty"`    // peer group that it is a slave of, whose number is lower than that of its own
+	Unbindable    bool                   `protobuf:"varint,54,opt,name=unbindable,proto3" json:"unbindable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -848,6 +853,41 @@ func (x *Mount) GetRoot() string {
 func (x *Mount) GetStandard() bool {
 	if x != nil {
 		return x.Standard
+	}
+	return false
+}
+
+func (x *Mount) GetBase() uint64 {
+	if x != nil {
+		return x.Base
+	}
+	return 0
+}
+
+func (x *Mount) GetFile() bool {
+	if x != nil {
+		return x.File
+	}
+	return false
+}
+
+func (x *Mount) GetGroup() uint32 {
+	if x != nil {
+		return x.Group
+	}
+	return 0
+}
+
+func (x *Mount) GetMaster() uint32 {
+	if x != nil {
+		return x.Master
+	}
+	return 0
+}
+
+func (x *Mount) GetUnbindable() bool {
+	if x != nil {
+		return x.Unbindable
 	}
 	return false
 }
@@ -6077,7 +6117,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x06Clocks\x12\x1a\n" +
 	"\brealtime\x18\x01 \x01(\x03R\brealtime\x12\x1c\n" +
 	"\tmonotonic\x18\x02 \x01(\x03R\tmonotonic\x12\x1a\n" +
-	"\bboottime\x18\x03 \x01(\x03R\bboottime\"\xe6\x01\n" +
+	"\bboottime\x18\x03 \x01(\x03R\bboottime\"\xdc\x02\n" +
 	"\x05Mount\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
 	"\x06parent\x18\x02 \x01(\x04R\x06parent\x12\x16\n" +
@@ -6087,7 +6127,14 @@ const file_dump_record_proto_rawDesc = "" +
 	"\aoptions\x18\x06 \x03(\tR\aoptions\x12#\n" +
 	"\rsuper_options\x18\a \x03(\tR\fsuperOptions\x12\x12\n" +
 	"\x04root\x18\b \x01(\tR\x04root\x12\x1a\n" +
-	"\bstandard\x18\t \x01(\bR\bstandard\"\xff\x02\n" +
+	"\bstandard\x18\t \x01(\bR\bstandard\x12\x12\n" +
+	"\x04base\x182 \x01(\x04R\x04base\x12\x12\n" +
+	"\x04file\x183 \x01(\bR\x04file\x12\x14\n" +
+	"\x05group\x184 \x01(\rR\x05group\x12\x16\n" +
+	"\x06master\x185 \x01(\rR\x06master\x12\x1e\n" +
+	"\n" +
+	"unbindable\x186 \x01(\bR\n" +
+	"unbindable\"\xff\x02\n" +
 	"\x05Inode\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05mount\x18\x02 \x01(\x04R\x05mount\x12\x12\n" +

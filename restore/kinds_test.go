@@ -50,7 +50,7 @@ var refusals = map[string]string{
 	"descriptor":      "fd 3: file /proc/2/fdinfo/0: of a descriptor",
 	"reading":         "fd 3: directory /dev/shm: in the middle of being read",
 	"descriptors":     "a thread with descriptors of its own is not supported",
-	"mounted":         "mount /tmp/kind/mount (proc) is not supported",
+	"mounted":         "mount /tmp/kind/mount (ramfs) is not supported",
 	"traced":          "being traced is not supported",
 	"uts namespace":   "its own uts namespace is not supported",
 	"mount namespace": "its own mnt namespace is not supported",

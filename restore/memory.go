@@ -71,7 +71,10 @@ func (r *restorer) furnish(ctx context.Context) error {
 	if err := r.files.IPC.Complete(ctx, r.stub); err != nil {
 		return err
 	}
-	return r.files.Finish()
+	if err := r.files.Finish(); err != nil {
+		return err
+	}
+	return r.mounts.Seal()
 }
 
 func (r *restorer) stub(pid int) (*remote.Page, int) {

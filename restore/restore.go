@@ -27,6 +27,7 @@ import (
 	"vps/object/birth"
 	"vps/object/kinds"
 	"vps/object/memory"
+	"vps/object/mount"
 	"vps/object/recordset"
 	"vps/object/task"
 	"vps/pager/lazy"
@@ -97,6 +98,7 @@ type restorer struct {
 	plan     *birth.Plan
 	heritage *heritage
 	content  object.Content
+	mounts   *mount.Restored // nil: there are none yet
 	files    kinds.Restored
 	refs     map[refKey]int
 	limits   []uint64 // our own hard limits
@@ -181,6 +183,9 @@ func (r *restorer) check() error {
 func (r *restorer) close() {
 	if r.files.Files != nil {
 		r.files.Close()
+	}
+	if r.mounts != nil {
+		r.mounts.Close()
 	}
 	for _, p := range r.procs {
 		if p.pidfd > 0 && p.record.GetPid() != 1 {
