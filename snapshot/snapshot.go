@@ -21,6 +21,7 @@ import (
 	"vps/object"
 	"vps/object/file"
 	"vps/object/ipc"
+	"vps/object/keyring"
 	"vps/object/kinds"
 	"vps/object/memory"
 	"vps/object/mount"
@@ -229,6 +230,7 @@ func probe(src *Source) []error {
 		procs = append(procs, p)
 	}
 	refusals = append(refusals, object.ProbeMemory(procs)...)
+	refusals = append(refusals, keyring.Probe(src.Kernel, procs)...)
 	refusals = append(refusals, ipc.Probe(src.Init)...)
 	refusals = append(refusals, network.Probe(src.Init)...)
 	d := src.descriptors(procs, nil)

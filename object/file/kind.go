@@ -53,6 +53,8 @@ func (d *Descriptors) kindOf(l *Look) (kind, error) {
 	switch l.fs {
 	case unix.HUGETLBFS_MAGIC:
 		return nil, l.At.Refusal("file of huge pages "+l.Link, "")
+	case unix.SECRETMEM_MAGIC:
+		return nil, l.At.Refusal("secret memory", "")
 	case unix.PROC_SUPER_MAGIC:
 		return d.pathKind(l)
 	}
