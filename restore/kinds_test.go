@@ -52,7 +52,7 @@ var refusals = map[string]string{
 	"reading":         "fd 3: directory /dev/shm: in the middle of being read",
 	"key":             "key \"a secret\" of type user is not supported",
 	"descriptors":     "a thread with descriptors of its own is not supported",
-	"mounted":         "mount /tmp/kind/mount (ramfs) is not supported",
+	"mounted":         "mount /tmp/kind/mount (overlay) is not supported",
 	"traced":          "being traced is not supported",
 	"uts namespace":   "its own uts namespace is not supported",
 	"mount namespace": "its own mnt namespace is not supported",

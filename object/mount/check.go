@@ -34,7 +34,7 @@ func checkMount(m *dump.Mount) error {
 		return fmt.Errorf("target %.100q is not valid", target)
 	case strings.IndexByte(m.GetSource(), 0) >= 0 || len(m.GetSource()) >= unix.PathMax:
 		return fmt.Errorf("source %.100q is not valid", m.GetSource())
-	case !m.GetStandard() && m.GetBase() == 0 && (m.GetFstype() != "tmpfs" && m.GetFstype() != "proc" || m.GetFile()):
+	case !m.GetStandard() && m.GetBase() == 0 && (!inMemory(m.GetFstype()) && m.GetFstype() != "proc" || m.GetFile()):
 		return fmt.Errorf("%s (%.100s): %w", target, m.GetFstype(), object.ErrUnsupported)
 	case m.GetBase() != 0 && root != "" && (!filepath.IsLocal(root) || path.Clean(root) != root || strings.IndexByte(root, 0) >= 0 || len(root) >= unix.PathMax):
 		return fmt.Errorf("root %.100q is not valid", root)

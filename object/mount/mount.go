@@ -84,6 +84,9 @@ func (m *Namespace) baseOf(mnt *mount) *mount {
 	return nil
 }
 
+// inMemory tells whether a file system's files are nowhere else, so that they are dumped with it.
+func inMemory(kind string) bool { return kind == "tmpfs" || kind == "ramfs" }
+
 // covers tells whether a path leads to dir or below it.
 func covers(dir, path string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
@@ -121,7 +124,7 @@ func (m *Namespace) restorable(mnt *mount) (ok bool, why string) {
 		return false, "it is attached to what is not the instance's"
 	case strings.HasSuffix(mnt.Root, "//deleted"):
 		return false, "its root is deleted"
-	case mnt.base == nil && (mnt.Root != "/" || mnt.FSType != "tmpfs" && mnt.FSType != "proc"):
+	case mnt.base == nil && (mnt.Root != "/" || !inMemory(mnt.FSType) && mnt.FSType != "proc"):
 		return false, ""
 	case mnt.FSType == "proc" && mnt.base != nil && notNumber == nil:
 		return false, "a file of a process"
@@ -239,7 +242,7 @@ func (m *Namespace) dump(mnt *mount, ids object.IDMaps, sink object.Sink, next *
 // hasTree tells whether the files of a mount are dumped: those of a memory file system, which only the manager may have had mounted
 // read-only when it had none.
 func (mnt *mount) hasTree() bool {
-	return mnt.FSType == "tmpfs" && mnt.base == nil && mnt.Root == "/" && !(mnt.standard && slices.Contains(strings.Split(mnt.Options, ","), "ro"))
+	return inMemory(mnt.FSType) && mnt.base == nil && mnt.Root == "/" && !(mnt.standard && slices.Contains(strings.Split(mnt.Options, ","), "ro"))
 }
 
 // insideOptions returns the options of a memory file system with the ids of the instance in place of ours.

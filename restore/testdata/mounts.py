@@ -2,8 +2,8 @@
 from kind import *
 
 
-def mount(where, options=b"", flags=0, name=b"none"):
-    ok(libc.mount(name, where.encode(), b"tmpfs", flags, options), "mount " + where)
+def mount(where, options=b"", flags=0, name=b"none", kind=b"tmpfs"):
+    ok(libc.mount(name, where.encode(), kind, flags, options), "mount " + where)
 
 
 def put(name, text, mode=0o644):
@@ -50,6 +50,10 @@ def test():
     put("/dev/shm/dir/file", "in the manager's, under a cover")
     mount("/dev/shm/dir")
     put("/dev/shm/dir/file", "over it")
+    os.mkdir("/dev/shm/secret")
+    mount("/dev/shm/secret", b"mode=700", kind=b"ramfs")  # as systemd gives credentials to services
+    put("/dev/shm/secret/key", "secret", 0o400)
+    ok(libc.mount(b"", b"/dev/shm/secret", None, 1 | 32 | 4096, None))  # MS_RDONLY, MS_REMOUNT, MS_BIND
     big = open(top + "/big", "w+b")
     big.truncate(200000)
     big.seek(150000)
