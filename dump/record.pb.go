@@ -498,7 +498,7 @@ func (x UnixSocket_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UnixSocket_State.Descriptor instead.
 func (UnixSocket_State) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{41, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{43, 0}
 }
 
 // Instance is the general information; its record id is 1.
@@ -3461,6 +3461,7 @@ type File struct {
 	//	*File_Mqueue
 	//	*File_Namespace
 	//	*File_Inotify
+	//	*File_Fanotify
 	//	*File_Pidfd
 	//	*File_Socket
 	Kind          isFile_Kind `protobuf_oneof:"kind"`
@@ -3657,6 +3658,15 @@ func (x *File) GetInotify() *Inotify {
 	return nil
 }
 
+func (x *File) GetFanotify() *Fanotify {
+	if x != nil {
+		if x, ok := x.Kind.(*File_Fanotify); ok {
+			return x.Fanotify
+		}
+	}
+	return nil
+}
+
 func (x *File) GetPidfd() *PidFd {
 	if x != nil {
 		if x, ok := x.Kind.(*File_Pidfd); ok {
@@ -3731,6 +3741,10 @@ type File_Inotify struct {
 	Inotify *Inotify `protobuf:"bytes,51,opt,name=inotify,proto3,oneof"`
 }
 
+type File_Fanotify struct {
+	Fanotify *Fanotify `protobuf:"bytes,53,opt,name=fanotify,proto3,oneof"`
+}
+
 type File_Pidfd struct {
 	Pidfd *PidFd `protobuf:"bytes,52,opt,name=pidfd,proto3,oneof"`
 }
@@ -3764,6 +3778,8 @@ func (*File_Mqueue) isFile_Kind() {}
 func (*File_Namespace) isFile_Kind() {}
 
 func (*File_Inotify) isFile_Kind() {}
+
+func (*File_Fanotify) isFile_Kind() {}
 
 func (*File_Pidfd) isFile_Kind() {}
 
@@ -4378,6 +4394,134 @@ func (x *InotifyWatch) GetFile() *FileRef {
 	return nil
 }
 
+type Fanotify struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Flags         uint32                 `protobuf:"varint,1,opt,name=flags,proto3" json:"flags,omitempty"` // FAN_ of fanotify_init(2)
+	EventFlags    uint32                 `protobuf:"varint,2,opt,name=event_flags,json=eventFlags,proto3" json:"event_flags,omitempty"`
+	Marks         []*FanotifyMark        `protobuf:"bytes,3,rep,name=marks,proto3" json:"marks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fanotify) Reset() {
+	*x = Fanotify{}
+	mi := &file_dump_record_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fanotify) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fanotify) ProtoMessage() {}
+
+func (x *Fanotify) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fanotify.ProtoReflect.Descriptor instead.
+func (*Fanotify) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *Fanotify) GetFlags() uint32 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+func (x *Fanotify) GetEventFlags() uint32 {
+	if x != nil {
+		return x.EventFlags
+	}
+	return 0
+}
+
+func (x *Fanotify) GetMarks() []*FanotifyMark {
+	if x != nil {
+		return x.Marks
+	}
+	return nil
+}
+
+type FanotifyMark struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Flags         uint32                 `protobuf:"varint,1,opt,name=flags,proto3" json:"flags,omitempty"`
+	Mask          uint64                 `protobuf:"varint,2,opt,name=mask,proto3" json:"mask,omitempty"`
+	Ignored       uint64                 `protobuf:"varint,3,opt,name=ignored,proto3" json:"ignored,omitempty"`
+	File          *FileRef               `protobuf:"bytes,4,opt,name=file,proto3" json:"file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FanotifyMark) Reset() {
+	*x = FanotifyMark{}
+	mi := &file_dump_record_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FanotifyMark) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FanotifyMark) ProtoMessage() {}
+
+func (x *FanotifyMark) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FanotifyMark.ProtoReflect.Descriptor instead.
+func (*FanotifyMark) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *FanotifyMark) GetFlags() uint32 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+func (x *FanotifyMark) GetMask() uint64 {
+	if x != nil {
+		return x.Mask
+	}
+	return 0
+}
+
+func (x *FanotifyMark) GetIgnored() uint64 {
+	if x != nil {
+		return x.Ignored
+	}
+	return 0
+}
+
+func (x *FanotifyMark) GetFile() *FileRef {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
 type PidFd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pid           uint32                 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`                                 // of a process, or of a thread: flags have PIDFD_THREAD
@@ -4389,7 +4533,7 @@ type PidFd struct {
 
 func (x *PidFd) Reset() {
 	*x = PidFd{}
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4401,7 +4545,7 @@ func (x *PidFd) String() string {
 func (*PidFd) ProtoMessage() {}
 
 func (x *PidFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4414,7 +4558,7 @@ func (x *PidFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PidFd.ProtoReflect.Descriptor instead.
 func (*PidFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{37}
+	return file_dump_record_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PidFd) GetPid() uint32 {
@@ -4449,7 +4593,7 @@ type TtyEnd struct {
 
 func (x *TtyEnd) Reset() {
 	*x = TtyEnd{}
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4461,7 +4605,7 @@ func (x *TtyEnd) String() string {
 func (*TtyEnd) ProtoMessage() {}
 
 func (x *TtyEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4474,7 +4618,7 @@ func (x *TtyEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TtyEnd.ProtoReflect.Descriptor instead.
 func (*TtyEnd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{38}
+	return file_dump_record_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TtyEnd) GetTty() uint64 {
@@ -4513,7 +4657,7 @@ type External struct {
 
 func (x *External) Reset() {
 	*x = External{}
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4525,7 +4669,7 @@ func (x *External) String() string {
 func (*External) ProtoMessage() {}
 
 func (x *External) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4538,7 +4682,7 @@ func (x *External) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use External.ProtoReflect.Descriptor instead.
 func (*External) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{39}
+	return file_dump_record_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *External) GetWhat() string {
@@ -4592,7 +4736,7 @@ type Pipe struct {
 
 func (x *Pipe) Reset() {
 	*x = Pipe{}
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4604,7 +4748,7 @@ func (x *Pipe) String() string {
 func (*Pipe) ProtoMessage() {}
 
 func (x *Pipe) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4617,7 +4761,7 @@ func (x *Pipe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pipe.ProtoReflect.Descriptor instead.
 func (*Pipe) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{40}
+	return file_dump_record_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Pipe) GetId() uint64 {
@@ -4698,7 +4842,7 @@ type UnixSocket struct {
 
 func (x *UnixSocket) Reset() {
 	*x = UnixSocket{}
-	mi := &file_dump_record_proto_msgTypes[41]
+	mi := &file_dump_record_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4710,7 +4854,7 @@ func (x *UnixSocket) String() string {
 func (*UnixSocket) ProtoMessage() {}
 
 func (x *UnixSocket) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[41]
+	mi := &file_dump_record_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4723,7 +4867,7 @@ func (x *UnixSocket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnixSocket.ProtoReflect.Descriptor instead.
 func (*UnixSocket) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{41}
+	return file_dump_record_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *UnixSocket) GetId() uint64 {
@@ -4886,7 +5030,7 @@ type Connection struct {
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_dump_record_proto_msgTypes[42]
+	mi := &file_dump_record_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4898,7 +5042,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[42]
+	mi := &file_dump_record_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4911,7 +5055,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{42}
+	return file_dump_record_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Connection) GetPid() uint32 {
@@ -4958,7 +5102,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_dump_record_proto_msgTypes[43]
+	mi := &file_dump_record_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4970,7 +5114,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[43]
+	mi := &file_dump_record_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4983,7 +5127,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{43}
+	return file_dump_record_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Message) GetData() []byte {
@@ -5053,7 +5197,7 @@ type SockOpt struct {
 
 func (x *SockOpt) Reset() {
 	*x = SockOpt{}
-	mi := &file_dump_record_proto_msgTypes[44]
+	mi := &file_dump_record_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5065,7 +5209,7 @@ func (x *SockOpt) String() string {
 func (*SockOpt) ProtoMessage() {}
 
 func (x *SockOpt) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[44]
+	mi := &file_dump_record_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5078,7 +5222,7 @@ func (x *SockOpt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOpt.ProtoReflect.Descriptor instead.
 func (*SockOpt) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{44}
+	return file_dump_record_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SockOpt) GetLevel() int32 {
@@ -5132,7 +5276,7 @@ type Tty struct {
 
 func (x *Tty) Reset() {
 	*x = Tty{}
-	mi := &file_dump_record_proto_msgTypes[45]
+	mi := &file_dump_record_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5144,7 +5288,7 @@ func (x *Tty) String() string {
 func (*Tty) ProtoMessage() {}
 
 func (x *Tty) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[45]
+	mi := &file_dump_record_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5157,7 +5301,7 @@ func (x *Tty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tty.ProtoReflect.Descriptor instead.
 func (*Tty) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{45}
+	return file_dump_record_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Tty) GetId() uint64 {
@@ -5323,7 +5467,7 @@ type Termios struct {
 
 func (x *Termios) Reset() {
 	*x = Termios{}
-	mi := &file_dump_record_proto_msgTypes[46]
+	mi := &file_dump_record_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5335,7 +5479,7 @@ func (x *Termios) String() string {
 func (*Termios) ProtoMessage() {}
 
 func (x *Termios) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[46]
+	mi := &file_dump_record_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5348,7 +5492,7 @@ func (x *Termios) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Termios.ProtoReflect.Descriptor instead.
 func (*Termios) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{46}
+	return file_dump_record_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Termios) GetIflag() uint32 {
@@ -5422,7 +5566,7 @@ type IpcPerm struct {
 
 func (x *IpcPerm) Reset() {
 	*x = IpcPerm{}
-	mi := &file_dump_record_proto_msgTypes[47]
+	mi := &file_dump_record_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5434,7 +5578,7 @@ func (x *IpcPerm) String() string {
 func (*IpcPerm) ProtoMessage() {}
 
 func (x *IpcPerm) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[47]
+	mi := &file_dump_record_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5447,7 +5591,7 @@ func (x *IpcPerm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IpcPerm.ProtoReflect.Descriptor instead.
 func (*IpcPerm) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{47}
+	return file_dump_record_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *IpcPerm) GetKey() int32 {
@@ -5508,7 +5652,7 @@ type ShmSegment struct {
 
 func (x *ShmSegment) Reset() {
 	*x = ShmSegment{}
-	mi := &file_dump_record_proto_msgTypes[48]
+	mi := &file_dump_record_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5520,7 +5664,7 @@ func (x *ShmSegment) String() string {
 func (*ShmSegment) ProtoMessage() {}
 
 func (x *ShmSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[48]
+	mi := &file_dump_record_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5533,7 +5677,7 @@ func (x *ShmSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShmSegment.ProtoReflect.Descriptor instead.
 func (*ShmSegment) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{48}
+	return file_dump_record_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ShmSegment) GetId() uint64 {
@@ -5598,7 +5742,7 @@ type SemSet struct {
 
 func (x *SemSet) Reset() {
 	*x = SemSet{}
-	mi := &file_dump_record_proto_msgTypes[49]
+	mi := &file_dump_record_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5610,7 +5754,7 @@ func (x *SemSet) String() string {
 func (*SemSet) ProtoMessage() {}
 
 func (x *SemSet) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[49]
+	mi := &file_dump_record_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5623,7 +5767,7 @@ func (x *SemSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemSet.ProtoReflect.Descriptor instead.
 func (*SemSet) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{49}
+	return file_dump_record_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *SemSet) GetId() uint64 {
@@ -5664,7 +5808,7 @@ type Semaphore struct {
 
 func (x *Semaphore) Reset() {
 	*x = Semaphore{}
-	mi := &file_dump_record_proto_msgTypes[50]
+	mi := &file_dump_record_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5676,7 +5820,7 @@ func (x *Semaphore) String() string {
 func (*Semaphore) ProtoMessage() {}
 
 func (x *Semaphore) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[50]
+	mi := &file_dump_record_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5689,7 +5833,7 @@ func (x *Semaphore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Semaphore.ProtoReflect.Descriptor instead.
 func (*Semaphore) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{50}
+	return file_dump_record_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Semaphore) GetValue() uint32 {
@@ -5717,7 +5861,7 @@ type SemUndo struct {
 
 func (x *SemUndo) Reset() {
 	*x = SemUndo{}
-	mi := &file_dump_record_proto_msgTypes[51]
+	mi := &file_dump_record_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5729,7 +5873,7 @@ func (x *SemUndo) String() string {
 func (*SemUndo) ProtoMessage() {}
 
 func (x *SemUndo) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[51]
+	mi := &file_dump_record_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5742,7 +5886,7 @@ func (x *SemUndo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
 func (*SemUndo) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{51}
+	return file_dump_record_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *SemUndo) GetSet() uint64 {
@@ -5774,7 +5918,7 @@ type MsgQueue struct {
 
 func (x *MsgQueue) Reset() {
 	*x = MsgQueue{}
-	mi := &file_dump_record_proto_msgTypes[52]
+	mi := &file_dump_record_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5786,7 +5930,7 @@ func (x *MsgQueue) String() string {
 func (*MsgQueue) ProtoMessage() {}
 
 func (x *MsgQueue) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[52]
+	mi := &file_dump_record_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5799,7 +5943,7 @@ func (x *MsgQueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MsgQueue.ProtoReflect.Descriptor instead.
 func (*MsgQueue) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{52}
+	return file_dump_record_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *MsgQueue) GetId() uint64 {
@@ -5855,7 +5999,7 @@ type IpcMessage struct {
 
 func (x *IpcMessage) Reset() {
 	*x = IpcMessage{}
-	mi := &file_dump_record_proto_msgTypes[53]
+	mi := &file_dump_record_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5867,7 +6011,7 @@ func (x *IpcMessage) String() string {
 func (*IpcMessage) ProtoMessage() {}
 
 func (x *IpcMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[53]
+	mi := &file_dump_record_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5880,7 +6024,7 @@ func (x *IpcMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IpcMessage.ProtoReflect.Descriptor instead.
 func (*IpcMessage) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{53}
+	return file_dump_record_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *IpcMessage) GetType() int64 {
@@ -5916,7 +6060,7 @@ type Mqueue struct {
 
 func (x *Mqueue) Reset() {
 	*x = Mqueue{}
-	mi := &file_dump_record_proto_msgTypes[54]
+	mi := &file_dump_record_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5928,7 +6072,7 @@ func (x *Mqueue) String() string {
 func (*Mqueue) ProtoMessage() {}
 
 func (x *Mqueue) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[54]
+	mi := &file_dump_record_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5941,7 +6085,7 @@ func (x *Mqueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mqueue.ProtoReflect.Descriptor instead.
 func (*Mqueue) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{54}
+	return file_dump_record_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Mqueue) GetId() uint64 {
@@ -6027,7 +6171,7 @@ type MqueueNotify struct {
 
 func (x *MqueueNotify) Reset() {
 	*x = MqueueNotify{}
-	mi := &file_dump_record_proto_msgTypes[55]
+	mi := &file_dump_record_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6039,7 +6183,7 @@ func (x *MqueueNotify) String() string {
 func (*MqueueNotify) ProtoMessage() {}
 
 func (x *MqueueNotify) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[55]
+	mi := &file_dump_record_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6052,7 +6196,7 @@ func (x *MqueueNotify) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MqueueNotify.ProtoReflect.Descriptor instead.
 func (*MqueueNotify) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{55}
+	return file_dump_record_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *MqueueNotify) GetPid() uint32 {
@@ -6429,7 +6573,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x02Fd\x12\x0e\n" +
 	"\x02fd\x18\x01 \x01(\rR\x02fd\x12\x12\n" +
 	"\x04file\x18\x02 \x01(\x04R\x04file\x12\x18\n" +
-	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xdf\x05\n" +
+	"\acloexec\x18\x03 \x01(\bR\acloexec\"\x91\x06\n" +
 	"\x04File\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05flags\x18\x02 \x01(\rR\x05flags\x12\x10\n" +
@@ -6450,7 +6594,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\bexternal\x18\x13 \x01(\v2\x12.vps.dump.ExternalH\x00R\bexternal\x12\x18\n" +
 	"\x06mqueue\x18( \x01(\x04H\x00R\x06mqueue\x12\x1e\n" +
 	"\tnamespace\x182 \x01(\tH\x00R\tnamespace\x12-\n" +
-	"\ainotify\x183 \x01(\v2\x11.vps.dump.InotifyH\x00R\ainotify\x12'\n" +
+	"\ainotify\x183 \x01(\v2\x11.vps.dump.InotifyH\x00R\ainotify\x120\n" +
+	"\bfanotify\x185 \x01(\v2\x12.vps.dump.FanotifyH\x00R\bfanotify\x12'\n" +
 	"\x05pidfd\x184 \x01(\v2\x0f.vps.dump.PidFdH\x00R\x05pidfd\x12\x18\n" +
 	"\x06socket\x18< \x01(\x04H\x00R\x06socketB\x06\n" +
 	"\x04kind\"\x95\x02\n" +
@@ -6503,7 +6648,17 @@ const file_dump_record_proto_rawDesc = "" +
 	"\fInotifyWatch\x12\x0e\n" +
 	"\x02wd\x18\x01 \x01(\x05R\x02wd\x12\x12\n" +
 	"\x04mask\x18\x02 \x01(\rR\x04mask\x12%\n" +
-	"\x04file\x18\x03 \x01(\v2\x11.vps.dump.FileRefR\x04file\"N\n" +
+	"\x04file\x18\x03 \x01(\v2\x11.vps.dump.FileRefR\x04file\"o\n" +
+	"\bFanotify\x12\x14\n" +
+	"\x05flags\x18\x01 \x01(\rR\x05flags\x12\x1f\n" +
+	"\vevent_flags\x18\x02 \x01(\rR\n" +
+	"eventFlags\x12,\n" +
+	"\x05marks\x18\x03 \x03(\v2\x16.vps.dump.FanotifyMarkR\x05marks\"y\n" +
+	"\fFanotifyMark\x12\x14\n" +
+	"\x05flags\x18\x01 \x01(\rR\x05flags\x12\x12\n" +
+	"\x04mask\x18\x02 \x01(\x04R\x04mask\x12\x18\n" +
+	"\aignored\x18\x03 \x01(\x04R\aignored\x12%\n" +
+	"\x04file\x18\x04 \x01(\v2\x11.vps.dump.FileRefR\x04file\"N\n" +
 	"\x05PidFd\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x12\n" +
 	"\x04gone\x18\x02 \x01(\x04R\x04gone\x12\x1f\n" +
@@ -6705,7 +6860,7 @@ func file_dump_record_proto_rawDescGZIP() []byte {
 }
 
 var file_dump_record_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
 var file_dump_record_proto_goTypes = []any{
 	(Type)(0),             // 0: vps.dump.Type
 	(Process_State)(0),    // 1: vps.dump.Process.State
@@ -6752,39 +6907,41 @@ var file_dump_record_proto_goTypes = []any{
 	(*EpollItem)(nil),     // 42: vps.dump.EpollItem
 	(*Inotify)(nil),       // 43: vps.dump.Inotify
 	(*InotifyWatch)(nil),  // 44: vps.dump.InotifyWatch
-	(*PidFd)(nil),         // 45: vps.dump.PidFd
-	(*TtyEnd)(nil),        // 46: vps.dump.TtyEnd
-	(*External)(nil),      // 47: vps.dump.External
-	(*Pipe)(nil),          // 48: vps.dump.Pipe
-	(*UnixSocket)(nil),    // 49: vps.dump.UnixSocket
-	(*Connection)(nil),    // 50: vps.dump.Connection
-	(*Message)(nil),       // 51: vps.dump.Message
-	(*SockOpt)(nil),       // 52: vps.dump.SockOpt
-	(*Tty)(nil),           // 53: vps.dump.Tty
-	(*Termios)(nil),       // 54: vps.dump.Termios
-	(*IpcPerm)(nil),       // 55: vps.dump.IpcPerm
-	(*ShmSegment)(nil),    // 56: vps.dump.ShmSegment
-	(*SemSet)(nil),        // 57: vps.dump.SemSet
-	(*Semaphore)(nil),     // 58: vps.dump.Semaphore
-	(*SemUndo)(nil),       // 59: vps.dump.SemUndo
-	(*MsgQueue)(nil),      // 60: vps.dump.MsgQueue
-	(*IpcMessage)(nil),    // 61: vps.dump.IpcMessage
-	(*Mqueue)(nil),        // 62: vps.dump.Mqueue
-	(*MqueueNotify)(nil),  // 63: vps.dump.MqueueNotify
-	nil,                   // 64: vps.dump.Instance.SysctlEntry
-	nil,                   // 65: vps.dump.Inode.XattrsEntry
+	(*Fanotify)(nil),      // 45: vps.dump.Fanotify
+	(*FanotifyMark)(nil),  // 46: vps.dump.FanotifyMark
+	(*PidFd)(nil),         // 47: vps.dump.PidFd
+	(*TtyEnd)(nil),        // 48: vps.dump.TtyEnd
+	(*External)(nil),      // 49: vps.dump.External
+	(*Pipe)(nil),          // 50: vps.dump.Pipe
+	(*UnixSocket)(nil),    // 51: vps.dump.UnixSocket
+	(*Connection)(nil),    // 52: vps.dump.Connection
+	(*Message)(nil),       // 53: vps.dump.Message
+	(*SockOpt)(nil),       // 54: vps.dump.SockOpt
+	(*Tty)(nil),           // 55: vps.dump.Tty
+	(*Termios)(nil),       // 56: vps.dump.Termios
+	(*IpcPerm)(nil),       // 57: vps.dump.IpcPerm
+	(*ShmSegment)(nil),    // 58: vps.dump.ShmSegment
+	(*SemSet)(nil),        // 59: vps.dump.SemSet
+	(*Semaphore)(nil),     // 60: vps.dump.Semaphore
+	(*SemUndo)(nil),       // 61: vps.dump.SemUndo
+	(*MsgQueue)(nil),      // 62: vps.dump.MsgQueue
+	(*IpcMessage)(nil),    // 63: vps.dump.IpcMessage
+	(*Mqueue)(nil),        // 64: vps.dump.Mqueue
+	(*MqueueNotify)(nil),  // 65: vps.dump.MqueueNotify
+	nil,                   // 66: vps.dump.Instance.SysctlEntry
+	nil,                   // 67: vps.dump.Inode.XattrsEntry
 }
 var file_dump_record_proto_depIdxs = []int32{
 	9,  // 0: vps.dump.Instance.clocks:type_name -> vps.dump.Clocks
-	64, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
-	65, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
+	66, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
+	67, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
 	1,  // 3: vps.dump.Process.state:type_name -> vps.dump.Process.State
 	30, // 4: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
 	30, // 5: vps.dump.Process.root:type_name -> vps.dump.FileRef
 	13, // 6: vps.dump.Process.rlimits:type_name -> vps.dump.Rlimit
 	14, // 7: vps.dump.Process.itimers:type_name -> vps.dump.Itimer
 	15, // 8: vps.dump.Process.timers:type_name -> vps.dump.PosixTimer
-	59, // 9: vps.dump.Process.sem_undos:type_name -> vps.dump.SemUndo
+	61, // 9: vps.dump.Process.sem_undos:type_name -> vps.dump.SemUndo
 	20, // 10: vps.dump.Thread.regs:type_name -> vps.dump.Registers
 	21, // 11: vps.dump.Thread.altstack:type_name -> vps.dump.AltStack
 	22, // 12: vps.dump.Thread.rseq:type_name -> vps.dump.Rseq
@@ -6811,37 +6968,40 @@ var file_dump_record_proto_depIdxs = []int32{
 	39, // 33: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
 	40, // 34: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
 	41, // 35: vps.dump.File.epoll:type_name -> vps.dump.Epoll
-	46, // 36: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
-	47, // 37: vps.dump.File.external:type_name -> vps.dump.External
+	48, // 36: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
+	49, // 37: vps.dump.File.external:type_name -> vps.dump.External
 	43, // 38: vps.dump.File.inotify:type_name -> vps.dump.Inotify
-	45, // 39: vps.dump.File.pidfd:type_name -> vps.dump.PidFd
-	5,  // 40: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
-	6,  // 41: vps.dump.Lock.breaking:type_name -> vps.dump.Lock.Breaking
-	30, // 42: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
-	42, // 43: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
-	44, // 44: vps.dump.Inotify.watches:type_name -> vps.dump.InotifyWatch
-	30, // 45: vps.dump.InotifyWatch.file:type_name -> vps.dump.FileRef
-	30, // 46: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
-	30, // 47: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
-	7,  // 48: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
-	30, // 49: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
-	51, // 50: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
-	52, // 51: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
-	50, // 52: vps.dump.UnixSocket.waiting:type_name -> vps.dump.Connection
-	51, // 53: vps.dump.Connection.queue:type_name -> vps.dump.Message
-	54, // 54: vps.dump.Tty.termios:type_name -> vps.dump.Termios
-	55, // 55: vps.dump.ShmSegment.perm:type_name -> vps.dump.IpcPerm
-	55, // 56: vps.dump.SemSet.perm:type_name -> vps.dump.IpcPerm
-	58, // 57: vps.dump.SemSet.semaphores:type_name -> vps.dump.Semaphore
-	55, // 58: vps.dump.MsgQueue.perm:type_name -> vps.dump.IpcPerm
-	61, // 59: vps.dump.MsgQueue.queue:type_name -> vps.dump.IpcMessage
-	61, // 60: vps.dump.Mqueue.queue:type_name -> vps.dump.IpcMessage
-	63, // 61: vps.dump.Mqueue.notify:type_name -> vps.dump.MqueueNotify
-	62, // [62:62] is the sub-list for method output_type
-	62, // [62:62] is the sub-list for method input_type
-	62, // [62:62] is the sub-list for extension type_name
-	62, // [62:62] is the sub-list for extension extendee
-	0,  // [0:62] is the sub-list for field type_name
+	45, // 39: vps.dump.File.fanotify:type_name -> vps.dump.Fanotify
+	47, // 40: vps.dump.File.pidfd:type_name -> vps.dump.PidFd
+	5,  // 41: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
+	6,  // 42: vps.dump.Lock.breaking:type_name -> vps.dump.Lock.Breaking
+	30, // 43: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
+	42, // 44: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
+	44, // 45: vps.dump.Inotify.watches:type_name -> vps.dump.InotifyWatch
+	30, // 46: vps.dump.InotifyWatch.file:type_name -> vps.dump.FileRef
+	46, // 47: vps.dump.Fanotify.marks:type_name -> vps.dump.FanotifyMark
+	30, // 48: vps.dump.FanotifyMark.file:type_name -> vps.dump.FileRef
+	30, // 49: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
+	30, // 50: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
+	7,  // 51: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
+	30, // 52: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
+	53, // 53: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
+	54, // 54: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
+	52, // 55: vps.dump.UnixSocket.waiting:type_name -> vps.dump.Connection
+	53, // 56: vps.dump.Connection.queue:type_name -> vps.dump.Message
+	56, // 57: vps.dump.Tty.termios:type_name -> vps.dump.Termios
+	57, // 58: vps.dump.ShmSegment.perm:type_name -> vps.dump.IpcPerm
+	57, // 59: vps.dump.SemSet.perm:type_name -> vps.dump.IpcPerm
+	60, // 60: vps.dump.SemSet.semaphores:type_name -> vps.dump.Semaphore
+	57, // 61: vps.dump.MsgQueue.perm:type_name -> vps.dump.IpcPerm
+	63, // 62: vps.dump.MsgQueue.queue:type_name -> vps.dump.IpcMessage
+	63, // 63: vps.dump.Mqueue.queue:type_name -> vps.dump.IpcMessage
+	65, // 64: vps.dump.Mqueue.notify:type_name -> vps.dump.MqueueNotify
+	65, // [65:65] is the sub-list for method output_type
+	65, // [65:65] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	65, // [65:65] is the sub-list for extension extendee
+	0,  // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_dump_record_proto_init() }
@@ -6864,6 +7024,7 @@ func file_dump_record_proto_init() {
 		(*File_Mqueue)(nil),
 		(*File_Namespace)(nil),
 		(*File_Inotify)(nil),
+		(*File_Fanotify)(nil),
 		(*File_Pidfd)(nil),
 		(*File_Socket)(nil),
 	}
@@ -6873,7 +7034,7 @@ func file_dump_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dump_record_proto_rawDesc), len(file_dump_record_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   58,
+			NumMessages:   60,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

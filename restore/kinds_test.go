@@ -200,7 +200,6 @@ func TestPrivilegedKindsRefused(t *testing.T) {
 	for name, want := range map[string]string{
 		"io_uring":      "fd 3: io_uring is not supported",
 		"userfaultfd":   "fd 3: userfaultfd is not supported",
-		"fanotify":      "fd 3: fanotify is not supported",
 		"perf":          "fd 3: perf_event is not supported",
 		"secret memory": "fd 3: secret memory is not supported",
 		"secret":        "of secret memory is not supported",

@@ -275,7 +275,7 @@ def full():
 holds = {f.__name__: f for f in (md5, mptcp, corked, unread, watch, events, descriptor, reading, aio, key, perf, secret, shm, semaphores, messages,
                                  descriptors, mounted, traced, vfork, full)}
 holds |= {"uts namespace": namespace(CLONE_NEWUTS), "mount namespace": namespace(CLONE_NEWNS), "net namespace": namespace(CLONE_NEWNET),
-          "io_uring": made(425, 4, bytes(120)), "userfaultfd": made(323, 1), "fanotify": made(300, 0x200, 0),  # FAN_REPORT_FID
+          "io_uring": made(425, 4, bytes(120)), "userfaultfd": made(323, 1),
           "secret memory": made(447, 0), "shared memory": twins(CLONE_VM), "shared handlers": twins(CLONE_VM | 0x800)}
 
 
