@@ -73,6 +73,8 @@ type Proc struct {
 	Host  int // in our pid namespace
 	PidFD int
 	Comm  string
+
+	Status *Status // when it was found
 }
 
 // Content gives back the content of a Memory record.

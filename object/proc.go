@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -25,6 +26,7 @@ func OpenProc(pid, level int) (Proc, error) {
 	if err == nil {
 		err = s.CheckLevel(level)
 	}
+	p.Status = s
 	if err != nil {
 		p.Close()
 		return Proc{PidFD: -1}, err
@@ -58,17 +60,29 @@ func Vanished(err error) bool {
 // namespaces are the links of /proc/PID/ns (namespaces(7)).
 var namespaces = []string{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"}
 
-// ProbeNamespaces refuses a process that is in other namespaces than its instance's init, or has made some for its children.
-func ProbeNamespaces(p Proc, init int) error {
+// Namespaces are those of an instance's init.
+type Namespaces map[string]string // the texts of the links
+
+// ReadNamespaces reads those of an init by its pid here.
+func ReadNamespaces(init int) (Namespaces, error) {
+	links := make(Namespaces)
 	for _, name := range append(namespaces, "pid_for_children", "time_for_children") {
-		have, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", p.Host, name))
+		link, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", init, name))
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // this kernel may not have all kinds
+			return nil, err
+		}
+		links[name] = link
+	}
+	return links, nil
+}
+
+// Probe refuses a process that is in other namespaces, or has made some for its children.
+func (n Namespaces) Probe(p Proc) error {
+	for name, want := range n {
+		have, err := os.Readlink("/proc/" + strconv.Itoa(p.Host) + "/ns/" + name)
 		if errors.Is(err, os.ErrNotExist) && Alive(p.PidFD) {
 			continue // a namespace for children that nobody has entered yet, or none of this kind in this kernel
 		}
-		if err != nil {
-			return err
-		}
-		want, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", init, name))
 		if err != nil {
 			return err
 		}
@@ -84,10 +98,7 @@ func Alive(pidfd int) bool { return unix.PidfdSendSignal(pidfd, 0, nil, 0) == ni
 
 // ProbeProcess refuses kinds of processes that cannot be dumped.
 func ProbeProcess(p Proc) error {
-	s, err := ReadStatus(p.Host)
-	if err != nil {
-		return err
-	}
+	s := p.Status
 	refuse := func(object string) error {
 		return &Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: object}
 	}

@@ -9,10 +9,10 @@ import (
 
 // probeTree refuses a process tree that no restore could make again. Processes come and go while it is read: an error that
 // does not come again is none.
-func probeTree(src *Source) error {
+func probeTree(src *Source, procs crowd) error {
 	var last error
 	for range 3 {
-		records, err := readTree(src)
+		records, err := readTree(procs)
 		if err == nil {
 			err = planTree(records)
 		}
@@ -20,35 +20,40 @@ func probeTree(src *Source) error {
 			return nil
 		}
 		last = err
+		if procs, _, err = src.look(); err != nil {
+			return err
+		}
+		defer procs.close()
 	}
 	return last
 }
 
 // readTree reads the processes of a running instance, zombies too, as far as their births matter.
-func readTree(src *Source) (map[uint64]*dump.Process, error) {
-	pids, err := src.Group.Procs()
-	if err != nil {
-		return nil, err
+func readTree(procs crowd) (map[uint64]*dump.Process, error) {
+	inside := make(map[int]int)
+	found := make(map[int]*object.Status)
+	for _, p := range procs {
+		inside[p.Host], found[p.Host] = p.PID, p.Status
 	}
-	for _, pid := range pids {
-		children, err := suspend.Children(pid) // with the zombies, which no cgroup lists
+	for _, p := range procs {
+		children, err := suspend.Children(p.Host) // with the zombies, which no cgroup lists
 		if err != nil && !object.Vanished(err) {
 			return nil, err
 		}
-		pids = append(pids, children...)
-	}
-	inside := make(map[int]int)
-	found := make(map[int]*object.Status)
-	for _, pid := range pids {
-		s, err := object.ReadStatus(pid)
-		if object.Vanished(err) {
-			continue
+		for _, pid := range children {
+			if found[pid] != nil {
+				continue
+			}
+			s, err := object.ReadStatus(pid)
+			if object.Vanished(err) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			inside[pid], _, _ = s.Inside()
+			found[pid] = s
 		}
-		if err != nil {
-			return nil, err
-		}
-		inside[pid], _, _ = s.Inside()
-		found[pid] = s
 	}
 	records := make(map[uint64]*dump.Process)
 	sharings := object.NewSharings()
