@@ -61,10 +61,10 @@ func (r *restorer) furnish(ctx context.Context) error {
 		return err
 	}
 	for _, p := range r.procs {
-		if !r.files.HasLeases(p.record.GetPid()) {
+		if !r.files.Locks().HasLeases(p.record.GetPid()) {
 			continue
 		}
-		if err := r.files.TakeLeases(p.page.Script(ctx, p.pidfd), p.host, p.record); err != nil {
+		if err := r.files.Locks().TakeLeases(p.page.Script(ctx, p.pidfd), p.host, p.record); err != nil {
 			return p.nameOf(r.set, err)
 		}
 	}

@@ -2,6 +2,7 @@ package file
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -78,6 +79,13 @@ func (d *Descriptors) kindOf(l *Look) (kind, error) {
 		return d.deviceKind(l)
 	}
 	return nil, l.At.Refusal("block device "+l.Link, "")
+}
+
+// leased tells whether somebody has a lease on an open file.
+func leased(l *Look) bool {
+	return slices.ContainsFunc(l.info.lines, func(line infoLine) bool {
+		return line.key == "lock" && strings.Contains(line.value, "LEASE")
+	})
 }
 
 // pathKind is the kind of what is found again by its path.
