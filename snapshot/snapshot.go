@@ -234,6 +234,7 @@ func probeInstance(src *Source, procs crowd) []error {
 	if err != nil {
 		return []error{err}
 	}
+	defer mounts.Close()
 	refusals := mounts.Probe()
 	refusals = append(refusals, object.ProbeMemory(procs)...)
 	refusals = append(refusals, keyring.Probe(src.Kernel, procs)...)

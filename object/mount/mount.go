@@ -19,10 +19,11 @@ import (
 )
 
 // Namespace is the mount namespace of an instance: the mounts that its manager makes at every start, and those that it
-// made for itself.
+// made for itself. Who has read it closes it.
 type Namespace struct {
 	init   int // pid of the instance's init, here
 	mounts []*mount
+	roots  map[*mount]*os.File // of those that others cover; nil: nobody has asked yet
 }
 
 // mount is a mount of the instance.
@@ -62,7 +63,9 @@ func Read(init int, standard []string) (*Namespace, error) {
 	}
 	for _, mnt := range m.mounts {
 		mnt.parent = byID[mnt.Parent]
-		mnt.base = m.baseOf(mnt)
+		if !mnt.standard {
+			mnt.base = m.baseOf(mnt)
+		}
 	}
 	return m, nil
 }
@@ -101,9 +104,6 @@ func relative(dir, path string) string {
 func (m *Namespace) Probe() []error {
 	var refusals []error
 	for _, mnt := range m.mounts {
-		if mnt.standard {
-			continue
-		}
 		if ok, why := m.restorable(mnt); !ok {
 			refusals = append(refusals, &object.Refusal{FD: -1, Object: fmt.Sprintf("mount %s (%s)", mnt.Mountpoint, mnt.FSType), Why: why})
 		}
@@ -111,8 +111,11 @@ func (m *Namespace) Probe() []error {
 	return append(refusals, m.probeGroups()...)
 }
 
-// restorable tells whether a mount of the instance's own can be made again, or why not.
+// restorable tells whether a mount can be made again, or why not. Of the manager's only the files matter.
 func (m *Namespace) restorable(mnt *mount) (ok bool, why string) {
+	if mnt.standard && !mnt.hasTree() {
+		return true, ""
+	}
 	root := mnt.Root
 	if mnt.base != nil {
 		root = relative(mnt.base.Root, mnt.Root)
@@ -120,6 +123,7 @@ func (m *Namespace) restorable(mnt *mount) (ok bool, why string) {
 	first, _, _ := strings.Cut(root, "/")
 	_, notNumber := strconv.Atoi(first)
 	switch {
+	case mnt.standard:
 	case mnt.parent == nil:
 		return false, "it is attached to what is not the instance's"
 	case strings.HasSuffix(mnt.Root, "//deleted"):
@@ -133,7 +137,7 @@ func (m *Namespace) restorable(mnt *mount) (ok bool, why string) {
 	}
 	f, err := m.open(mnt)
 	if err != nil {
-		return false, "covered by another one"
+		return false, "its root cannot be opened"
 	}
 	f.Close()
 	return true, ""
@@ -155,7 +159,15 @@ func (m *Namespace) open(mnt *mount) (*os.File, error) {
 			return os.NewFile(uintptr(fd), mnt.Mountpoint), nil
 		}
 	}
-	return nil, fmt.Errorf("open: %w", err)
+	if uncovered := m.uncover(); uncovered != nil {
+		return nil, uncovered
+	}
+	root := m.roots[mnt]
+	if root == nil {
+		return nil, fmt.Errorf("open: %w", err)
+	}
+	copied, err := unix.FcntlInt(root.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	return os.NewFile(uintptr(copied), mnt.Mountpoint), err
 }
 
 // openBelow opens what is below the root of a mount, in the calling thread's namespace.
@@ -207,9 +219,6 @@ func (m *Namespace) dump(mnt *mount, ids object.IDMaps, sink object.Sink, next *
 	}
 	if mnt.parent != nil {
 		r.Parent = mnt.parent.record.Id
-	}
-	if mnt.standard {
-		mnt.base = nil
 	}
 	var root *os.File
 	if !mnt.standard || mnt.hasTree() {

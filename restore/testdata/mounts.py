@@ -50,6 +50,12 @@ def test():
     put("/dev/shm/dir/file", "in the manager's, under a cover")
     mount("/dev/shm/dir")
     put("/dev/shm/dir/file", "over it")
+    for text in (b"lowest", b"in between", b"highest"):
+        mount(path("stack"), name=text) if there("stack") else os.mkdir(path("stack")) or mount(path("stack"), name=text)
+        put(path("stack/file"), text.decode())
+        os.mkdir(path("stack/in"))
+        mount(path("stack/in"))
+        put(path("stack/in/file"), "in " + text.decode())
     os.mkdir("/dev/shm/secret")
     mount("/dev/shm/secret", b"mode=700", kind=b"ramfs")  # as systemd gives credentials to services
     put("/dev/shm/secret/key", "secret", 0o400)
@@ -71,6 +77,10 @@ def test():
         fail("a read-only mount can be written")
     except OSError:
         pass
+    for text in ("highest", "in between", "lowest"):
+        same("stack", [open(path(name)).read() for name in ("stack/in/file", "stack/file")], ["in " + text, text])
+        ok(libc.umount(path("stack/in").encode()))
+        ok(libc.umount(path("stack").encode()))
     ok(libc.umount(b"/dev/shm/dir"))
     same("under the manager's cover", open("/dev/shm/dir/file").read(), "in the manager's, under a cover")
     ok(libc.umount((top + "/covered/deep").encode()))
