@@ -107,6 +107,9 @@ func checkInode(set *object.Set, in *dump.Inode, directories map[place]bool) err
 	case strings.IndexByte(in.GetSymlink(), 0) >= 0 || len(in.GetSymlink()) >= unix.PathMax:
 		return fmt.Errorf("link to %.100q is not valid", in.GetSymlink())
 	}
+	if err := checkXattrs(in); err != nil {
+		return err
+	}
 	full := path.Join(set.Mounts[in.GetMount()].GetTarget(), name)
 	if name != "" && !directories[place{in.GetMount(), strings.TrimPrefix(path.Dir("/"+name), "/")}] {
 		return fmt.Errorf("%s comes before its directory", full)

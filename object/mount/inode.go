@@ -57,6 +57,11 @@ func (t *tree) inode(parent *os.File, path, name string, st *unix.Stat_t) error 
 		}
 		t.links[st.Ino] = in.Id
 	}
+	if kind == unix.S_IFREG || kind == unix.S_IFDIR {
+		if in.Xattrs, err = xattrs(parent, name, t.ids); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
 	switch kind {
 	case unix.S_IFREG:
 		return t.file(parent, name, in)
@@ -227,6 +232,7 @@ func (r *restorer) finishInode(path string, in *dump.Inode, content object.Conte
 			return fmt.Errorf("fill %s: %w", path, err)
 		}
 	}
+	r.setXattrs(number, path, in)
 	r.s.Call("close "+path, unix.SYS_CLOSE, number)
 	return nil
 }

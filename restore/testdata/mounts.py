@@ -1,4 +1,6 @@
 """Memory file systems that the instance has mounted: files in them, under others that are mounted within, names of one file."""
+import struct
+
 from kind import *
 
 
@@ -20,7 +22,8 @@ def tree(top):
             full = os.path.join(dir, name)
             st = os.lstat(full)
             text = os.readlink(full) if os.path.islink(full) else hash(open(full).read().strip("\0")) if os.path.isfile(full) else None
-            found[full[len(top):]] = (oct(st.st_mode), st.st_uid, st.st_gid, st.st_nlink, int(st.st_mtime), text)
+            more = {} if os.path.islink(full) else {name: os.getxattr(full, name) for name in os.listxattr(full)}
+            found[full[len(top):]] = (oct(st.st_mode), st.st_uid, st.st_gid, st.st_nlink, int(st.st_mtime), more, text)
     return found
 
 
@@ -34,6 +37,11 @@ def test():
     os.mkdir(top)
     mount(top, b"size=1m,mode=751,uid=3,gid=4", name=b"a name")
     put(top + "/file", "in the top")
+    os.setxattr(top + "/file", "user.kind", b"any\0")
+    os.chmod(top + "/file", 0o755)
+    os.setxattr(top + "/file", "security.capability", struct.pack("5I", 0x02000001, 1 << 10, 0, 0, 0))  # CAP_NET_BIND_SERVICE
+    acl = [(1, 7, 0xffffffff), (2, 4, 1000), (4, 5, 0xffffffff), (8, 6, 1001), (16, 7, 0xffffffff), (32, 0, 0xffffffff)]
+    os.setxattr(top + "/file", "system.posix_acl_access", struct.pack("I", 2) + b"".join(struct.pack("HHI", *e) for e in acl))
     os.link(top + "/file", top + "/another name")
     os.symlink("file", top + "/link")
     os.mkdir(top + "/covered")
@@ -66,6 +74,7 @@ def test():
     big.write(b"x" * 100)
     big.flush()
     before = tree(top), tree("/dev/shm"), mounts()
+    same("attributes", sorted(before[0]["/file"][5]), ["security.capability", "system.posix_acl_access", "user.kind"])
 
     wait()
 
