@@ -169,6 +169,11 @@ func (r *restorer) check() error {
 	if err := memory.CheckVDSO(r.set.Mms); err != nil {
 		return err
 	}
+	for _, m := range r.set.Mounts {
+		if !m.GetStandard() && r.Bound&(1<<unix.CAP_SYS_ADMIN) == 0 {
+			return fmt.Errorf("mount %s: the instance has no right to mount", m.GetTarget())
+		}
+	}
 	for _, p := range r.set.Processes {
 		if err := task.CheckRlimits(p, r.limits); err != nil {
 			if !r.Force {
