@@ -23,18 +23,24 @@ func Probe(kernel *kmem.Reader, procs []object.Proc) []error {
 	w := kernel.Walk()
 	tasks := w.Tasks()
 	seen := search{w, make(map[uint64]bool)}
+	registers := make(map[uint64]uint64) // keyrings of users by user namespaces
 	for _, p := range procs {
 		task, ok := tasks[p.Host]
 		if !ok {
 			continue
 		}
 		cred := task.Member("real_cred").Deref()
-		rings := []kmem.Value{
-			cred.Member("session_keyring"), cred.Member("process_keyring"), cred.Member("thread_keyring"),
-			cred.Member("user_ns").Deref().Member("user_keyring_register"),
+		users := cred.Member("user_ns").Deref()
+		register, known := registers[users.Address()]
+		if !known {
+			register = users.Member("user_keyring_register").Uint()
+			registers[users.Address()] = register
+		}
+		rings := []uint64{
+			cred.Member("session_keyring").Uint(), cred.Member("process_keyring").Uint(), cred.Member("thread_keyring").Uint(), register,
 		}
 		for _, ring := range rings {
-			for _, key := range seen.keys(ring.Deref()) {
+			for _, key := range seen.keys(w.At("key", ring)) {
 				refusals = append(refusals, &object.Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "key " + key})
 			}
 		}
