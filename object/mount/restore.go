@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -83,6 +84,8 @@ func (r *restorer) restore() error {
 				return err
 			}
 			r.s.Call("close", unix.SYS_CLOSE, fd)
+		} else if err := r.keepReadOnly(mnt); err != nil {
+			return fmt.Errorf("mount %s: %w", mnt.GetTarget(), err)
 		}
 	}
 	if len(r.own) > 0 {
@@ -266,6 +269,34 @@ func (r *restorer) keep(mnt *dump.Mount, at string) (int64, error) {
 	return fd, nil
 }
 
+// keepReadOnly keeps a mount of the manager's that can be written to, while in the snapshot it could not.
+func (r *restorer) keepReadOnly(mnt *dump.Mount) error {
+	if !slices.Contains(mnt.GetOptions(), "ro") {
+		return nil
+	}
+	top, err := unix.Open(fmt.Sprintf("/proc/%d/root", r.pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(top)
+	fd, err := unix.Openat2(top, mnt.GetTarget(), &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS,
+	})
+	if errors.Is(err, unix.ENOENT) {
+		return nil // not on this host
+	}
+	if err != nil {
+		return err
+	}
+	root := os.NewFile(uintptr(fd), mnt.GetTarget())
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err != nil || fs.Flags&unix.ST_RDONLY != 0 {
+		return errors.Join(err, root.Close())
+	}
+	r.mounts = append(r.mounts, &made{mnt, root})
+	return nil
+}
+
 // attach moves a mount to its place.
 func (r *restorer) attach(mnt *dump.Mount) {
 	parent := r.set.Mounts[mnt.GetParent()]
@@ -295,9 +326,6 @@ func (r *Restored) Seal() error {
 	}
 	return object.InNamespace(r.pid, "mnt", unix.CLONE_NEWNS, func() error {
 		for _, m := range r.mounts {
-			if m.GetStandard() {
-				continue
-			}
 			if err := m.seal(); err != nil {
 				return fmt.Errorf("make mount %s read-only: %w", m.GetTarget(), err)
 			}
@@ -313,7 +341,7 @@ func (m *made) seal() error {
 			return err
 		}
 	}
-	if m.GetBase() != 0 || !slices.Contains(m.GetSuperOptions(), "ro") {
+	if m.GetBase() != 0 || m.GetStandard() || !slices.Contains(m.GetSuperOptions(), "ro") {
 		return nil
 	}
 	fs, err := unix.Fspick(int(m.root.Fd()), "", unix.FSPICK_CLOEXEC|unix.FSPICK_EMPTY_PATH)
