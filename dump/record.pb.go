@@ -760,6 +760,7 @@ type Mount struct {
 	Group         uint32                 `protobuf:"varint,52,opt,name=group,proto3" json:"group,omitempty"`      // peer group (mount_namespaces(7)), 0: it is private; the snapshot's own numbers
 	Master        uint32                 `protobuf:"varint,53,opt,name=master,proto3" json:"master,omitempty"`    // peer group that it is a slave of, whose number is lower than that of its own
 	Unbindable    bool                   `protobuf:"varint,54,opt,name=unbindable,proto3" json:"unbindable,omitempty"`
+	Deleted       bool                   `protobuf:"varint,55,opt,name=deleted,proto3" json:"deleted,omitempty"` // its root, which is alone in its tree of Inode records, has no name in base any more
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -888,6 +889,13 @@ func (x *Mount) GetMaster() uint32 {
 func (x *Mount) GetUnbindable() bool {
 	if x != nil {
 		return x.Unbindable
+	}
+	return false
+}
+
+func (x *Mount) GetDeleted() bool {
+	if x != nil {
+		return x.Deleted
 	}
 	return false
 }
@@ -6261,7 +6269,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x06Clocks\x12\x1a\n" +
 	"\brealtime\x18\x01 \x01(\x03R\brealtime\x12\x1c\n" +
 	"\tmonotonic\x18\x02 \x01(\x03R\tmonotonic\x12\x1a\n" +
-	"\bboottime\x18\x03 \x01(\x03R\bboottime\"\xdc\x02\n" +
+	"\bboottime\x18\x03 \x01(\x03R\bboottime\"\xf6\x02\n" +
 	"\x05Mount\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
 	"\x06parent\x18\x02 \x01(\x04R\x06parent\x12\x16\n" +
@@ -6278,7 +6286,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x06master\x185 \x01(\rR\x06master\x12\x1e\n" +
 	"\n" +
 	"unbindable\x186 \x01(\bR\n" +
-	"unbindable\"\xff\x02\n" +
+	"unbindable\x12\x18\n" +
+	"\adeleted\x187 \x01(\bR\adeleted\"\xff\x02\n" +
 	"\x05Inode\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05mount\x18\x02 \x01(\x04R\x05mount\x12\x12\n" +

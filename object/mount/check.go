@@ -38,6 +38,8 @@ func checkMount(m *dump.Mount) error {
 		return fmt.Errorf("%s (%.100s): %w", target, m.GetFstype(), object.ErrUnsupported)
 	case m.GetBase() != 0 && root != "" && (!filepath.IsLocal(root) || path.Clean(root) != root || strings.IndexByte(root, 0) >= 0 || len(root) >= unix.PathMax):
 		return fmt.Errorf("root %.100q is not valid", root)
+	case m.GetDeleted() && (m.GetBase() == 0 || root == ""):
+		return fmt.Errorf("a deleted root of a file system of its own")
 	case m.GetGroup() != 0 && m.GetMaster() >= m.GetGroup():
 		return fmt.Errorf("peer group %d is a slave of group %d", m.GetGroup(), m.GetMaster())
 	}
@@ -100,7 +102,7 @@ func checkInode(set *object.Set, in *dump.Inode, directories map[place]bool) err
 	switch {
 	case set.Mounts[in.GetMount()] == nil:
 		return fmt.Errorf("there is no mount %d", in.GetMount())
-	case name == "" && kind != unix.S_IFDIR:
+	case name == "" && kind != unix.S_IFDIR && !(set.Mounts[in.GetMount()].GetDeleted() && kind == unix.S_IFREG):
 		return fmt.Errorf("the root of mount %d is no directory", in.GetMount())
 	case name != "" && (!filepath.IsLocal(name) || path.Clean(name) != name || strings.IndexByte(name, 0) >= 0 || len(name) >= unix.PathMax):
 		return fmt.Errorf("path %.100q is not valid", name)

@@ -1,6 +1,7 @@
 package mount
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -36,18 +37,39 @@ func (t *tree) dump(dir *os.File) error {
 		return err
 	}
 	t.dev = st.Dev
-	return t.inode(dir, "", ".", &st)
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return t.inode(dir, "", ".", &st)
+	}
+	in, err := t.describe("", &st)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", dir.Fd()))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return t.content(f, in)
 }
 
-func (t *tree) inode(parent *os.File, path, name string, st *unix.Stat_t) error {
+// describe begins the record of a file.
+func (t *tree) describe(path string, st *unix.Stat_t) (*dump.Inode, error) {
 	*t.next++
 	in := &dump.Inode{Id: *t.next, Mount: t.mount, Path: path, Mode: st.Mode, Mtime: st.Mtim.Nano(), Size: uint64(st.Size)}
 	var err error
 	if in.Uid, err = t.ids.UID(st.Uid); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if in.Gid, err = t.ids.GID(st.Gid); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return in, nil
+}
+
+func (t *tree) inode(parent *os.File, path, name string, st *unix.Stat_t) error {
+	in, err := t.describe(path, st)
+	if err != nil {
+		return err
 	}
 	kind := st.Mode & unix.S_IFMT
 	if st.Nlink > 1 && kind != unix.S_IFDIR {
@@ -90,6 +112,11 @@ func (t *tree) file(parent *os.File, name string, in *dump.Inode) error {
 		return err
 	}
 	defer f.Close()
+	return t.content(f, in)
+}
+
+// content writes the record of a file with its content.
+func (t *tree) content(f *os.File, in *dump.Inode) error {
 	in.Memory = firstTreeMemory + in.Id
 	if err := t.sink.Put(in.Id, in); err != nil {
 		return err
@@ -107,7 +134,7 @@ func (t *tree) children(parent *os.File, path, name string) error {
 	}
 	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
-	if err != nil {
+	if err != nil && !errors.Is(err, unix.ENOENT) { // it is deleted, and empty
 		return fmt.Errorf("read directory %s: %w", path, err)
 	}
 	slices.Sort(names)

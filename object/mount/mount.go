@@ -35,6 +35,7 @@ type mount struct {
 	group      int    // peer groups, by the kernel's numbers; 0: none
 	master     int
 	unbindable bool
+	deleted    bool // its root has no name any more
 	record     *dump.Mount
 }
 
@@ -54,6 +55,7 @@ func Read(init int, standard []string) (*Namespace, error) {
 	seen := make(map[string]bool)
 	for i, info := range list {
 		mnt := &mount{Info: info, record: &dump.Mount{Id: uint64(i + 1)}}
+		info.Root, mnt.deleted = strings.CutSuffix(info.Root, "//deleted")
 		mnt.standard = slices.Contains(standard, info.Mountpoint) && !seen[info.Mountpoint]
 		if err := mnt.readPropagation(); err != nil {
 			return nil, fmt.Errorf("mount %s: %w", info.Mountpoint, err)
@@ -75,7 +77,7 @@ func Read(init int, standard []string) (*Namespace, error) {
 func (m *Namespace) baseOf(mnt *mount) *mount {
 	for _, standard := range []bool{true, false} {
 		for _, b := range m.mounts {
-			if b.standard != standard || b.Major != mnt.Major || b.Minor != mnt.Minor || !covers(b.Root, mnt.Root) || !standard && b.Root != "/" {
+			if b.deleted || b.standard != standard || b.Major != mnt.Major || b.Minor != mnt.Minor || !covers(b.Root, mnt.Root) || !standard && b.Root != "/" {
 				continue
 			}
 			if b == mnt {
@@ -126,7 +128,7 @@ func (m *Namespace) restorable(mnt *mount) (ok bool, why string) {
 	case mnt.standard:
 	case mnt.parent == nil:
 		return false, "it is attached to what is not the instance's"
-	case strings.HasSuffix(mnt.Root, "//deleted"):
+	case mnt.deleted && mnt.base == nil:
 		return false, "its root is deleted"
 	case mnt.base == nil && (mnt.Root != "/" || !inMemory(mnt.FSType) && mnt.FSType != "proc"):
 		return false, ""
@@ -139,7 +141,11 @@ func (m *Namespace) restorable(mnt *mount) (ok bool, why string) {
 	if err != nil {
 		return false, "its root cannot be opened"
 	}
-	f.Close()
+	defer f.Close()
+	var st unix.Stat_t
+	if mnt.deleted && (unix.Fstat(int(f.Fd()), &st) != nil || st.Nlink != 0 || st.Mode&unix.S_IFMT != unix.S_IFDIR && st.Mode&unix.S_IFMT != unix.S_IFREG) {
+		return false, "its root is deleted, but has another name, or is no file"
+	}
 	return true, ""
 }
 
@@ -148,7 +154,7 @@ func (m *Namespace) restorable(mnt *mount) (ok bool, why string) {
 func (m *Namespace) open(mnt *mount) (*os.File, error) {
 	fd, err := -1, error(nil)
 	for _, through := range slices.Concat([]*mount{mnt}, m.mounts) {
-		if through.Major != mnt.Major || through.Minor != mnt.Minor || !covers(through.Root, mnt.Root) {
+		if through.Major != mnt.Major || through.Minor != mnt.Minor || !covers(through.Root, mnt.Root) || mnt.deleted && through != mnt {
 			continue
 		}
 		err = object.InNamespace(m.init, "mnt", unix.CLONE_NEWNS, func() (err error) {
@@ -211,7 +217,8 @@ func (m *Namespace) Dump(ids object.IDMaps, sink object.Sink) error {
 
 func (m *Namespace) dump(mnt *mount, ids object.IDMaps, sink object.Sink, next *uint64) error {
 	r := mnt.record
-	r.Target, r.Fstype, r.Source, r.Standard, r.Unbindable = mnt.Mountpoint, mnt.FSType, mnt.Source, mnt.standard, mnt.unbindable
+	r.Target, r.Fstype, r.Source, r.Standard = mnt.Mountpoint, mnt.FSType, mnt.Source, mnt.standard
+	r.Unbindable, r.Deleted = mnt.unbindable, mnt.deleted
 	r.Options = strings.Split(mnt.Options, ",")
 	var err error
 	if r.SuperOptions, err = insideOptions(mnt.VFSOptions, ids); err != nil {
@@ -235,7 +242,7 @@ func (m *Namespace) dump(mnt *mount, ids object.IDMaps, sink object.Sink, next *
 	if mnt.base != nil {
 		r.Base, r.Root = mnt.base.record.Id, relative(mnt.base.Root, mnt.Root)
 	}
-	if err := sink.Put(r.Id, r); err != nil || !mnt.hasTree() {
+	if err := sink.Put(r.Id, r); err != nil || !mnt.hasTree() && !mnt.deleted {
 		return err
 	}
 	t := &tree{mount: r.Id, ids: ids, sink: sink, next: next, links: make(map[uint64]uint64), covered: func(path string) bool {

@@ -47,6 +47,7 @@ type restorer struct {
 	own     []*dump.Mount
 	trees   map[uint64][]*dump.Inode
 	staged  map[uint64]bool
+	doomed  []doomed
 	roots   map[uint64]int64 // of the instance's own mounts: descriptors of the maker
 }
 
@@ -132,6 +133,9 @@ func (r *restorer) build() error {
 	slices.SortStableFunc(order, func(a, b *dump.Mount) int { return cmp.Or(level[b]-level[a], depth(b)-depth(a)) })
 	for _, mnt := range order {
 		r.attach(mnt)
+	}
+	for _, d := range r.doomed {
+		r.remove(d)
 	}
 	for _, mnt := range r.own {
 		r.s.Call("close", unix.SYS_CLOSE, r.roots[mnt.GetId()])
@@ -220,6 +224,12 @@ func (r *restorer) bind(mnt, base *dump.Mount, at string) error {
 			return err
 		}
 		source = path.Join(staged(base), mnt.GetRoot())
+	}
+	if mnt.GetDeleted() {
+		var err error
+		if source, err = r.makeDeleted(mnt, source); err != nil {
+			return err
+		}
 	}
 	found, err := r.find(source)
 	if err != nil {

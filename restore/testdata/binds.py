@@ -41,7 +41,7 @@ def table():
             for field in fields[6:]:
                 name, _, number = field.partition(":")
                 groups.append((name, numbers.setdefault(number, len(numbers))))
-            lines.append((fields[3], fields[4], fields[5], groups, after.split()[:2]))
+            lines.append((fields[3].replace(".vps", ""), fields[4], fields[5], groups, after.split()[:2]))
     return sorted(lines, key=lambda line: line[:3])
 
 
@@ -80,6 +80,17 @@ def test():
     change(path("over"), PRIVATE)
     mount("proc", path("proc"), b"proc", 14)
     bind("/proc/sys/kernel", path("over"))
+    for name in ("vanished", "vanished-file"):
+        put(path(name + "/x"), "deleted")
+    put(path("shown-file"))
+    bind(path("vanished-file/x"), path("shown-file"))
+    os.mkdir(path("shown"))
+    os.unlink(path("vanished/x"))
+    os.chmod(path("vanished"), 0o750)
+    bind(path("vanished"), path("shown"))
+    os.rmdir(path("vanished"))
+    os.unlink(path("vanished-file/x"))
+    put(path("vanished-file/x"), "another one")
     change("/dev/mqueue", BIND | REMOUNT | RDONLY)
     put("/dev/shm/below", "below the manager's")
     mount("over", "/dev/shm", b"tmpfs")
@@ -103,6 +114,8 @@ def test():
     same("alone", os.listdir(path("alone")), ["file"])
     same("the kernel's", read(path("over/ostype")), "Linux\n")
     check(read(path("proc/self/comm")), "own proc")
+    same("deleted file", (read(path("shown-file")), read(path("vanished-file/x"))), ("deleted", "another one"))
+    same("deleted directory", (os.listdir(path("shown")), oct(os.stat(path("shown")).st_mode), there("vanished")), ([], oct(0o40750), False))
     same("read-only", os.statvfs("/dev/mqueue").f_flag & os.ST_RDONLY, os.ST_RDONLY)
     same("above", (os.listdir("/dev/shm"), read("/dev/shm/above")), (["above"], "above"))
     ok(libc.umount(b"/dev/shm"))
