@@ -507,7 +507,7 @@ func (x UnixSocket_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UnixSocket_State.Descriptor instead.
 func (UnixSocket_State) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{42, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{44, 0}
 }
 
 // Instance is the general information; its record id is 1.
@@ -831,8 +831,14 @@ type Mount struct {
 	Source        string                 `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`
 	Options       []string               `protobuf:"bytes,6,rep,name=options,proto3" json:"options,omitempty"` // per mount point: ro, nosuid, ...
 	SuperOptions  []string               `protobuf:"bytes,7,rep,name=super_options,json=superOptions,proto3" json:"super_options,omitempty"`
-	Root          string                 `protobuf:"bytes,8,opt,name=root,proto3" json:"root,omitempty"`
-	Standard      bool                   `protobuf:"varint,9,opt,name=standard,proto3" json:"standard,omitempty"` // the manager makes it at every start; only its content (Inode records) counts
+	Root          string                 `protobuf:"bytes,8,opt,name=root,proto3" json:"root,omitempty"`          // its root, relative to that of base
+	Standard      bool                   `protobuf:"varint,9,opt,name=standard,proto3" json:"standard,omitempty"` // the manager makes it at every start; only its content (Inode records) and propagation count
+	Base          uint64                 `protobuf:"varint,50,opt,name=base,proto3" json:"base,omitempty"`        // Mount whose file system it shows a part of; 0: it has one of its own
+	File          bool                   `protobuf:"varint,51,opt,name=file,proto3" json:"file,omitempty"`        // its root is no directory
+	Group         uint32                 `protobuf:"varint,52,opt,name=group,proto3" json:"group,omitempty"`      // peer group (mount_namespaces(7)), 0: it is private; the snapshot's own numbers
+	Master        uint32                 `protobuf:"varint,53,opt,name=master,proto3" json:"master,omitempty"`    // peer group that it is a slave of, whose number is lower than that of its own
+	Unbindable    bool                   `protobuf:"varint,54,opt,name=unbindable,proto3" json:"unbindable,omitempty"`
+	Deleted       bool                   `protobuf:"varint,55,opt,name=deleted,proto3" json:"deleted,omitempty"` // its root, which is alone in its tree of Inode records, has no name in base any more
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -926,6 +932,48 @@ func (x *Mount) GetRoot() string {
 func (x *Mount) GetStandard() bool {
 	if x != nil {
 		return x.Standard
+	}
+	return false
+}
+
+func (x *Mount) GetBase() uint64 {
+	if x != nil {
+		return x.Base
+	}
+	return 0
+}
+
+func (x *Mount) GetFile() bool {
+	if x != nil {
+		return x.File
+	}
+	return false
+}
+
+func (x *Mount) GetGroup() uint32 {
+	if x != nil {
+		return x.Group
+	}
+	return 0
+}
+
+func (x *Mount) GetMaster() uint32 {
+	if x != nil {
+		return x.Master
+	}
+	return 0
+}
+
+func (x *Mount) GetUnbindable() bool {
+	if x != nil {
+		return x.Unbindable
+	}
+	return false
+}
+
+func (x *Mount) GetDeleted() bool {
+	if x != nil {
+		return x.Deleted
 	}
 	return false
 }
@@ -3499,6 +3547,7 @@ type File struct {
 	//	*File_Mqueue
 	//	*File_Namespace
 	//	*File_Inotify
+	//	*File_Fanotify
 	//	*File_Pidfd
 	//	*File_Socket
 	Kind          isFile_Kind `protobuf_oneof:"kind"`
@@ -3695,6 +3744,15 @@ func (x *File) GetInotify() *Inotify {
 	return nil
 }
 
+func (x *File) GetFanotify() *Fanotify {
+	if x != nil {
+		if x, ok := x.Kind.(*File_Fanotify); ok {
+			return x.Fanotify
+		}
+	}
+	return nil
+}
+
 func (x *File) GetPidfd() *PidFd {
 	if x != nil {
 		if x, ok := x.Kind.(*File_Pidfd); ok {
@@ -3769,6 +3827,10 @@ type File_Inotify struct {
 	Inotify *Inotify `protobuf:"bytes,51,opt,name=inotify,proto3,oneof"`
 }
 
+type File_Fanotify struct {
+	Fanotify *Fanotify `protobuf:"bytes,53,opt,name=fanotify,proto3,oneof"`
+}
+
 type File_Pidfd struct {
 	Pidfd *PidFd `protobuf:"bytes,52,opt,name=pidfd,proto3,oneof"`
 }
@@ -3802,6 +3864,8 @@ func (*File_Mqueue) isFile_Kind() {}
 func (*File_Namespace) isFile_Kind() {}
 
 func (*File_Inotify) isFile_Kind() {}
+
+func (*File_Fanotify) isFile_Kind() {}
 
 func (*File_Pidfd) isFile_Kind() {}
 
@@ -4416,6 +4480,134 @@ func (x *InotifyWatch) GetFile() *FileRef {
 	return nil
 }
 
+type Fanotify struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Flags         uint32                 `protobuf:"varint,1,opt,name=flags,proto3" json:"flags,omitempty"` // FAN_ of fanotify_init(2)
+	EventFlags    uint32                 `protobuf:"varint,2,opt,name=event_flags,json=eventFlags,proto3" json:"event_flags,omitempty"`
+	Marks         []*FanotifyMark        `protobuf:"bytes,3,rep,name=marks,proto3" json:"marks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fanotify) Reset() {
+	*x = Fanotify{}
+	mi := &file_dump_record_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fanotify) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fanotify) ProtoMessage() {}
+
+func (x *Fanotify) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fanotify.ProtoReflect.Descriptor instead.
+func (*Fanotify) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *Fanotify) GetFlags() uint32 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+func (x *Fanotify) GetEventFlags() uint32 {
+	if x != nil {
+		return x.EventFlags
+	}
+	return 0
+}
+
+func (x *Fanotify) GetMarks() []*FanotifyMark {
+	if x != nil {
+		return x.Marks
+	}
+	return nil
+}
+
+type FanotifyMark struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Flags         uint32                 `protobuf:"varint,1,opt,name=flags,proto3" json:"flags,omitempty"`
+	Mask          uint64                 `protobuf:"varint,2,opt,name=mask,proto3" json:"mask,omitempty"`
+	Ignored       uint64                 `protobuf:"varint,3,opt,name=ignored,proto3" json:"ignored,omitempty"`
+	File          *FileRef               `protobuf:"bytes,4,opt,name=file,proto3" json:"file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FanotifyMark) Reset() {
+	*x = FanotifyMark{}
+	mi := &file_dump_record_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FanotifyMark) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FanotifyMark) ProtoMessage() {}
+
+func (x *FanotifyMark) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FanotifyMark.ProtoReflect.Descriptor instead.
+func (*FanotifyMark) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *FanotifyMark) GetFlags() uint32 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+func (x *FanotifyMark) GetMask() uint64 {
+	if x != nil {
+		return x.Mask
+	}
+	return 0
+}
+
+func (x *FanotifyMark) GetIgnored() uint64 {
+	if x != nil {
+		return x.Ignored
+	}
+	return 0
+}
+
+func (x *FanotifyMark) GetFile() *FileRef {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
 type PidFd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pid           uint32                 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`                                 // of a process, or of a thread: flags have PIDFD_THREAD
@@ -4427,7 +4619,7 @@ type PidFd struct {
 
 func (x *PidFd) Reset() {
 	*x = PidFd{}
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4439,7 +4631,7 @@ func (x *PidFd) String() string {
 func (*PidFd) ProtoMessage() {}
 
 func (x *PidFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4452,7 +4644,7 @@ func (x *PidFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PidFd.ProtoReflect.Descriptor instead.
 func (*PidFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{38}
+	return file_dump_record_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PidFd) GetPid() uint32 {
@@ -4487,7 +4679,7 @@ type TtyEnd struct {
 
 func (x *TtyEnd) Reset() {
 	*x = TtyEnd{}
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4499,7 +4691,7 @@ func (x *TtyEnd) String() string {
 func (*TtyEnd) ProtoMessage() {}
 
 func (x *TtyEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4512,7 +4704,7 @@ func (x *TtyEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TtyEnd.ProtoReflect.Descriptor instead.
 func (*TtyEnd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{39}
+	return file_dump_record_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *TtyEnd) GetTty() uint64 {
@@ -4551,7 +4743,7 @@ type External struct {
 
 func (x *External) Reset() {
 	*x = External{}
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4563,7 +4755,7 @@ func (x *External) String() string {
 func (*External) ProtoMessage() {}
 
 func (x *External) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4576,7 +4768,7 @@ func (x *External) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use External.ProtoReflect.Descriptor instead.
 func (*External) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{40}
+	return file_dump_record_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *External) GetWhat() string {
@@ -4630,7 +4822,7 @@ type Pipe struct {
 
 func (x *Pipe) Reset() {
 	*x = Pipe{}
-	mi := &file_dump_record_proto_msgTypes[41]
+	mi := &file_dump_record_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4642,7 +4834,7 @@ func (x *Pipe) String() string {
 func (*Pipe) ProtoMessage() {}
 
 func (x *Pipe) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[41]
+	mi := &file_dump_record_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4655,7 +4847,7 @@ func (x *Pipe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pipe.ProtoReflect.Descriptor instead.
 func (*Pipe) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{41}
+	return file_dump_record_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Pipe) GetId() uint64 {
@@ -4736,7 +4928,7 @@ type UnixSocket struct {
 
 func (x *UnixSocket) Reset() {
 	*x = UnixSocket{}
-	mi := &file_dump_record_proto_msgTypes[42]
+	mi := &file_dump_record_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4748,7 +4940,7 @@ func (x *UnixSocket) String() string {
 func (*UnixSocket) ProtoMessage() {}
 
 func (x *UnixSocket) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[42]
+	mi := &file_dump_record_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4761,7 +4953,7 @@ func (x *UnixSocket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnixSocket.ProtoReflect.Descriptor instead.
 func (*UnixSocket) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{42}
+	return file_dump_record_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *UnixSocket) GetId() uint64 {
@@ -4924,7 +5116,7 @@ type Connection struct {
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_dump_record_proto_msgTypes[43]
+	mi := &file_dump_record_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4936,7 +5128,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[43]
+	mi := &file_dump_record_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4949,7 +5141,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{43}
+	return file_dump_record_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Connection) GetPid() uint32 {
@@ -4996,7 +5188,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_dump_record_proto_msgTypes[44]
+	mi := &file_dump_record_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5008,7 +5200,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[44]
+	mi := &file_dump_record_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5021,7 +5213,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{44}
+	return file_dump_record_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Message) GetData() []byte {
@@ -5091,7 +5283,7 @@ type SockOpt struct {
 
 func (x *SockOpt) Reset() {
 	*x = SockOpt{}
-	mi := &file_dump_record_proto_msgTypes[45]
+	mi := &file_dump_record_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5103,7 +5295,7 @@ func (x *SockOpt) String() string {
 func (*SockOpt) ProtoMessage() {}
 
 func (x *SockOpt) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[45]
+	mi := &file_dump_record_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5116,7 +5308,7 @@ func (x *SockOpt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOpt.ProtoReflect.Descriptor instead.
 func (*SockOpt) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{45}
+	return file_dump_record_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *SockOpt) GetLevel() int32 {
@@ -5170,7 +5362,7 @@ type Tty struct {
 
 func (x *Tty) Reset() {
 	*x = Tty{}
-	mi := &file_dump_record_proto_msgTypes[46]
+	mi := &file_dump_record_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5182,7 +5374,7 @@ func (x *Tty) String() string {
 func (*Tty) ProtoMessage() {}
 
 func (x *Tty) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[46]
+	mi := &file_dump_record_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5195,7 +5387,7 @@ func (x *Tty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tty.ProtoReflect.Descriptor instead.
 func (*Tty) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{46}
+	return file_dump_record_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Tty) GetId() uint64 {
@@ -5361,7 +5553,7 @@ type Termios struct {
 
 func (x *Termios) Reset() {
 	*x = Termios{}
-	mi := &file_dump_record_proto_msgTypes[47]
+	mi := &file_dump_record_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5373,7 +5565,7 @@ func (x *Termios) String() string {
 func (*Termios) ProtoMessage() {}
 
 func (x *Termios) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[47]
+	mi := &file_dump_record_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5386,7 +5578,7 @@ func (x *Termios) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Termios.ProtoReflect.Descriptor instead.
 func (*Termios) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{47}
+	return file_dump_record_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Termios) GetIflag() uint32 {
@@ -5460,7 +5652,7 @@ type IpcPerm struct {
 
 func (x *IpcPerm) Reset() {
 	*x = IpcPerm{}
-	mi := &file_dump_record_proto_msgTypes[48]
+	mi := &file_dump_record_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5472,7 +5664,7 @@ func (x *IpcPerm) String() string {
 func (*IpcPerm) ProtoMessage() {}
 
 func (x *IpcPerm) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[48]
+	mi := &file_dump_record_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5485,7 +5677,7 @@ func (x *IpcPerm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IpcPerm.ProtoReflect.Descriptor instead.
 func (*IpcPerm) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{48}
+	return file_dump_record_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *IpcPerm) GetKey() int32 {
@@ -5546,7 +5738,7 @@ type ShmSegment struct {
 
 func (x *ShmSegment) Reset() {
 	*x = ShmSegment{}
-	mi := &file_dump_record_proto_msgTypes[49]
+	mi := &file_dump_record_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5558,7 +5750,7 @@ func (x *ShmSegment) String() string {
 func (*ShmSegment) ProtoMessage() {}
 
 func (x *ShmSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[49]
+	mi := &file_dump_record_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5571,7 +5763,7 @@ func (x *ShmSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShmSegment.ProtoReflect.Descriptor instead.
 func (*ShmSegment) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{49}
+	return file_dump_record_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ShmSegment) GetId() uint64 {
@@ -5636,7 +5828,7 @@ type SemSet struct {
 
 func (x *SemSet) Reset() {
 	*x = SemSet{}
-	mi := &file_dump_record_proto_msgTypes[50]
+	mi := &file_dump_record_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5648,7 +5840,7 @@ func (x *SemSet) String() string {
 func (*SemSet) ProtoMessage() {}
 
 func (x *SemSet) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[50]
+	mi := &file_dump_record_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5661,7 +5853,7 @@ func (x *SemSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemSet.ProtoReflect.Descriptor instead.
 func (*SemSet) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{50}
+	return file_dump_record_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *SemSet) GetId() uint64 {
@@ -5702,7 +5894,7 @@ type Semaphore struct {
 
 func (x *Semaphore) Reset() {
 	*x = Semaphore{}
-	mi := &file_dump_record_proto_msgTypes[51]
+	mi := &file_dump_record_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5714,7 +5906,7 @@ func (x *Semaphore) String() string {
 func (*Semaphore) ProtoMessage() {}
 
 func (x *Semaphore) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[51]
+	mi := &file_dump_record_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5727,7 +5919,7 @@ func (x *Semaphore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Semaphore.ProtoReflect.Descriptor instead.
 func (*Semaphore) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{51}
+	return file_dump_record_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Semaphore) GetValue() uint32 {
@@ -5755,7 +5947,7 @@ type SemUndo struct {
 
 func (x *SemUndo) Reset() {
 	*x = SemUndo{}
-	mi := &file_dump_record_proto_msgTypes[52]
+	mi := &file_dump_record_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5767,7 +5959,7 @@ func (x *SemUndo) String() string {
 func (*SemUndo) ProtoMessage() {}
 
 func (x *SemUndo) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[52]
+	mi := &file_dump_record_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5780,7 +5972,7 @@ func (x *SemUndo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
 func (*SemUndo) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{52}
+	return file_dump_record_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *SemUndo) GetSet() uint64 {
@@ -5812,7 +6004,7 @@ type MsgQueue struct {
 
 func (x *MsgQueue) Reset() {
 	*x = MsgQueue{}
-	mi := &file_dump_record_proto_msgTypes[53]
+	mi := &file_dump_record_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5824,7 +6016,7 @@ func (x *MsgQueue) String() string {
 func (*MsgQueue) ProtoMessage() {}
 
 func (x *MsgQueue) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[53]
+	mi := &file_dump_record_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5837,7 +6029,7 @@ func (x *MsgQueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MsgQueue.ProtoReflect.Descriptor instead.
 func (*MsgQueue) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{53}
+	return file_dump_record_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *MsgQueue) GetId() uint64 {
@@ -5893,7 +6085,7 @@ type IpcMessage struct {
 
 func (x *IpcMessage) Reset() {
 	*x = IpcMessage{}
-	mi := &file_dump_record_proto_msgTypes[54]
+	mi := &file_dump_record_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5905,7 +6097,7 @@ func (x *IpcMessage) String() string {
 func (*IpcMessage) ProtoMessage() {}
 
 func (x *IpcMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[54]
+	mi := &file_dump_record_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5918,7 +6110,7 @@ func (x *IpcMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IpcMessage.ProtoReflect.Descriptor instead.
 func (*IpcMessage) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{54}
+	return file_dump_record_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *IpcMessage) GetType() int64 {
@@ -5954,7 +6146,7 @@ type Mqueue struct {
 
 func (x *Mqueue) Reset() {
 	*x = Mqueue{}
-	mi := &file_dump_record_proto_msgTypes[55]
+	mi := &file_dump_record_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5966,7 +6158,7 @@ func (x *Mqueue) String() string {
 func (*Mqueue) ProtoMessage() {}
 
 func (x *Mqueue) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[55]
+	mi := &file_dump_record_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5979,7 +6171,7 @@ func (x *Mqueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mqueue.ProtoReflect.Descriptor instead.
 func (*Mqueue) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{55}
+	return file_dump_record_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Mqueue) GetId() uint64 {
@@ -6065,7 +6257,7 @@ type MqueueNotify struct {
 
 func (x *MqueueNotify) Reset() {
 	*x = MqueueNotify{}
-	mi := &file_dump_record_proto_msgTypes[56]
+	mi := &file_dump_record_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6077,7 +6269,7 @@ func (x *MqueueNotify) String() string {
 func (*MqueueNotify) ProtoMessage() {}
 
 func (x *MqueueNotify) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[56]
+	mi := &file_dump_record_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6090,7 +6282,7 @@ func (x *MqueueNotify) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MqueueNotify.ProtoReflect.Descriptor instead.
 func (*MqueueNotify) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{56}
+	return file_dump_record_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *MqueueNotify) GetPid() uint32 {
@@ -6161,7 +6353,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x06Clocks\x12\x1a\n" +
 	"\brealtime\x18\x01 \x01(\x03R\brealtime\x12\x1c\n" +
 	"\tmonotonic\x18\x02 \x01(\x03R\tmonotonic\x12\x1a\n" +
-	"\bboottime\x18\x03 \x01(\x03R\bboottime\"\xe6\x01\n" +
+	"\bboottime\x18\x03 \x01(\x03R\bboottime\"\xf6\x02\n" +
 	"\x05Mount\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
 	"\x06parent\x18\x02 \x01(\x04R\x06parent\x12\x16\n" +
@@ -6171,7 +6363,15 @@ const file_dump_record_proto_rawDesc = "" +
 	"\aoptions\x18\x06 \x03(\tR\aoptions\x12#\n" +
 	"\rsuper_options\x18\a \x03(\tR\fsuperOptions\x12\x12\n" +
 	"\x04root\x18\b \x01(\tR\x04root\x12\x1a\n" +
-	"\bstandard\x18\t \x01(\bR\bstandard\"\xff\x02\n" +
+	"\bstandard\x18\t \x01(\bR\bstandard\x12\x12\n" +
+	"\x04base\x182 \x01(\x04R\x04base\x12\x12\n" +
+	"\x04file\x183 \x01(\bR\x04file\x12\x14\n" +
+	"\x05group\x184 \x01(\rR\x05group\x12\x16\n" +
+	"\x06master\x185 \x01(\rR\x06master\x12\x1e\n" +
+	"\n" +
+	"unbindable\x186 \x01(\bR\n" +
+	"unbindable\x12\x18\n" +
+	"\adeleted\x187 \x01(\bR\adeleted\"\xff\x02\n" +
 	"\x05Inode\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05mount\x18\x02 \x01(\x04R\x05mount\x12\x12\n" +
@@ -6466,7 +6666,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x02Fd\x12\x0e\n" +
 	"\x02fd\x18\x01 \x01(\rR\x02fd\x12\x12\n" +
 	"\x04file\x18\x02 \x01(\x04R\x04file\x12\x18\n" +
-	"\acloexec\x18\x03 \x01(\bR\acloexec\"\xdf\x05\n" +
+	"\acloexec\x18\x03 \x01(\bR\acloexec\"\x91\x06\n" +
 	"\x04File\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05flags\x18\x02 \x01(\rR\x05flags\x12\x10\n" +
@@ -6487,7 +6687,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\bexternal\x18\x13 \x01(\v2\x12.vps.dump.ExternalH\x00R\bexternal\x12\x18\n" +
 	"\x06mqueue\x18( \x01(\x04H\x00R\x06mqueue\x12\x1e\n" +
 	"\tnamespace\x182 \x01(\tH\x00R\tnamespace\x12-\n" +
-	"\ainotify\x183 \x01(\v2\x11.vps.dump.InotifyH\x00R\ainotify\x12'\n" +
+	"\ainotify\x183 \x01(\v2\x11.vps.dump.InotifyH\x00R\ainotify\x120\n" +
+	"\bfanotify\x185 \x01(\v2\x12.vps.dump.FanotifyH\x00R\bfanotify\x12'\n" +
 	"\x05pidfd\x184 \x01(\v2\x0f.vps.dump.PidFdH\x00R\x05pidfd\x12\x18\n" +
 	"\x06socket\x18< \x01(\x04H\x00R\x06socketB\x06\n" +
 	"\x04kind\"\x95\x02\n" +
@@ -6540,7 +6741,17 @@ const file_dump_record_proto_rawDesc = "" +
 	"\fInotifyWatch\x12\x0e\n" +
 	"\x02wd\x18\x01 \x01(\x05R\x02wd\x12\x12\n" +
 	"\x04mask\x18\x02 \x01(\rR\x04mask\x12%\n" +
-	"\x04file\x18\x03 \x01(\v2\x11.vps.dump.FileRefR\x04file\"N\n" +
+	"\x04file\x18\x03 \x01(\v2\x11.vps.dump.FileRefR\x04file\"o\n" +
+	"\bFanotify\x12\x14\n" +
+	"\x05flags\x18\x01 \x01(\rR\x05flags\x12\x1f\n" +
+	"\vevent_flags\x18\x02 \x01(\rR\n" +
+	"eventFlags\x12,\n" +
+	"\x05marks\x18\x03 \x03(\v2\x16.vps.dump.FanotifyMarkR\x05marks\"y\n" +
+	"\fFanotifyMark\x12\x14\n" +
+	"\x05flags\x18\x01 \x01(\rR\x05flags\x12\x12\n" +
+	"\x04mask\x18\x02 \x01(\x04R\x04mask\x12\x18\n" +
+	"\aignored\x18\x03 \x01(\x04R\aignored\x12%\n" +
+	"\x04file\x18\x04 \x01(\v2\x11.vps.dump.FileRefR\x04file\"N\n" +
 	"\x05PidFd\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x12\n" +
 	"\x04gone\x18\x02 \x01(\x04R\x04gone\x12\x1f\n" +
@@ -6745,7 +6956,7 @@ func file_dump_record_proto_rawDescGZIP() []byte {
 }
 
 var file_dump_record_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
+var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
 var file_dump_record_proto_goTypes = []any{
 	(Type)(0),             // 0: vps.dump.Type
 	(Process_State)(0),    // 1: vps.dump.Process.State
@@ -6793,40 +7004,42 @@ var file_dump_record_proto_goTypes = []any{
 	(*EpollItem)(nil),     // 43: vps.dump.EpollItem
 	(*Inotify)(nil),       // 44: vps.dump.Inotify
 	(*InotifyWatch)(nil),  // 45: vps.dump.InotifyWatch
-	(*PidFd)(nil),         // 46: vps.dump.PidFd
-	(*TtyEnd)(nil),        // 47: vps.dump.TtyEnd
-	(*External)(nil),      // 48: vps.dump.External
-	(*Pipe)(nil),          // 49: vps.dump.Pipe
-	(*UnixSocket)(nil),    // 50: vps.dump.UnixSocket
-	(*Connection)(nil),    // 51: vps.dump.Connection
-	(*Message)(nil),       // 52: vps.dump.Message
-	(*SockOpt)(nil),       // 53: vps.dump.SockOpt
-	(*Tty)(nil),           // 54: vps.dump.Tty
-	(*Termios)(nil),       // 55: vps.dump.Termios
-	(*IpcPerm)(nil),       // 56: vps.dump.IpcPerm
-	(*ShmSegment)(nil),    // 57: vps.dump.ShmSegment
-	(*SemSet)(nil),        // 58: vps.dump.SemSet
-	(*Semaphore)(nil),     // 59: vps.dump.Semaphore
-	(*SemUndo)(nil),       // 60: vps.dump.SemUndo
-	(*MsgQueue)(nil),      // 61: vps.dump.MsgQueue
-	(*IpcMessage)(nil),    // 62: vps.dump.IpcMessage
-	(*Mqueue)(nil),        // 63: vps.dump.Mqueue
-	(*MqueueNotify)(nil),  // 64: vps.dump.MqueueNotify
-	nil,                   // 65: vps.dump.Instance.SysctlEntry
-	nil,                   // 66: vps.dump.Inode.XattrsEntry
+	(*Fanotify)(nil),      // 46: vps.dump.Fanotify
+	(*FanotifyMark)(nil),  // 47: vps.dump.FanotifyMark
+	(*PidFd)(nil),         // 48: vps.dump.PidFd
+	(*TtyEnd)(nil),        // 49: vps.dump.TtyEnd
+	(*External)(nil),      // 50: vps.dump.External
+	(*Pipe)(nil),          // 51: vps.dump.Pipe
+	(*UnixSocket)(nil),    // 52: vps.dump.UnixSocket
+	(*Connection)(nil),    // 53: vps.dump.Connection
+	(*Message)(nil),       // 54: vps.dump.Message
+	(*SockOpt)(nil),       // 55: vps.dump.SockOpt
+	(*Tty)(nil),           // 56: vps.dump.Tty
+	(*Termios)(nil),       // 57: vps.dump.Termios
+	(*IpcPerm)(nil),       // 58: vps.dump.IpcPerm
+	(*ShmSegment)(nil),    // 59: vps.dump.ShmSegment
+	(*SemSet)(nil),        // 60: vps.dump.SemSet
+	(*Semaphore)(nil),     // 61: vps.dump.Semaphore
+	(*SemUndo)(nil),       // 62: vps.dump.SemUndo
+	(*MsgQueue)(nil),      // 63: vps.dump.MsgQueue
+	(*IpcMessage)(nil),    // 64: vps.dump.IpcMessage
+	(*Mqueue)(nil),        // 65: vps.dump.Mqueue
+	(*MqueueNotify)(nil),  // 66: vps.dump.MqueueNotify
+	nil,                   // 67: vps.dump.Instance.SysctlEntry
+	nil,                   // 68: vps.dump.Inode.XattrsEntry
 }
 var file_dump_record_proto_depIdxs = []int32{
 	10, // 0: vps.dump.Instance.clocks:type_name -> vps.dump.Clocks
-	65, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
+	67, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
 	9,  // 2: vps.dump.Instance.ports:type_name -> vps.dump.SwitchPort
-	66, // 3: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
+	68, // 3: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
 	1,  // 4: vps.dump.Process.state:type_name -> vps.dump.Process.State
 	31, // 5: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
 	31, // 6: vps.dump.Process.root:type_name -> vps.dump.FileRef
 	14, // 7: vps.dump.Process.rlimits:type_name -> vps.dump.Rlimit
 	15, // 8: vps.dump.Process.itimers:type_name -> vps.dump.Itimer
 	16, // 9: vps.dump.Process.timers:type_name -> vps.dump.PosixTimer
-	60, // 10: vps.dump.Process.sem_undos:type_name -> vps.dump.SemUndo
+	62, // 10: vps.dump.Process.sem_undos:type_name -> vps.dump.SemUndo
 	21, // 11: vps.dump.Thread.regs:type_name -> vps.dump.Registers
 	22, // 12: vps.dump.Thread.altstack:type_name -> vps.dump.AltStack
 	23, // 13: vps.dump.Thread.rseq:type_name -> vps.dump.Rseq
@@ -6853,37 +7066,40 @@ var file_dump_record_proto_depIdxs = []int32{
 	40, // 34: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
 	41, // 35: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
 	42, // 36: vps.dump.File.epoll:type_name -> vps.dump.Epoll
-	47, // 37: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
-	48, // 38: vps.dump.File.external:type_name -> vps.dump.External
+	49, // 37: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
+	50, // 38: vps.dump.File.external:type_name -> vps.dump.External
 	44, // 39: vps.dump.File.inotify:type_name -> vps.dump.Inotify
-	46, // 40: vps.dump.File.pidfd:type_name -> vps.dump.PidFd
-	5,  // 41: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
-	6,  // 42: vps.dump.Lock.breaking:type_name -> vps.dump.Lock.Breaking
-	31, // 43: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
-	43, // 44: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
-	45, // 45: vps.dump.Inotify.watches:type_name -> vps.dump.InotifyWatch
-	31, // 46: vps.dump.InotifyWatch.file:type_name -> vps.dump.FileRef
-	31, // 47: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
-	31, // 48: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
-	7,  // 49: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
-	31, // 50: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
-	52, // 51: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
-	53, // 52: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
-	51, // 53: vps.dump.UnixSocket.waiting:type_name -> vps.dump.Connection
-	52, // 54: vps.dump.Connection.queue:type_name -> vps.dump.Message
-	55, // 55: vps.dump.Tty.termios:type_name -> vps.dump.Termios
-	56, // 56: vps.dump.ShmSegment.perm:type_name -> vps.dump.IpcPerm
-	56, // 57: vps.dump.SemSet.perm:type_name -> vps.dump.IpcPerm
-	59, // 58: vps.dump.SemSet.semaphores:type_name -> vps.dump.Semaphore
-	56, // 59: vps.dump.MsgQueue.perm:type_name -> vps.dump.IpcPerm
-	62, // 60: vps.dump.MsgQueue.queue:type_name -> vps.dump.IpcMessage
-	62, // 61: vps.dump.Mqueue.queue:type_name -> vps.dump.IpcMessage
-	64, // 62: vps.dump.Mqueue.notify:type_name -> vps.dump.MqueueNotify
-	63, // [63:63] is the sub-list for method output_type
-	63, // [63:63] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	46, // 40: vps.dump.File.fanotify:type_name -> vps.dump.Fanotify
+	48, // 41: vps.dump.File.pidfd:type_name -> vps.dump.PidFd
+	5,  // 42: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
+	6,  // 43: vps.dump.Lock.breaking:type_name -> vps.dump.Lock.Breaking
+	31, // 44: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
+	43, // 45: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
+	45, // 46: vps.dump.Inotify.watches:type_name -> vps.dump.InotifyWatch
+	31, // 47: vps.dump.InotifyWatch.file:type_name -> vps.dump.FileRef
+	47, // 48: vps.dump.Fanotify.marks:type_name -> vps.dump.FanotifyMark
+	31, // 49: vps.dump.FanotifyMark.file:type_name -> vps.dump.FileRef
+	31, // 50: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
+	31, // 51: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
+	7,  // 52: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
+	31, // 53: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
+	54, // 54: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
+	55, // 55: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
+	53, // 56: vps.dump.UnixSocket.waiting:type_name -> vps.dump.Connection
+	54, // 57: vps.dump.Connection.queue:type_name -> vps.dump.Message
+	57, // 58: vps.dump.Tty.termios:type_name -> vps.dump.Termios
+	58, // 59: vps.dump.ShmSegment.perm:type_name -> vps.dump.IpcPerm
+	58, // 60: vps.dump.SemSet.perm:type_name -> vps.dump.IpcPerm
+	61, // 61: vps.dump.SemSet.semaphores:type_name -> vps.dump.Semaphore
+	58, // 62: vps.dump.MsgQueue.perm:type_name -> vps.dump.IpcPerm
+	64, // 63: vps.dump.MsgQueue.queue:type_name -> vps.dump.IpcMessage
+	64, // 64: vps.dump.Mqueue.queue:type_name -> vps.dump.IpcMessage
+	66, // 65: vps.dump.Mqueue.notify:type_name -> vps.dump.MqueueNotify
+	66, // [66:66] is the sub-list for method output_type
+	66, // [66:66] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_dump_record_proto_init() }
@@ -6906,6 +7122,7 @@ func file_dump_record_proto_init() {
 		(*File_Mqueue)(nil),
 		(*File_Namespace)(nil),
 		(*File_Inotify)(nil),
+		(*File_Fanotify)(nil),
 		(*File_Pidfd)(nil),
 		(*File_Socket)(nil),
 	}
@@ -6915,7 +7132,7 @@ func file_dump_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dump_record_proto_rawDesc), len(file_dump_record_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   59,
+			NumMessages:   61,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -38,7 +38,7 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := mount.Restore(r.Page.Script(ctx, r.PidFD), m, r.set, r.content); err != nil {
+	if r.mounts, err = mount.Restore(r.Page.Script(ctx, r.PidFD), m, r.PID, r.set, r.content); err != nil {
 		return err
 	}
 	if err := network.Restore(ctx, m, r.set, network.Options{PID: r.PID, Bound: r.Bound, Settings: r.setNetwork}); err != nil {

@@ -14,6 +14,7 @@ import (
 	"vps/dump"
 	"vps/internal/testimage"
 	"vps/object"
+	"vps/priv"
 	"vps/snapshot"
 	"vps/suspend"
 )
@@ -51,8 +52,9 @@ var refusals = map[string]string{
 	"watch":           "fd 3: inotify: watches /tmp/kind/watched (deleted)",
 	"descriptor":      "fd 3: file /proc/2/fdinfo/0: of a descriptor",
 	"reading":         "fd 3: directory /dev/shm: in the middle of being read",
+	"key":             "key \"a secret\" of type user is not supported",
 	"descriptors":     "a thread with descriptors of its own is not supported",
-	"mounted":         "mount /tmp/kind/mount (proc) is not supported",
+	"mounted":         "mount /tmp/kind/mount (overlay) is not supported",
 	"traced":          "being traced is not supported",
 	"uts namespace":   "its own uts namespace is not supported",
 	"mount namespace": "its own mnt namespace is not supported",
@@ -181,6 +183,33 @@ func TestKindsRefused(t *testing.T) {
 			}
 			if err := s.pass(); !errors.Is(err, object.ErrUnsupported) {
 				t.Errorf("snapshot: %v", err)
+			}
+			s.verdict()
+		})
+	}
+}
+
+// What an instance cannot have without further privileges is refused where it has them.
+func TestPrivilegedKindsRefused(t *testing.T) {
+	s := kindSite(t)
+	set, err := priv.New([]string{"IO_URING", "USERFAULTFD", "SECRETMEM", "PERF"}, nil, nil, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.rights.Filter, err = set.Filter(); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"io_uring":      "fd 3: io_uring is not supported",
+		"userfaultfd":   "fd 3: userfaultfd is not supported",
+		"perf":          "fd 3: perf_event is not supported",
+		"secret memory": "fd 3: secret memory is not supported",
+		"secret":        "of secret memory is not supported",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.begin(t, "refused", name)
+			if err := errors.Join(snapshot.Probe(s.source())...); !errors.Is(err, object.ErrUnsupported) || !strings.Contains(err.Error(), want) {
+				t.Errorf("probe: %v, want ...%s", err, want)
 			}
 			s.verdict()
 		})

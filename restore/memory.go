@@ -61,17 +61,20 @@ func (r *restorer) furnish(ctx context.Context) error {
 		return err
 	}
 	for _, p := range r.procs {
-		if !r.files.HasLeases(p.record.GetPid()) {
+		if !r.files.Locks().HasLeases(p.record.GetPid()) {
 			continue
 		}
-		if err := r.files.TakeLeases(p.page.Script(ctx, p.pidfd), p.host, p.record); err != nil {
+		if err := r.files.Locks().TakeLeases(p.page.Script(ctx, p.pidfd), p.host, p.record); err != nil {
 			return p.nameOf(r.set, err)
 		}
 	}
 	if err := r.files.IPC.Complete(ctx, r.stub); err != nil {
 		return err
 	}
-	return r.files.Finish()
+	if err := r.files.Finish(); err != nil {
+		return err
+	}
+	return r.mounts.Seal()
 }
 
 func (r *restorer) stub(pid int) (*remote.Page, int) {

@@ -27,6 +27,7 @@ import (
 	"vps/object/birth"
 	"vps/object/kinds"
 	"vps/object/memory"
+	"vps/object/mount"
 	"vps/object/recordset"
 	"vps/object/task"
 	"vps/pager/lazy"
@@ -97,6 +98,7 @@ type restorer struct {
 	plan     *birth.Plan
 	heritage *heritage
 	content  object.Content
+	mounts   *mount.Restored // nil: there are none yet
 	files    kinds.Restored
 	refs     map[refKey]int
 	limits   []uint64 // our own hard limits
@@ -167,6 +169,11 @@ func (r *restorer) check() error {
 	if err := memory.CheckVDSO(r.set.Mms); err != nil {
 		return err
 	}
+	for _, m := range r.set.Mounts {
+		if !m.GetStandard() && r.Bound&(1<<unix.CAP_SYS_ADMIN) == 0 {
+			return fmt.Errorf("mount %s: the instance has no right to mount", m.GetTarget())
+		}
+	}
 	for _, p := range r.set.Processes {
 		if err := task.CheckRlimits(p, r.limits); err != nil {
 			if !r.Force {
@@ -181,6 +188,9 @@ func (r *restorer) check() error {
 func (r *restorer) close() {
 	if r.files.Files != nil {
 		r.files.Close()
+	}
+	if r.mounts != nil {
+		r.mounts.Close()
 	}
 	for _, p := range r.procs {
 		if p.pidfd > 0 && p.record.GetPid() != 1 {

@@ -128,7 +128,7 @@ func (r *restorer) installTable(ctx context.Context, table *dump.FdTable, holder
 		if p != holders[0] {
 			s = p.page.Script(ctx, p.pidfd)
 		}
-		r.files.TakeLocks(s, p.record.GetPid(), table)
+		r.files.Locks().TakeLocks(s, p.record.GetPid(), table)
 		if err := s.Run(); err != nil {
 			return p.nameOf(r.set, err)
 		}

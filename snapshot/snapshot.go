@@ -22,6 +22,7 @@ import (
 	"vps/object"
 	"vps/object/file"
 	"vps/object/ipc"
+	"vps/object/keyring"
 	"vps/object/kinds"
 	"vps/object/memory"
 	"vps/object/mount"
@@ -234,8 +235,10 @@ func probeInstance(src *Source, procs crowd) []error {
 	if err != nil {
 		return []error{err}
 	}
+	defer mounts.Close()
 	refusals := mounts.Probe()
 	refusals = append(refusals, object.ProbeMemory(procs)...)
+	refusals = append(refusals, keyring.Probe(src.Kernel, procs)...)
 	refusals = append(refusals, ipc.Probe(src.Init)...)
 	refusals = append(refusals, network.Probe(src.Init)...)
 	if err := probeTree(src, procs); err != nil {

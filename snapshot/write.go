@@ -44,6 +44,7 @@ func (t *taker) write() error {
 	if err != nil {
 		return err
 	}
+	defer mounts.Close()
 	if err := mounts.Dump(t.ids, t); err != nil {
 		return err
 	}

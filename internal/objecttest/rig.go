@@ -126,7 +126,7 @@ func (r *Rig) Restore(b *Bag, pid int) error {
 	if err := r.Files.Install(s, b.Set.FdTables[1]); err != nil {
 		return err
 	}
-	r.Files.TakeLocks(s, uint32(pid), b.Set.FdTables[1])
+	r.Files.Locks().TakeLocks(s, uint32(pid), b.Set.FdTables[1])
 	at := s.Room(1024) // relative names are found from here
 	at.Call("chdir", unix.SYS_CHDIR, at.String(r.Dir))
 	if err := s.Run(); err != nil {

@@ -14,11 +14,13 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 
 	"vps/dump"
 	"vps/linux"
 	"vps/object"
 	"vps/object/inode"
+	"vps/object/lock"
 	"vps/remote"
 )
 
@@ -246,6 +248,24 @@ func (d *Descriptors) describe(f *OpenFile, info fdinfo) error {
 	}
 	f.Record.Owner = d.owner(l.FD)
 	return dump(d, f, l)
+}
+
+// addLocks notes the locks that fdinfo shows. Those of a process show at its own descriptors only; the others at every descriptor of the
+// open file.
+func (d *Descriptors) addLocks(f *OpenFile, info *fdinfo) error {
+	for _, line := range info.lines {
+		if line.key != "lock" {
+			continue
+		}
+		l, err := lock.Parse(line.value, d.Inside)
+		if err != nil {
+			return fmt.Errorf("lock %q on %s: %w", line.value, f.Link, err)
+		}
+		if !slices.ContainsFunc(f.Record.Locks, func(other *dump.Lock) bool { return proto.Equal(other, l) }) {
+			f.Record.Locks = append(f.Record.Locks, l)
+		}
+	}
+	return nil
 }
 
 // owner is who gets the signals of an open file, nil for nobody.

@@ -19,7 +19,8 @@ import (
 
 func TestRefusals(t *testing.T) {
 	tests := []struct{ name, hold, want string }{
-		{"fanotify", "ready(x=libc.fanotify_init(0, 0))", "fanotify is not supported"},
+		{"fanotify", "x = libc.fanotify_init(0, 0); libc.fanotify_mark(x, 0x11, ctypes.c_uint64(2), -100, b'.'); ready(x=x)",
+			"fanotify: watches a whole mount"},
 		{"io_uring", "ready(x=libc.syscall(425, 4, struct.pack('120x')))", "io_uring is not supported"},
 		{"userfaultfd", "ready(x=libc.syscall(323, 1))", "userfaultfd is not supported"},
 		{"file of a descriptor", "ready(x=os.open('/proc/self/fdinfo/0', os.O_RDONLY))", "of a descriptor or a mapping"},

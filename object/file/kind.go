@@ -2,6 +2,7 @@ package file
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -53,6 +54,8 @@ func (d *Descriptors) kindOf(l *Look) (kind, error) {
 	switch l.fs {
 	case unix.HUGETLBFS_MAGIC:
 		return nil, l.At.Refusal("file of huge pages "+l.Link, "")
+	case unix.SECRETMEM_MAGIC:
+		return nil, l.At.Refusal("secret memory", "")
 	case unix.PROC_SUPER_MAGIC:
 		return d.pathKind(l)
 	}
@@ -76,6 +79,13 @@ func (d *Descriptors) kindOf(l *Look) (kind, error) {
 		return d.deviceKind(l)
 	}
 	return nil, l.At.Refusal("block device "+l.Link, "")
+}
+
+// leased tells whether somebody has a lease on an open file.
+func leased(l *Look) bool {
+	return slices.ContainsFunc(l.info.lines, func(line infoLine) bool {
+		return line.key == "lock" && strings.Contains(line.value, "LEASE")
+	})
 }
 
 // pathKind is the kind of what is found again by its path.

@@ -12,6 +12,7 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/lock"
 	"vps/remote"
 )
 
@@ -56,7 +57,7 @@ type Files struct {
 	fds      map[uint64]int // File records
 	memories map[uint64]*memory
 	watches  map[uint64][]watch // by FdTable record
-	locks    map[uint32][]lockedFile
+	locks    *lock.Locks
 	checks   []func() error
 	late     []lateSeal
 
@@ -71,6 +72,12 @@ func (r *Files) Bound() uint64 { return r.opt.Bound }
 
 // PID is the maker's pid here.
 func (r *Files) PID() int { return r.pid }
+
+// TakeFlocks lets a process take the locks of open files that it took, see [lock.Locks.TakeFlocks].
+func (r *Files) TakeFlocks(s *remote.Script, pid uint32) { r.locks.TakeFlocks(s, pid, r.fds) }
+
+// Locks are those that processes are to take.
+func (r *Files) Locks() *lock.Locks { return r.locks }
 
 // Set is what is being restored.
 func (r *Files) Set() *object.Set { return r.set }
@@ -91,7 +98,7 @@ func Restore(ctx context.Context, m *object.Maker, set *object.Set, content obje
 	r := &Files{
 		m: m, set: set, content: content, opt: opt,
 		fds: make(map[uint64]int), memories: make(map[uint64]*memory),
-		watches: make(map[uint64][]watch), locks: make(map[uint32][]lockedFile),
+		watches:   make(map[uint64][]watch),
 		postponed: make(map[uint64]func(*remote.Script, int)),
 	}
 	for _, kind := range kinds {
@@ -196,6 +203,7 @@ func (r *Files) number(ctx context.Context) error {
 	if r.pid, err = pidOf(r.m.PidFD); err != nil {
 		return err
 	}
+	r.locks = lock.New(r.set, r.pid)
 	var free [2]remote.Result
 	var limit func() unix.Rlimit
 	var b *remote.Batch
@@ -292,7 +300,7 @@ func (r *Files) setFlags(s *remote.Script, f *dump.File) {
 	const settable = unix.O_APPEND | unix.O_NONBLOCK | unix.O_NOATIME | unix.O_DIRECT
 	fd := r.fds[f.GetId()]
 	s.Call("set file flags", unix.SYS_FCNTL, fd, unix.F_SETFL, f.GetFlags()&settable)
-	r.restoreLocks(s, f)
+	r.locks.Restore(s, f, fd)
 }
 
 // FD returns the maker's descriptor of a File record; it goes when [Files.Install] runs.
@@ -313,7 +321,7 @@ func (r *Files) SetOwners(ctx context.Context) error {
 		owner, fd := f.GetOwner(), r.fds[id]
 		s.About("file %d", id)
 		if owner != nil {
-			setOwner(s, fd, owner)
+			object.SetOwner(s, fd, owner)
 			s.Call("F_SETSIG", unix.SYS_FCNTL, fd, unix.F_SETSIG, owner.GetSignal())
 		}
 		if f.GetFlags()&unix.O_ASYNC != 0 {
@@ -323,15 +331,9 @@ func (r *Files) SetOwners(ctx context.Context) error {
 	return s.Run()
 }
 
-// setOwner lets an open file send its signals to an owner; to nobody, if that has ended: who has never comes back.
-func setOwner(s *remote.Script, fd int, owner *dump.Owner) {
-	b := s.Room(512)
-	b.Try("F_SETOWN_EX", unix.SYS_FCNTL, fd, unix.F_SETOWN_EX, b.Words(uint64(owner.GetPid())<<32|uint64(uint32(owner.GetType()))))
-}
-
 // Install gives a process born from the maker, whose script s is, the descriptors of a table and no others. Its memory is mapped,
-// and what [Files.OpenPath] opened is not needed any more, by none of those who share the table with it. [Files.TakeFlocks]
-// has come before for all of these, [Files.TakeLocks] follows.
+// and what [Files.OpenPath] opened is not needed any more, by none of those who share the table with it. [lock.Locks.TakeFlocks]
+// has come before for all of these, [lock.Locks.TakeLocks] follows.
 func (r *Files) Install(s *remote.Script, table *dump.FdTable) error {
 	for _, fd := range table.GetFds() {
 		if _, ok := r.fds[fd.GetFile()]; !ok {

@@ -10,7 +10,7 @@ import (
 	"vps/object/datagram"
 	"vps/object/event"
 	"vps/object/file"
-	"vps/object/inotify"
+	"vps/object/fsnotify"
 	"vps/object/ipc"
 	"vps/object/namespace"
 	"vps/object/pidfd"
@@ -30,7 +30,7 @@ func NewDescriptors(procs []object.Proc, init int, ext file.Externals, sink obje
 		pipe.NewDumper,
 		event.NewDumper,
 		namespace.NewDumper,
-		inotify.NewDumper,
+		fsnotify.NewDumper,
 		ipc.NewDumper(kernel),
 		pidfd.NewDumper,
 		tty.NewDumper)
@@ -62,7 +62,7 @@ func Restore(ctx context.Context, m *object.Maker, set *object.Set, content obje
 		pipe.NewRestorer,
 		event.NewRestorer,
 		namespace.NewRestorer,
-		inotify.NewRestorer,
+		fsnotify.NewRestorer,
 		pidfd.NewRestorer,
 		unixsock.NewRestorer,
 		datagram.NewRestorer,

@@ -83,6 +83,8 @@ func (v *vma) refused() string {
 		return "huge pages (hugetlbfs)"
 	case strings.HasPrefix(v.name, "anon_inode:"), strings.HasPrefix(v.name, "socket:"):
 		return v.name
+	case v.name == "/secretmem (deleted)": // memfd_secret(2)
+		return "secret memory"
 	case v.has("io"), v.has("pf"):
 		if v.name != "[vvar]" && v.name != "[vvar_vclock]" {
 			return "device memory " + v.name

@@ -1,10 +1,9 @@
 package mount
 
 import (
+	"errors"
 	"fmt"
 	"os"
-	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -38,18 +37,39 @@ func (t *tree) dump(dir *os.File) error {
 		return err
 	}
 	t.dev = st.Dev
-	return t.inode(dir, "", ".", &st)
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return t.inode(dir, "", ".", &st)
+	}
+	in, err := t.describe("", &st)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", dir.Fd()))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return t.content(f, in)
 }
 
-func (t *tree) inode(parent *os.File, path, name string, st *unix.Stat_t) error {
+// describe begins the record of a file.
+func (t *tree) describe(path string, st *unix.Stat_t) (*dump.Inode, error) {
 	*t.next++
 	in := &dump.Inode{Id: *t.next, Mount: t.mount, Path: path, Mode: st.Mode, Mtime: st.Mtim.Nano(), Size: uint64(st.Size)}
 	var err error
 	if in.Uid, err = t.ids.UID(st.Uid); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if in.Gid, err = t.ids.GID(st.Gid); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return in, nil
+}
+
+func (t *tree) inode(parent *os.File, path, name string, st *unix.Stat_t) error {
+	in, err := t.describe(path, st)
+	if err != nil {
+		return err
 	}
 	kind := st.Mode & unix.S_IFMT
 	if st.Nlink > 1 && kind != unix.S_IFDIR {
@@ -58,6 +78,11 @@ func (t *tree) inode(parent *os.File, path, name string, st *unix.Stat_t) error 
 			return t.sink.Put(in.Id, in)
 		}
 		t.links[st.Ino] = in.Id
+	}
+	if kind == unix.S_IFREG || kind == unix.S_IFDIR {
+		if in.Xattrs, err = xattrs(parent, name, t.ids); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
 	}
 	switch kind {
 	case unix.S_IFREG:
@@ -87,6 +112,11 @@ func (t *tree) file(parent *os.File, name string, in *dump.Inode) error {
 		return err
 	}
 	defer f.Close()
+	return t.content(f, in)
+}
+
+// content writes the record of a file with its content.
+func (t *tree) content(f *os.File, in *dump.Inode) error {
 	in.Memory = firstTreeMemory + in.Id
 	if err := t.sink.Put(in.Id, in); err != nil {
 		return err
@@ -104,7 +134,7 @@ func (t *tree) children(parent *os.File, path, name string) error {
 	}
 	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
-	if err != nil {
+	if err != nil && !errors.Is(err, unix.ENOENT) { // it is deleted, and empty
 		return fmt.Errorf("read directory %s: %w", path, err)
 	}
 	slices.Sort(names)
@@ -136,16 +166,12 @@ func openat(dir *os.File, name string, flags int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// restoreTree makes the files of a memory file system, which [CheckTree] has looked at. What the manager has made at
+// tree makes the files of a memory file system, which [CheckTree] has looked at, in a directory. What the manager has made at
 // the same place already stays, but nothing is reached through its links.
-func restoreTree(s *remote.Script, m *object.Maker, set *object.Set, mount uint64, content object.Content) error {
-	for _, id := range object.SortedIDs(set.Inodes) {
-		in := set.Inodes[id]
-		if in.GetMount() != mount {
-			continue
-		}
-		path := inodePath(set, in)
-		b := s.Room(len(path)*3 + len(in.GetSymlink()) + 2048)
+func (r *restorer) tree(mnt *dump.Mount, dir string) error {
+	for _, in := range r.trees[mnt.GetId()] {
+		path := inodePath(dir, in)
+		b := r.s.Room(len(path)*3 + len(in.GetSymlink()) + 2048)
 		at, mode := b.String(path), in.GetMode()&0o7777
 		if in.GetMountPoint() {
 			makeMountPoint(b, path, in.GetMode())
@@ -154,7 +180,7 @@ func restoreTree(s *remote.Script, m *object.Maker, set *object.Set, mount uint6
 		switch in.GetMode() & unix.S_IFMT {
 		case unix.S_IFDIR:
 			b.Try("make directory "+path, unix.SYS_MKDIRAT, unix.AT_FDCWD, at, mode)
-			if err := finishInode(s, m, path, in, nil); err != nil {
+			if err := r.finishInode(path, in, nil); err != nil {
 				return err
 			}
 		case unix.S_IFLNK:
@@ -162,16 +188,16 @@ func restoreTree(s *remote.Script, m *object.Maker, set *object.Set, mount uint6
 			b.Try("own "+path, unix.SYS_FCHOWNAT, unix.AT_FDCWD, at, in.GetUid(), in.GetGid(), unix.AT_SYMLINK_NOFOLLOW)
 		case unix.S_IFREG:
 			if in.GetLinkTo() != 0 {
-				linkInode(b, path, inodePath(set, set.Inodes[in.GetLinkTo()]))
+				linkInode(b, path, inodePath(dir, r.set.Inodes[in.GetLinkTo()]))
 				continue
 			}
 			b.Try("make "+path, unix.SYS_MKNODAT, unix.AT_FDCWD, at, unix.S_IFREG|mode, 0)
-			if err := finishInode(s, m, path, in, content); err != nil {
+			if err := r.finishInode(path, in, r.content); err != nil {
 				return err
 			}
 		case unix.S_IFIFO, unix.S_IFSOCK:
 			if in.GetLinkTo() != 0 {
-				linkInode(b, path, inodePath(set, set.Inodes[in.GetLinkTo()]))
+				linkInode(b, path, inodePath(dir, r.set.Inodes[in.GetLinkTo()]))
 				continue
 			}
 			b.Try("make "+path, unix.SYS_MKNODAT, unix.AT_FDCWD, at, in.GetMode()&(unix.S_IFMT|0o7777), 0)
@@ -179,20 +205,19 @@ func restoreTree(s *remote.Script, m *object.Maker, set *object.Set, mount uint6
 		}
 		// Devices are the ruleset's.
 	}
-	setTimes(s, set, mount)
-	return s.Run()
+	r.setTimes(mnt, dir)
+	return r.s.Run()
 }
 
 // setTimes sets the times of what has been made: of directories after those of what is in them.
-func setTimes(s *remote.Script, set *object.Set, mount uint64) {
-	for _, id := range slices.Backward(object.SortedIDs(set.Inodes)) {
-		in := set.Inodes[id]
-		if in.GetMount() != mount || in.GetMountPoint() || in.GetLinkTo() != 0 {
+func (r *restorer) setTimes(mnt *dump.Mount, dir string) {
+	for _, in := range slices.Backward(r.trees[mnt.GetId()]) {
+		if in.GetMountPoint() || in.GetLinkTo() != 0 {
 			continue
 		}
-		path := inodePath(set, in)
+		path := inodePath(dir, in)
 		seconds, nanos := uint64(in.GetMtime()/1e9), uint64(in.GetMtime()%1e9)
-		b := s.Room(len(path) + 1024)
+		b := r.s.Room(len(path) + 1024)
 		b.Try("set time of "+path, unix.SYS_UTIMENSAT, unix.AT_FDCWD, b.String(path), b.Words(seconds, nanos, seconds, nanos),
 			unix.AT_SYMLINK_NOFOLLOW)
 	}
@@ -212,29 +237,30 @@ func linkInode(b *remote.Batch, path, target string) {
 }
 
 // finishInode gives a directory or a file its owner and mode, and a file its content, through a descriptor of the maker's.
-func finishInode(s *remote.Script, m *object.Maker, path string, in *dump.Inode, content object.Content) error {
+func (r *restorer) finishInode(path string, in *dump.Inode, content object.Content) error {
 	flags := uint64(unix.O_RDONLY | unix.O_DIRECTORY)
 	if content != nil {
 		flags = unix.O_RDWR | unix.O_NONBLOCK
 	}
-	b := s.Room(len(path) + 1024)
+	b := r.s.Room(len(path) + 1024)
 	how := object.Place(b, &unix.OpenHow{Flags: flags, Resolve: unix.RESOLVE_NO_SYMLINKS})
 	fd := b.Call("open "+path, unix.SYS_OPENAT2, unix.AT_FDCWD, b.String(path), how, unix.SizeofOpenHow)
-	if err := s.Run(); err != nil {
+	if err := r.s.Run(); err != nil {
 		return err
 	}
 	number, err := b.Value(fd)
 	if err != nil {
 		return err
 	}
-	s.Call("own "+path, unix.SYS_FCHOWN, number, in.GetUid(), in.GetGid())
-	s.Call("set mode of "+path, unix.SYS_FCHMOD, number, in.GetMode()&0o7777)
+	r.s.Call("own "+path, unix.SYS_FCHOWN, number, in.GetUid(), in.GetGid())
+	r.s.Call("set mode of "+path, unix.SYS_FCHMOD, number, in.GetMode()&0o7777)
 	if content != nil && in.GetMemory() != 0 {
-		if err := fillInode(m, int(number), path, in, content); err != nil {
+		if err := fillInode(r.m, int(number), path, in, content); err != nil {
 			return fmt.Errorf("fill %s: %w", path, err)
 		}
 	}
-	s.Call("close "+path, unix.SYS_CLOSE, number)
+	r.setXattrs(number, path, in)
+	r.s.Call("close "+path, unix.SYS_CLOSE, number)
 	return nil
 }
 
@@ -250,71 +276,10 @@ func fillInode(m *object.Maker, fd int, path string, in *dump.Inode, content obj
 	return content.Fill(in.GetMemory(), f)
 }
 
-// CheckMount looks at everything in a mount record that is used later.
-func CheckMount(m *dump.Mount) error {
-	switch target := m.GetTarget(); {
-	case object.CheckPath(target) != nil || path.Clean(target) != target:
-		return fmt.Errorf("target %.100q is not valid", target)
-	case strings.IndexByte(m.GetSource(), 0) >= 0 || len(m.GetSource()) >= unix.PathMax:
-		return fmt.Errorf("source %.100q is not valid", m.GetSource())
-	case !m.GetStandard() && m.GetFstype() != "tmpfs":
-		return fmt.Errorf("%s (%.100s): %w", target, m.GetFstype(), object.ErrUnsupported)
-	}
-	for _, o := range m.GetSuperOptions() {
-		if strings.ContainsAny(o, ",\x00") {
-			return fmt.Errorf("option %.100q is not valid", o)
-		}
-	}
-	return nil
-}
-
-// CheckTree looks at everything in an inode record that is used later: the tree is made from its roots, and only what
-// has been made by a record is a directory in it.
-func CheckTree(set *object.Set) error {
-	directories := make(map[string]bool)
-	for _, id := range object.SortedIDs(set.Inodes) {
-		in := set.Inodes[id]
-		if err := checkInode(set, in, directories); err != nil {
-			return fmt.Errorf("inode %d: %w", id, err)
-		}
-	}
-	return nil
-}
-
-func checkInode(set *object.Set, in *dump.Inode, directories map[string]bool) error {
-	name, kind := in.GetPath(), in.GetMode()&unix.S_IFMT
-	switch {
-	case set.Mounts[in.GetMount()] == nil:
-		return fmt.Errorf("there is no mount %d", in.GetMount())
-	case name == "" && kind != unix.S_IFDIR:
-		return fmt.Errorf("the root of mount %d is no directory", in.GetMount())
-	case name != "" && (!filepath.IsLocal(name) || path.Clean(name) != name || strings.IndexByte(name, 0) >= 0 || len(name) >= unix.PathMax):
-		return fmt.Errorf("path %.100q is not valid", name)
-	case strings.IndexByte(in.GetSymlink(), 0) >= 0 || len(in.GetSymlink()) >= unix.PathMax:
-		return fmt.Errorf("link to %.100q is not valid", in.GetSymlink())
-	}
-	full := inodePath(set, in)
-	if name != "" && !directories[path.Dir(full)] {
-		return fmt.Errorf("%s comes before its directory", full)
-	}
-	if kind == unix.S_IFDIR {
-		directories[full] = true
-	}
-	if first := in.GetLinkTo(); first != 0 {
-		if other := set.Inodes[first]; other == nil || first >= in.GetId() || other.GetMount() != in.GetMount() || other.GetMode() != in.GetMode() {
-			return fmt.Errorf("%s is another name of inode %d, which is not there", full, first)
-		}
-	}
-	if m := set.Memories[in.GetMemory()]; in.GetMemory() != 0 && (m == nil || m.GetKind() != dump.Memory_TMPFS || m.GetSize() != in.GetSize()) {
-		return fmt.Errorf("there is no memory %d with the content of %s", in.GetMemory(), full)
-	}
-	return nil
-}
-
-func inodePath(set *object.Set, in *dump.Inode) string {
-	target := set.Mounts[in.GetMount()].GetTarget()
+// inodePath is the path of a file of a tree that is made in a directory.
+func inodePath(dir string, in *dump.Inode) string {
 	if in.GetPath() == "" {
-		return target
+		return dir
 	}
-	return strings.TrimSuffix(target, "/") + "/" + in.GetPath()
+	return strings.TrimSuffix(dir, "/") + "/" + in.GetPath()
 }

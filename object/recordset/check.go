@@ -47,12 +47,7 @@ func (s checker) check(snapshot *dump.Snapshot) error {
 			return fmt.Errorf("file %d: %w", id, err)
 		}
 	}
-	for _, id := range object.SortedIDs(s.Mounts) {
-		if err := mount.CheckMount(s.Mounts[id]); err != nil {
-			return fmt.Errorf("mount %d: %w", id, err)
-		}
-	}
-	return cmp.Or(mount.CheckTree(s.Set), ipc.Check(s.Set), network.Check(s.Set))
+	return cmp.Or(mount.Check(s.Set), ipc.Check(s.Set), network.Check(s.Set))
 }
 
 // checkIDs holds each record against the id that it is found by.

@@ -79,6 +79,10 @@ func (d *dumper) findSocketFile(s *socketDump, fd int) error {
 	if err != nil {
 		return err
 	}
+	if why != "" && s.record.State == dump.UnixSocket_CONNECTED && s.record.Type != unix.SOCK_DGRAM {
+		s.record.BoundDeleted = true // nobody connects to it: that its file is another one's now, or covered by a mount, cannot be told
+		return nil
+	}
 	if why != "" || ref.GetDeleted() {
 		return s.file.At.Refusal("socket "+where, cmp.Or(why, "bound to a name that is deleted, but has another"))
 	}

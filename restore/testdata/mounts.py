@@ -1,9 +1,11 @@
 """Memory file systems that the instance has mounted: files in them, under others that are mounted within, names of one file."""
+import struct
+
 from kind import *
 
 
-def mount(where, options=b"", flags=0, name=b"none"):
-    ok(libc.mount(name, where.encode(), b"tmpfs", flags, options), "mount " + where)
+def mount(where, options=b"", flags=0, name=b"none", kind=b"tmpfs"):
+    ok(libc.mount(name, where.encode(), kind, flags, options), "mount " + where)
 
 
 def put(name, text, mode=0o644):
@@ -20,7 +22,8 @@ def tree(top):
             full = os.path.join(dir, name)
             st = os.lstat(full)
             text = os.readlink(full) if os.path.islink(full) else hash(open(full).read().strip("\0")) if os.path.isfile(full) else None
-            found[full[len(top):]] = (oct(st.st_mode), st.st_uid, st.st_gid, st.st_nlink, int(st.st_mtime), text)
+            more = {} if os.path.islink(full) else {name: os.getxattr(full, name) for name in os.listxattr(full)}
+            found[full[len(top):]] = (oct(st.st_mode), st.st_uid, st.st_gid, st.st_nlink, int(st.st_mtime), more, text)
     return found
 
 
@@ -34,6 +37,11 @@ def test():
     os.mkdir(top)
     mount(top, b"size=1m,mode=751,uid=3,gid=4", name=b"a name")
     put(top + "/file", "in the top")
+    os.setxattr(top + "/file", "user.kind", b"any\0")
+    os.chmod(top + "/file", 0o755)
+    os.setxattr(top + "/file", "security.capability", struct.pack("5I", 0x02000001, 1 << 10, 0, 0, 0))  # CAP_NET_BIND_SERVICE
+    acl = [(1, 7, 0xffffffff), (2, 4, 1000), (4, 5, 0xffffffff), (8, 6, 1001), (16, 7, 0xffffffff), (32, 0, 0xffffffff)]
+    os.setxattr(top + "/file", "system.posix_acl_access", struct.pack("I", 2) + b"".join(struct.pack("HHI", *e) for e in acl))
     os.link(top + "/file", top + "/another name")
     os.symlink("file", top + "/link")
     os.mkdir(top + "/covered")
@@ -50,12 +58,23 @@ def test():
     put("/dev/shm/dir/file", "in the manager's, under a cover")
     mount("/dev/shm/dir")
     put("/dev/shm/dir/file", "over it")
+    for text in (b"lowest", b"in between", b"highest"):
+        mount(path("stack"), name=text) if there("stack") else os.mkdir(path("stack")) or mount(path("stack"), name=text)
+        put(path("stack/file"), text.decode())
+        os.mkdir(path("stack/in"))
+        mount(path("stack/in"))
+        put(path("stack/in/file"), "in " + text.decode())
+    os.mkdir("/dev/shm/secret")
+    mount("/dev/shm/secret", b"mode=700", kind=b"ramfs")  # as systemd gives credentials to services
+    put("/dev/shm/secret/key", "secret", 0o400)
+    ok(libc.mount(b"", b"/dev/shm/secret", None, 1 | 32 | 4096, None))  # MS_RDONLY, MS_REMOUNT, MS_BIND
     big = open(top + "/big", "w+b")
     big.truncate(200000)
     big.seek(150000)
     big.write(b"x" * 100)
     big.flush()
     before = tree(top), tree("/dev/shm"), mounts()
+    same("attributes", sorted(before[0]["/file"][5]), ["security.capability", "system.posix_acl_access", "user.kind"])
 
     wait()
 
@@ -67,6 +86,10 @@ def test():
         fail("a read-only mount can be written")
     except OSError:
         pass
+    for text in ("highest", "in between", "lowest"):
+        same("stack", [open(path(name)).read() for name in ("stack/in/file", "stack/file")], ["in " + text, text])
+        ok(libc.umount(path("stack/in").encode()))
+        ok(libc.umount(path("stack").encode()))
     ok(libc.umount(b"/dev/shm/dir"))
     same("under the manager's cover", open("/dev/shm/dir/file").read(), "in the manager's, under a cover")
     ok(libc.umount((top + "/covered/deep").encode()))

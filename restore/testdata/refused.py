@@ -99,6 +99,42 @@ def aio():
     return after
 
 
+def key():
+    """A key in the session's keyring."""
+    same("invocation id", call(248, b"user", b"invocation_id", b"x", 1, -3) > 0, True)  # add_key
+    number = call(248, b"user", b"a secret", b"payload", 7, -3)
+    buf = ctypes.create_string_buffer(100)
+
+    def after():
+        same("keyctl", call(250, 11, number, buf, 100), 7)  # KEYCTL_READ
+        same("payload", buf.value, b"payload")
+        call(250, 3, number)  # KEYCTL_REVOKE
+    return after
+
+
+def made(number, *args):
+    """A file descriptor that a system call makes."""
+    def hold():
+        fd = call(number, *args)
+        check(fd >= 0, f"call {number}: {fd}")
+        return lambda: os.fstat(fd)
+    return hold
+
+
+def perf():
+    """A counter of the instructions of our own, outside of the kernel."""
+    attr = struct.pack("IIQQQQQ", 1, 112, 1, 0, 0, 0, 1 << 5 | 1 << 6).ljust(112, b"\0")  # PERF_TYPE_SOFTWARE, exclude_kernel, exclude_hv
+    return made(298, attr, 0, -1, -1, 0)()
+
+
+def secret():
+    fd = ok(libc.syscall(447, 0))
+    os.ftruncate(fd, 4096)
+    ok(libc.mmap(None, 4096, 3, MAP_SHARED, fd, 0))
+    os.close(fd)
+    return lambda: None
+
+
 def shm():
     number = call(SYS_SHMGET, 0, 4096, 0o1600)
     libc.shmat.restype = ctypes.c_void_p
@@ -200,7 +236,7 @@ def twins(flag):
 
 def mounted():
     os.mkdir(path("mount"))
-    if libc.mount(b"proc", path("mount").encode(), b"proc", 0, None):
+    if libc.mount(b"none", path("mount").encode(), b"overlay", 0, b"lowerdir=/bin:/etc"):
         fail("mount: " + os.strerror(ctypes.get_errno()))
     return lambda: ok(libc.umount(path("mount").encode()))
 
@@ -236,10 +272,11 @@ def full():
     return after
 
 
-holds = {f.__name__: f for f in (md5, mptcp, corked, unread, watch, events, descriptor, reading, aio, shm, semaphores, messages,
+holds = {f.__name__: f for f in (md5, mptcp, corked, unread, watch, events, descriptor, reading, aio, key, perf, secret, shm, semaphores, messages,
                                  descriptors, mounted, traced, vfork, full)}
 holds |= {"uts namespace": namespace(CLONE_NEWUTS), "mount namespace": namespace(CLONE_NEWNS), "net namespace": namespace(CLONE_NEWNET),
-          "shared memory": twins(CLONE_VM), "shared handlers": twins(CLONE_VM | 0x800)}
+          "io_uring": made(425, 4, bytes(120)), "userfaultfd": made(323, 1),
+          "secret memory": made(447, 0), "shared memory": twins(CLONE_VM), "shared handlers": twins(CLONE_VM | 0x800)}
 
 
 def test():

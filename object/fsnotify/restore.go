@@ -1,4 +1,4 @@
-package inotify
+package fsnotify
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 	"vps/remote"
 )
 
-// restorer restores the inotify instances of a set.
+// restorer restores what watches files.
 type restorer struct {
 	*file.Files
 	made     []*dump.File
@@ -25,33 +25,53 @@ type restorer struct {
 	memories map[uint64]*os.File // files without a name that are watched
 }
 
-// NewRestorer makes inotify's part of a restore.
+// NewRestorer makes the part of inotify and fanotify in a restore.
 func NewRestorer(files *file.Files) file.Restorer {
 	return &restorer{Files: files, memories: make(map[uint64]*os.File)}
 }
 
-// Claims claims all inotify instances.
-func (r *restorer) Claims(f *dump.File) bool { return f.GetInotify() != nil }
+// Claims claims all that watch.
+func (r *restorer) Claims(f *dump.File) bool { return f.GetInotify() != nil || f.GetFanotify() != nil }
 
-// Restore makes an instance that watches nothing yet.
+// Restore makes an instance or a group that watches nothing yet.
 func (r *restorer) Restore(s *remote.Script, f *dump.File, fd int) error {
+	r.made = append(r.made, f)
+	if f.GetFanotify() != nil {
+		return r.restoreFanotify(s, f, fd)
+	}
 	last := int32(0)
 	for _, w := range f.GetInotify().GetWatches() {
 		if w.GetWd() <= last {
 			return fmt.Errorf("watch %d after watch %d", w.GetWd(), last)
 		}
 		last = w.GetWd()
-		if w.GetFile().GetMemory() == 0 {
-			if err := object.CheckPath(w.GetFile().GetPath()); err != nil {
-				return err
-			}
+		if err := checkTarget(w.GetFile()); err != nil {
+			return err
 		}
 	}
 	b := s.Room(1024)
 	b.Call("inotify_init1", unix.SYS_INOTIFY_INIT1, 0)
 	r.Settle(b, fd)
-	r.made = append(r.made, f)
 	return nil
+}
+
+func checkTarget(ref *dump.FileRef) error {
+	if ref.GetMemory() != 0 {
+		return nil
+	}
+	return object.CheckPath(ref.GetPath())
+}
+
+// watched lists what an open file watches.
+func watched(f *dump.File) []*dump.FileRef {
+	var refs []*dump.FileRef
+	for _, w := range f.GetInotify().GetWatches() {
+		refs = append(refs, w.GetFile())
+	}
+	for _, m := range f.GetFanotify().GetMarks() {
+		refs = append(refs, m.GetFile())
+	}
+	return refs
 }
 
 // Finish takes copies of what the maker will not have any more.
@@ -73,8 +93,8 @@ func (r *restorer) Finish(_ context.Context, s *remote.Script) (err error) {
 		if err := r.take(fd, func(f *os.File) { r.fds = append(r.fds, f) }); err != nil {
 			return err
 		}
-		for _, w := range f.GetInotify().GetWatches() {
-			id := w.GetFile().GetMemory()
+		for _, ref := range watched(f) {
+			id := ref.GetMemory()
 			if id == 0 || r.memories[id] != nil {
 				continue
 			}
@@ -105,31 +125,47 @@ func (r *restorer) Complete() error {
 				return fmt.Errorf("file %d: watch %d on %s: %w", f.GetId(), w.GetWd(), w.GetFile().GetPath(), err)
 			}
 		}
+		for _, m := range f.GetFanotify().GetMarks() {
+			if err := r.mark(r.fds[i], m); err != nil {
+				return fmt.Errorf("file %d: mark on %s: %w", f.GetId(), m.GetFile().GetPath(), err)
+			}
+		}
 	}
 	return nil
 }
 
+// target opens what is watched; done closes it.
+func (r *restorer) target(ref *dump.FileRef) (target *os.File, done func(), err error) {
+	if target := r.memories[ref.GetMemory()]; target != nil {
+		return target, func() {}, nil
+	}
+	fd, err := unix.Openat2(int(r.root.Fd()), ref.GetPath(), &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	target = os.NewFile(uintptr(fd), ref.GetPath())
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	if err == nil && st.Mode&unix.S_IFMT != ref.GetMode()&unix.S_IFMT {
+		err = fmt.Errorf("it is of another kind: %w", object.ErrChanged)
+	}
+	if err != nil {
+		target.Close()
+		return nil, nil, err
+	}
+	return target, func() { target.Close() }, nil
+}
+
 // watch adds a watch with its number.
 func (r *restorer) watch(inotify *os.File, w *dump.InotifyWatch) error {
-	target := r.memories[w.GetFile().GetMemory()]
-	if target == nil {
-		fd, err := unix.Openat2(int(r.root.Fd()), w.GetFile().GetPath(), &unix.OpenHow{
-			Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
-			Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-		})
-		if err != nil {
-			return err
-		}
-		target = os.NewFile(uintptr(fd), w.GetFile().GetPath())
-		defer target.Close()
-		var st unix.Stat_t
-		if err := unix.Fstat(fd, &st); err != nil {
-			return err
-		}
-		if st.Mode&unix.S_IFMT != w.GetFile().GetMode()&unix.S_IFMT {
-			return fmt.Errorf("it is of another kind: %w", object.ErrChanged)
-		}
+	target, done, err := r.target(w.GetFile())
+	if err != nil {
+		return err
 	}
+	defer done()
 	if err := unix.IoctlSetInt(int(inotify.Fd()), linux.INOTIFY_IOC_SETNEXTWD, int(w.GetWd())); err != nil {
 		return fmt.Errorf("choose the number: %w", err)
 	}

@@ -1,4 +1,4 @@
-package file
+package lock
 
 import (
 	"fmt"
@@ -12,13 +12,13 @@ import (
 	"vps/remote"
 )
 
-// lease reads the rest of a line like
+// parseLease reads the rest of a line like
 //
 //	1: LEASE  BREAKING  READ  359 08:01:11691 0 EOF
 //
 // One that is being broken shows as what it is to become.
-func (d *Descriptors) lease(state, kind string, taker int) (*dump.Lock, error) {
-	lock := &dump.Lock{Kind: dump.Lock_LEASE, Write: kind == "WRITE", Pid: uint32(d.Inside(taker))}
+func parseLease(state, kind string, taker int) (*dump.Lock, error) {
+	lock := &dump.Lock{Kind: dump.Lock_LEASE, Write: kind == "WRITE", Pid: uint32(taker)}
 	switch {
 	case state == "ACTIVE":
 	case state == "BREAKING" && kind == "READ":
@@ -31,14 +31,8 @@ func (d *Descriptors) lease(state, kind string, taker int) (*dump.Lock, error) {
 	return lock, nil
 }
 
-func leased(l *Look) bool {
-	return slices.ContainsFunc(l.info.lines, func(line infoLine) bool {
-		return line.key == "lock" && strings.Contains(line.value, "LEASE")
-	})
-}
-
 // holder returns the process that is to take a lease: it has a descriptor of the file. Mostly that is who took it.
-func (r *Files) holder(file uint64, taker uint32) uint32 {
+func (r *Locks) holder(file uint64, taker uint32) uint32 {
 	holds := func(p *dump.Process) bool {
 		return slices.ContainsFunc(r.set.FdTables[p.GetFdTable()].GetFds(), func(fd *dump.Fd) bool { return fd.GetFile() == file })
 	}
@@ -53,15 +47,15 @@ func (r *Files) holder(file uint64, taker uint32) uint32 {
 	return 0
 }
 
-// HasLeases tells whether a process is to call [Files.TakeLeases].
-func (r *Files) HasLeases(pid uint32) bool {
-	return slices.ContainsFunc(r.locks[pid], func(l lockedFile) bool { return l.lock.GetKind() == dump.Lock_LEASE })
+// HasLeases tells whether a process is to call [Locks.TakeLeases].
+func (r *Locks) HasLeases(pid uint32) bool {
+	return slices.ContainsFunc(r.byTaker[pid], func(l locked) bool { return l.lock.GetKind() == dump.Lock_LEASE })
 }
 
 // TakeLeases lets a process, by its pid here and its record, take leases. All processes have their final descriptors: any other one
 // would be in the way (fcntl(2), F_SETLEASE).
-func (r *Files) TakeLeases(s *remote.Script, host int, p *dump.Process) error {
-	for _, l := range r.locks[p.GetPid()] {
+func (r *Locks) TakeLeases(s *remote.Script, host int, p *dump.Process) error {
+	for _, l := range r.byTaker[p.GetPid()] {
 		fds := r.set.FdTables[p.GetFdTable()].GetFds()
 		at := slices.IndexFunc(fds, func(fd *dump.Fd) bool { return fd.GetFile() == l.file })
 		if l.lock.GetKind() != dump.Lock_LEASE || at < 0 {
@@ -69,13 +63,13 @@ func (r *Files) TakeLeases(s *remote.Script, host int, p *dump.Process) error {
 		}
 		s.About("file %d", l.file)
 		if err := r.takeLease(s, host, int(fds[at].GetFd()), r.set.Files[l.file], l.lock); err != nil {
-			return Named(fmt.Sprintf("file %d", l.file), fmt.Errorf("lease: %w", err))
+			return fmt.Errorf("file %d: lease: %w", l.file, err)
 		}
 	}
 	return s.Run()
 }
 
-func (r *Files) takeLease(s *remote.Script, host, fd int, f *dump.File, lock *dump.Lock) error {
+func (r *Locks) takeLease(s *remote.Script, host, fd int, f *dump.File, lock *dump.Lock) error {
 	var st unix.Stat_t
 	name := fmt.Sprintf("/proc/%d/fd/%d", host, fd)
 	if err := unix.Stat(name, &st); err != nil {
@@ -98,7 +92,7 @@ func (r *Files) takeLease(s *remote.Script, host, fd int, f *dump.File, lock *du
 	s.Call("take lease", unix.SYS_FCNTL, fd, unix.F_SETLEASE, kind)
 	s.Call("become root", unix.SYS_SETFSUID, 0)
 	if lock.GetBreaking() != dump.Lock_NOT {
-		setOwner(s, fd, nil) // who is to give it up has been told
+		object.SetOwner(s, fd, nil) // who is to give it up has been told
 		if err := s.Run(); err != nil {
 			return err
 		}
@@ -106,7 +100,7 @@ func (r *Files) takeLease(s *remote.Script, host, fd int, f *dump.File, lock *du
 			return err
 		}
 	}
-	setOwner(s, fd, f.GetOwner()) // taking it has made the stub the owner, if there was none
+	object.SetOwner(s, fd, f.GetOwner()) // taking it has made the stub the owner, if there was none
 	return nil
 }
 

@@ -1,42 +1,26 @@
-package file
+// Package lock has the locks of open files: flock(2), POSIX and open file description locks, leases (fcntl(2)).
+//
+// They are dumped from fdinfo, and taken again by who took them: most when that has its final descriptors.
+package lock
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
 	"vps/dump"
 	"vps/object"
 	"vps/remote"
 )
 
-// addLocks notes the locks that fdinfo shows (proc_locks(5)):
+// Parse reads a lock as fdinfo shows it (proc_locks(5)):
 //
 //	1: POSIX  ADVISORY  WRITE 359 08:01:11691 0 EOF
 //
-// Those of a process show at its own descriptors only; the others at every descriptor of the open file.
-func (d *Descriptors) addLocks(f *OpenFile, info *fdinfo) error {
-	for _, line := range info.lines {
-		if line.key != "lock" {
-			continue
-		}
-		lock, err := d.lock(line.value)
-		if err != nil {
-			return fmt.Errorf("lock %q on %s: %w", line.value, f.Link, err)
-		}
-		same := func(l *dump.Lock) bool { return proto.Equal(l, lock) }
-		if !slices.ContainsFunc(f.Record.Locks, same) {
-			f.Record.Locks = append(f.Record.Locks, lock)
-		}
-	}
-	return nil
-}
-
-func (d *Descriptors) lock(line string) (*dump.Lock, error) {
+// inside tells a pid inside.
+func Parse(line string, inside func(pid int) int) (*dump.Lock, error) {
 	f := strings.Fields(line)
 	if len(f) != 8 {
 		return nil, fmt.Errorf("%d fields", len(f))
@@ -48,15 +32,15 @@ func (d *Descriptors) lock(line string) (*dump.Lock, error) {
 	lock := &dump.Lock{Write: f[3] == "WRITE"}
 	switch f[1] {
 	case "FLOCK":
-		lock.Pid = uint32(d.Inside(pid))
+		lock.Pid = uint32(inside(pid))
 		return lock, nil
 	case "POSIX":
 		lock.Kind = dump.Lock_POSIX
-		lock.Pid = uint32(d.Inside(pid))
+		lock.Pid = uint32(inside(pid))
 	case "OFDLCK":
 		lock.Kind = dump.Lock_OFD
 	case "LEASE":
-		return d.lease(f[2], f[3], pid)
+		return parseLease(f[2], f[3], inside(pid))
 	default:
 		return nil, fmt.Errorf("%s: %w", f[1], object.ErrUnsupported)
 	}
@@ -71,25 +55,43 @@ func (d *Descriptors) lock(line string) (*dump.Lock, error) {
 	return lock, err
 }
 
-// restoreLocks takes the locks of an open file, but for those that processes are to take. /proc/locks names who has taken a
-// lock, even one that belongs to the open file.
-func (r *Files) restoreLocks(s *remote.Script, f *dump.File) {
+// Locks are the locks of the open files of a set.
+type Locks struct {
+	set     *object.Set
+	pid     int // of the maker, here
+	byTaker map[uint32][]locked
+}
+
+// New returns locks that are to be taken. pid is the maker's, here.
+func New(set *object.Set, pid int) *Locks {
+	return &Locks{set, pid, make(map[uint32][]locked)}
+}
+
+// locked is a lock that a process takes, and the File record of what it is on.
+type locked struct {
+	file uint64
+	lock *dump.Lock
+}
+
+// Restore takes the locks of an open file at a descriptor of the maker, but for those that processes are to take. /proc/locks names who
+// has taken a lock, even one that belongs to the open file.
+func (r *Locks) Restore(s *remote.Script, f *dump.File, fd int) {
 	for _, lock := range f.GetLocks() {
 		if lock.GetKind() == dump.Lock_LEASE {
 			pid := r.holder(f.GetId(), lock.GetPid())
-			r.locks[pid] = append(r.locks[pid], lockedFile{f.GetId(), lock})
+			r.byTaker[pid] = append(r.byTaker[pid], locked{f.GetId(), lock})
 			continue
 		}
 		taker := r.set.Processes[uint64(lock.GetPid())]
 		if lock.GetKind() == dump.Lock_POSIX || lock.GetKind() == dump.Lock_FLOCK && taker != nil && taker.GetState() != dump.Process_ZOMBIE {
-			r.locks[lock.GetPid()] = append(r.locks[lock.GetPid()], lockedFile{f.GetId(), lock})
+			r.byTaker[lock.GetPid()] = append(r.byTaker[lock.GetPid()], locked{f.GetId(), lock})
 		} else {
-			takeLock(s, r.fds[f.GetId()], lock)
+			take(s, fd, lock)
 		}
 	}
 }
 
-func takeLock(s *remote.Script, fd int, lock *dump.Lock) {
+func take(s *remote.Script, fd int, lock *dump.Lock) {
 	b := s.Room(256)
 	switch lock.GetKind() {
 	case dump.Lock_POSIX:
@@ -105,32 +107,27 @@ func takeLock(s *remote.Script, fd int, lock *dump.Lock) {
 	}
 }
 
-// TakeFlocks lets a process, which still has the maker's descriptors, take the locks of open files that it took. pid is its pid inside.
-func (r *Files) TakeFlocks(s *remote.Script, pid uint32) {
-	for _, l := range r.locks[pid] {
+// TakeFlocks lets a process, by its pid inside, take the locks of open files that it took: it still has the maker's descriptors, where
+// each File record is at fds.
+func (r *Locks) TakeFlocks(s *remote.Script, pid uint32, fds map[uint64]int) {
+	for _, l := range r.byTaker[pid] {
 		if l.lock.GetKind() == dump.Lock_FLOCK {
-			takeLock(s, r.fds[l.file], l.lock)
+			take(s, fds[l.file], l.lock)
 		}
 	}
 }
 
 // TakeLocks lets a process take its own locks. It has its final descriptors: closing any that is open on a file would
 // drop its locks there (fcntl(2)).
-func (r *Files) TakeLocks(s *remote.Script, pid uint32, table *dump.FdTable) {
-	for _, l := range r.locks[pid] {
+func (r *Locks) TakeLocks(s *remote.Script, pid uint32, table *dump.FdTable) {
+	for _, l := range r.byTaker[pid] {
 		for _, fd := range table.GetFds() {
 			if fd.GetFile() == l.file && l.lock.GetKind() == dump.Lock_POSIX {
-				takeLock(s, int(fd.GetFd()), l.lock)
+				take(s, int(fd.GetFd()), l.lock)
 				break
 			}
 		}
 	}
-}
-
-// lockedFile is a lock that a process takes.
-type lockedFile struct {
-	file uint64
-	lock *dump.Lock
 }
 
 func flock(b *remote.Batch, lock *dump.Lock) remote.Address {
