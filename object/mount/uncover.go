@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vps/linux"
 	"vps/object"
 )
 
@@ -32,7 +33,7 @@ func (m *Namespace) uncover() error {
 		return fmt.Errorf("copy the mounts: %w", err)
 	}
 	defer unix.Close(tree)
-	return object.OnSpareThread(func() error {
+	return linux.OnSpareThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 			return fmt.Errorf("unshare: %w", err)
 		}
