@@ -308,15 +308,9 @@ func endWriting(c *rebuilt) error {
 	return nil
 }
 
-// arrivalTime is how long a segment may be on its way over the loopback interface.
-const arrivalTime = time.Second
-
 // say sends a segment to a socket of the instance, and waits until it has been heard.
 func (r *restorer) say(s segment, heard func() (bool, error)) error {
-	if err := r.inject.Send(s.packet()); err != nil {
-		return err
-	}
-	if err := await(heard); err != nil {
+	if err := say(r.inject, []segment{s}, heard); err != nil {
 		return fmt.Errorf("a segment from %s to %s: %w", endpoint(s.from), endpoint(s.to), err)
 	}
 	return nil

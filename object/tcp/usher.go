@@ -180,16 +180,11 @@ func (u *usher) put(listener int, s *dump.Socket, passed time.Duration) error {
 	if err := u.inject.Mark(usherMark); err != nil {
 		return err
 	}
-	if err := u.inject.Send(fromPeer(s, 0, 0, nil).packet()); err != nil {
-		return err
-	}
-	if err := u.inject.Mark(0); err != nil {
-		return err
-	}
-	err = await(func() (bool, error) {
+	err = say(u.inject, []segment{fromPeer(s, 0, 0, nil)}, func() (bool, error) {
 		now, err := readInfo(listener)
 		return now.unacked != before.unacked, err
 	})
+	err = errors.Join(err, u.inject.Mark(0))
 	if err != nil {
 		return fmt.Errorf("the accept queue does not take it: %w", err)
 	}
@@ -222,22 +217,19 @@ const segmentSize = 16 << 10
 func (u *usher) fill(s *dump.Socket) error {
 	data := s.GetTcp().GetReceived()
 	size := len(data)
+	var segments []segment
 	for at := 0; at < len(data); at += segmentSize {
-		if err := u.inject.Send(fromPeer(s, at, 0, data[at:min(at+segmentSize, len(data))]).packet()); err != nil {
-			return err
-		}
+		segments = append(segments, fromPeer(s, at, 0, data[at:min(at+segmentSize, len(data))]))
 	}
 	if finReceived(s.GetTcp().GetState()) {
 		size++
-		if err := u.inject.Send(fromPeer(s, len(data), flagFin, nil).packet()); err != nil {
-			return err
-		}
+		segments = append(segments, fromPeer(s, len(data), flagFin, nil))
 	}
 	if size == 0 {
 		return nil
 	}
 	family := uint8(s.GetFamily())
-	err := await(func() (arrived bool, err error) {
+	err := say(u.inject, segments, func() (arrived bool, err error) {
 		err = u.ns.Do(func() error {
 			list, err := socket.ReadDiag(family, unix.IPPROTO_TCP, false)
 			for _, d := range list {
@@ -255,10 +247,26 @@ func (u *usher) fill(s *dump.Socket) error {
 	return nil
 }
 
-// await waits for what a segment over the loopback interface brings about.
-func await(done func() (bool, error)) error {
+// arrivalTime is how long a segment may be on its way over the loopback interface; after resendTime it is sent again, as its route may be
+// new: an address of IPv6 has one only some time after it is there.
+const (
+	arrivalTime = time.Second
+	resendTime  = 20 * time.Millisecond
+)
+
+// say sends segments to a socket of the instance, and waits until they have been heard.
+func say(inject *socket.Injector, segments []segment, heard func() (bool, error)) error {
+	var last time.Time
 	for end := time.Now().Add(arrivalTime); ; time.Sleep(50 * time.Microsecond) {
-		if ok, err := done(); ok || err != nil {
+		if time.Since(last) > resendTime {
+			for _, s := range segments {
+				if err := inject.Send(s.packet()); err != nil {
+					return err
+				}
+			}
+			last = time.Now()
+		}
+		if ok, err := heard(); ok || err != nil {
 			return err
 		}
 		if time.Now().After(end) {
