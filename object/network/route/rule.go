@@ -21,6 +21,9 @@ func (t *Table) Rules() ([]*dump.RoutingRule, []error) {
 		list, bad := read(t.Conn, unix.RTM_GETRULE, "routing rules", routeHead(unix.RtMsg{Family: family}), t.decodeRule)
 		all, refusals = append(all, list...), append(refusals, bad...)
 	}
+	if len(all) > maxRules {
+		refusals = append(refusals, refusal("network of %d routing rules", len(all)))
+	}
 	return all, refusals
 }
 
@@ -154,8 +157,8 @@ func encodeRule(r *dump.RoutingRule) []byte {
 
 // CheckRules refuses records that make no sense.
 func CheckRules(list []*dump.RoutingRule) error {
-	if len(list) > maxObjects {
-		return fmt.Errorf("%d routing rules", len(list))
+	if len(list) > maxRules {
+		return fmt.Errorf("network of %d routing rules", len(list))
 	}
 	for _, r := range list {
 		if r.Family != unix.AF_INET && r.Family != unix.AF_INET6 || !isAddress(r.Source, r.Family) || !isAddress(r.Destination, r.Family) ||
@@ -182,8 +185,14 @@ func (t *Table) RestoreRules(want []*dump.RoutingRule) error {
 		{"remove", unix.RTM_DELRULE, 0, difference(have, want)},
 	} {
 		for _, r := range change.rules {
-			// Rules about users are taken from those of the namespace's own only.
-			if err := t.Conn.DoBy(t.Send, change.kind, change.flags, encodeRule(r)); err != nil {
+			body := encodeRule(r)
+			err := error(nil)
+			if r.Users != nil { // the kernel takes such rules from users of the namespace's own only
+				err = t.Conn.DoBy(t.Send, change.kind, change.flags, body)
+			} else {
+				err = t.Conn.Do(change.kind, change.flags, body)
+			}
+			if err != nil {
 				return fmt.Errorf("%s routing rule %d: %w", change.what, r.Priority, err)
 			}
 		}

@@ -100,5 +100,9 @@ func key(m proto.Message) string {
 	return string(data)
 }
 
-// maxObjects bounds the records of a kind. A full table of the Internet's routes has a million; the record of a network has room for less.
-const maxObjects = 1 << 18
+// What bounds the records of a kind. A full table of the Internet's routes has a million: the record of a network has room for less. The
+// kernel looks through all rules for each packet, and for each new rule.
+const (
+	maxObjects = 1 << 18
+	maxRules   = 1 << 12
+)
