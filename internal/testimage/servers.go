@@ -37,7 +37,8 @@ func Node() Option {
 	return func(m *image) error { return m.program("/usr/bin/node", "/usr/bin/node") }
 }
 
-// Nginx adds nginx, with a configuration that serves /srv on port 80, and how many requests it has served as /status, and says what it does on its standard error. It stays in the
+// Nginx adds nginx, with a configuration that serves /srv on port 80, takes
+// files (PUT) below /up, and tells how many requests it has served as /status, and says what it does on its standard error. It stays in the
 // foreground, with one worker.
 func Nginx() Option {
 	const config = `daemon off;
@@ -56,7 +57,7 @@ http {
 	fastcgi_temp_path /tmp/nginx-fastcgi;
 	uwsgi_temp_path /tmp/nginx-uwsgi;
 	scgi_temp_path /tmp/nginx-scgi;
-	server { listen 80 backlog=4096; listen [::]:80 backlog=4096; root /srv; location = /status { stub_status; } }
+	server { listen 80 backlog=4096; listen [::]:80 backlog=4096; root /srv; location = /status { stub_status; } location /up/ { dav_methods PUT; create_full_put_path on; } }
 }
 `
 	return func(m *image) error {
@@ -72,6 +73,14 @@ http {
 			return err
 		}
 		return errors.Join(m.write("/etc/nginx/nginx.conf", config, 0o644), mkdir(m.path("/var/log/nginx"), 0o755), mkdir(m.path("/srv"), 0o755))
+	}
+}
+
+// SSH adds the SSH server dropbear, which lets root in with a public key in the format of authorized_keys (sshd(8)).
+func SSH(key string) Option {
+	return func(m *image) error {
+		return errors.Join(m.program("/usr/sbin/dropbear", "/usr/sbin/dropbear"), mkdir(m.path("/etc/dropbear"), 0o755),
+			m.write("/root/.ssh/authorized_keys", key, 0o600), os.Chmod(m.path("/root/.ssh"), 0o700), os.Chmod(m.path("/root"), 0o700))
 	}
 }
 
