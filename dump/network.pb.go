@@ -1048,6 +1048,1710 @@ func (x *PacketMembership) GetCount() uint32 {
 	return 0
 }
 
+// Network is a network namespace: what is in it but sockets, settings (Instance.sysctl) and packet filters (Firewall).
+// Its record id is the namespace's inode number on the source. Interfaces are known by their indices, addresses are of 4 or 16 bytes.
+type Network struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Interfaces    []*Interface           `protobuf:"bytes,2,rep,name=interfaces,proto3" json:"interfaces,omitempty"` // ascending by index
+	Addresses     []*InterfaceAddress    `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty"`   // of an interface: in the order in which the kernel gives them
+	Neighbours    []*Neighbour           `protobuf:"bytes,4,rep,name=neighbours,proto3" json:"neighbours,omitempty"` // those that somebody has entered
+	Nexthops      []*Nexthop             `protobuf:"bytes,5,rep,name=nexthops,proto3" json:"nexthops,omitempty"`
+	Routes        []*Route               `protobuf:"bytes,6,rep,name=routes,proto3" json:"routes,omitempty"` // but those that the kernel makes for addresses of its own
+	Rules         []*RoutingRule         `protobuf:"bytes,7,rep,name=rules,proto3" json:"rules,omitempty"`
+	Qdiscs        []*Qdisc               `protobuf:"bytes,8,rep,name=qdiscs,proto3" json:"qdiscs,omitempty"` // those that somebody has entered, parents first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Network) Reset() {
+	*x = Network{}
+	mi := &file_dump_network_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Network) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Network) ProtoMessage() {}
+
+func (x *Network) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_network_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Network.ProtoReflect.Descriptor instead.
+func (*Network) Descriptor() ([]byte, []int) {
+	return file_dump_network_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Network) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Network) GetInterfaces() []*Interface {
+	if x != nil {
+		return x.Interfaces
+	}
+	return nil
+}
+
+func (x *Network) GetAddresses() []*InterfaceAddress {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *Network) GetNeighbours() []*Neighbour {
+	if x != nil {
+		return x.Neighbours
+	}
+	return nil
+}
+
+func (x *Network) GetNexthops() []*Nexthop {
+	if x != nil {
+		return x.Nexthops
+	}
+	return nil
+}
+
+func (x *Network) GetRoutes() []*Route {
+	if x != nil {
+		return x.Routes
+	}
+	return nil
+}
+
+func (x *Network) GetRules() []*RoutingRule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+func (x *Network) GetQdiscs() []*Qdisc {
+	if x != nil {
+		return x.Qdiscs
+	}
+	return nil
+}
+
+// Interface is a network interface.
+type Interface struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Index            uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Name             string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	AlternativeNames []string               `protobuf:"bytes,3,rep,name=alternative_names,json=alternativeNames,proto3" json:"alternative_names,omitempty"`
+	Alias            string                 `protobuf:"bytes,4,opt,name=alias,proto3" json:"alias,omitempty"`
+	Kind             string                 `protobuf:"bytes,5,opt,name=kind,proto3" json:"kind,omitempty"`          // IFLA_INFO_KIND: "veth"; "": a device that is not made by software
+	External         bool                   `protobuf:"varint,6,opt,name=external,proto3" json:"external,omitempty"` // the host gave it: it is there before a restore, found by its name
+	Flags            uint32                 `protobuf:"varint,7,opt,name=flags,proto3" json:"flags,omitempty"`       // IFF_ that can be set
+	Mtu              uint32                 `protobuf:"varint,8,opt,name=mtu,proto3" json:"mtu,omitempty"`
+	Address          []byte                 `protobuf:"bytes,9,opt,name=address,proto3" json:"address,omitempty"`
+	QueueLength      uint32                 `protobuf:"varint,10,opt,name=queue_length,json=queueLength,proto3" json:"queue_length,omitempty"`       // IFLA_TXQLEN
+	Queues           uint32                 `protobuf:"varint,11,opt,name=queues,proto3" json:"queues,omitempty"`                                    // IFLA_NUM_TX_QUEUES
+	ReceiveQueues    uint32                 `protobuf:"varint,12,opt,name=receive_queues,json=receiveQueues,proto3" json:"receive_queues,omitempty"` // IFLA_NUM_RX_QUEUES
+	Group            uint32                 `protobuf:"varint,13,opt,name=group,proto3" json:"group,omitempty"`
+	Link             uint32                 `protobuf:"varint,14,opt,name=link,proto3" json:"link,omitempty"` // the interface below, or the other end of a veth
+	Master           uint32                 `protobuf:"varint,15,opt,name=master,proto3" json:"master,omitempty"`
+	Data             []byte                 `protobuf:"bytes,16,opt,name=data,proto3" json:"data,omitempty"`                                   // IFLA_INFO_DATA: those attributes that can be set
+	PortData         []byte                 `protobuf:"bytes,17,opt,name=port_data,json=portData,proto3" json:"port_data,omitempty"`           // IFLA_INFO_SLAVE_DATA: likewise, of a port of its master
+	AddressMode      uint32                 `protobuf:"varint,18,opt,name=address_mode,json=addressMode,proto3" json:"address_mode,omitempty"` // enum in6_addr_gen_mode
+	Token            []byte                 `protobuf:"bytes,19,opt,name=token,proto3" json:"token,omitempty"`                                 // IFLA_INET6_TOKEN
+	State            uint32                 `protobuf:"varint,20,opt,name=state,proto3" json:"state,omitempty"`                                // IF_OPER_: to be waited for
+	Tun              *Tun                   `protobuf:"bytes,21,opt,name=tun,proto3" json:"tun,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Interface) Reset() {
+	*x = Interface{}
+	mi := &file_dump_network_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Interface) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Interface) ProtoMessage() {}
+
+func (x *Interface) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_network_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Interface.ProtoReflect.Descriptor instead.
+func (*Interface) Descriptor() ([]byte, []int) {
+	return file_dump_network_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Interface) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Interface) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Interface) GetAlternativeNames() []string {
+	if x != nil {
+		return x.AlternativeNames
+	}
+	return nil
+}
+
+func (x *Interface) GetAlias() string {
+	if x != nil {
+		return x.Alias
+	}
+	return ""
+}
+
+func (x *Interface) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Interface) GetExternal() bool {
+	if x != nil {
+		return x.External
+	}
+	return false
+}
+
+func (x *Interface) GetFlags() uint32 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+func (x *Interface) GetMtu() uint32 {
+	if x != nil {
+		return x.Mtu
+	}
+	return 0
+}
+
+func (x *Interface) GetAddress() []byte {
+	if x != nil {
+		return x.Address
+	}
+	return nil
+}
+
+func (x *Interface) GetQueueLength() uint32 {
+	if x != nil {
+		return x.QueueLength
+	}
+	return 0
+}
+
+func (x *Interface) GetQueues() uint32 {
+	if x != nil {
+		return x.Queues
+	}
+	return 0
+}
+
+func (x *Interface) GetReceiveQueues() uint32 {
+	if x != nil {
+		return x.ReceiveQueues
+	}
+	return 0
+}
+
+func (x *Interface) GetGroup() uint32 {
+	if x != nil {
+		return x.Group
+	}
+	return 0
+}
+
+func (x *Interface) GetLink() uint32 {
+	if x != nil {
+		return x.Link
+	}
+	return 0
+}
+
+func (x *Interface) GetMaster() uint32 {
+	if x != nil {
+		return x.Master
+	}
+	return 0
+}
+
+func (x *Interface) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *Interface) GetPortData() []byte {
+	if x != nil {
+		return x.PortData
+	}
+	return nil
+}
+
+func (x *Interface) GetAddressMode() uint32 {
+	if x != nil {
+		return x.AddressMode
+	}
+	return 0
+}
+
+func (x *Interface) GetToken() []byte {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+func (x *Interface) GetState() uint32 {
+	if x != nil {
+		return x.State
+	}
+	return 0
+}
+
+func (x *Interface) GetTun() *Tun {
+	if x != nil {
+		return x.Tun
+	}
+	return nil
+}
+
+// Tun is a persistent interface of tun or tap: nobody has it open.
+type Tun struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Flags         uint32                 `protobuf:"varint,1,opt,name=flags,proto3" json:"flags,omitempty"`
+	Owner         *uint32                `protobuf:"varint,2,opt,name=owner,proto3,oneof" json:"owner,omitempty"`
+	Group         *uint32                `protobuf:"varint,3,opt,name=group,proto3,oneof" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tun) Reset() {
+	*x = Tun{}
+	mi := &file_dump_network_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tun) ProtoMessage() {}
+
+func (x *Tun) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_network_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tun.ProtoReflect.Descriptor instead.
+func (*Tun) Descriptor() ([]byte, []int) {
+	return file_dump_network_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Tun) GetFlags() uint32 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+func (x *Tun) GetOwner() uint32 {
+	if x != nil && x.Owner != nil {
+		return *x.Owner
+	}
+	return 0
+}
+
+func (x *Tun) GetGroup() uint32 {
+	if x != nil && x.Group != nil {
+		return *x.Group
+	}
+	return 0
+}
+
+type InterfaceAddress struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Interface     uint32                 `protobuf:"varint,1,opt,name=interface,proto3" json:"interface,omitempty"`
+	Local         []byte                 `protobuf:"bytes,2,opt,name=local,proto3" json:"local,omitempty"`
+	Address       []byte                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"` // the peer's; none: the same as local
+	Prefix        uint32                 `protobuf:"varint,4,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Broadcast     []byte                 `protobuf:"bytes,5,opt,name=broadcast,proto3" json:"broadcast,omitempty"`
+	Label         string                 `protobuf:"bytes,6,opt,name=label,proto3" json:"label,omitempty"`
+	Scope         uint32                 `protobuf:"varint,7,opt,name=scope,proto3" json:"scope,omitempty"` // RT_SCOPE_
+	Flags         uint32                 `protobuf:"varint,8,opt,name=flags,proto3" json:"flags,omitempty"` // IFA_F_
+	Valid         uint32                 `protobuf:"varint,9,opt,name=valid,proto3" json:"valid,omitempty"` // lifetimes, in seconds; 0: for ever
+	Preferred     *uint32                `protobuf:"varint,10,opt,name=preferred,proto3,oneof" json:"preferred,omitempty"`
+	Metric        uint32                 `protobuf:"varint,11,opt,name=metric,proto3" json:"metric,omitempty"`
+	Protocol      uint32                 `protobuf:"varint,12,opt,name=protocol,proto3" json:"protocol,omitempty"` // IFAPROT_
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InterfaceAddress) Reset() {
+	*x = InterfaceAddress{}
+	mi := &file_dump_network_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InterfaceAddress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InterfaceAddress) ProtoMessage() {}
+
+func (x *InterfaceAddress) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_network_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InterfaceAddress.ProtoReflect.Descriptor instead.
+func (*InterfaceAddress) Descriptor() ([]byte, []int) {
+	return file_dump_network_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *InterfaceAddress) GetInterface() uint32 {
+	if x != nil {
+		return x.Interface
+	}
+	return 0
+}
+
+func (x *InterfaceAddress) GetLocal() []byte {
+	if x != nil {
+		return x.Local
+	}
+	return nil
+}
+
+func (x *InterfaceAddress) GetAddress() []byte {
+	if x != nil {
+		return x.Address
+	}
+	return nil
+}
+
+func (x *InterfaceAddress) GetPrefix() uint32 {
+	if x != nil {
+		return x.Prefix
+	}
+	return 0
+}
+
+func (x *InterfaceAddress) GetBroadcast() []byte {
+	if x != nil {
+		return x.Broadcast
+	}
+	return nil
+}
+
+func (x *InterfaceAddress) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *InterfaceAddress) GetScope() uint32 {
+	if x != nil {
+		return x.Scope
+	}
+	return 0
+}
+
+func (x *InterfaceAddress) GetFlags() uint32 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+func (x *InterfaceAddress) GetValid() uint32 {
+	if x != nil {
+		return x.Valid
+	}
+	return 0
+}
+
+func (x *InterfaceAddress) GetPreferred() uint32 {
+	if x != nil && x.Preferred != nil {
+		return *x.Preferred
+	}
+	return 0
+}
+
+func (x *InterfaceAddress) GetMetric() uint32 {
+	if x != nil {
+		return x.Metric
+	}
+	return 0
+}
+
+func (x *InterfaceAddress) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+type Neighbour struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Family        uint32                 `protobuf:"varint,1,opt,name=family,proto3" json:"family,omitempty"` // AF_; AF_BRIDGE: of a bridge's forwarding table
+	Interface     uint32                 `protobuf:"varint,2,opt,name=interface,proto3" json:"interface,omitempty"`
+	Destination   []byte                 `protobuf:"bytes,3,opt,name=destination,proto3" json:"destination,omitempty"`
+	Address       []byte                 `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`    // of the link layer
+	State         uint32                 `protobuf:"varint,5,opt,name=state,proto3" json:"state,omitempty"`       // NUD_
+	Flags         uint32                 `protobuf:"varint,6,opt,name=flags,proto3" json:"flags,omitempty"`       // NTF_, NTF_EXT_ from bit 8 on
+	Protocol      uint32                 `protobuf:"varint,7,opt,name=protocol,proto3" json:"protocol,omitempty"` // RTPROT_
+	Vlan          uint32                 `protobuf:"varint,8,opt,name=vlan,proto3" json:"vlan,omitempty"`
+	Master        uint32                 `protobuf:"varint,9,opt,name=master,proto3" json:"master,omitempty"` // the bridge
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Neighbour) Reset() {
+	*x = Neighbour{}
+	mi := &file_dump_network_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Neighbour) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Neighbour) ProtoMessage() {}
+
+func (x *Neighbour) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_network_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Neighbour.ProtoReflect.Descriptor instead.
+func (*Neighbour) Descriptor() ([]byte, []int) {
+	return file_dump_network_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Neighbour) GetFamily() uint32 {
+	if x != nil {
+		return x.Family
+	}
+	return 0
+}
+
+func (x *Neighbour) GetInterface() uint32 {
+	if x != nil {
+		return x.Interface
+	}
+	return 0
+}
+
+func (x *Neighbour) GetDestination() []byte {
+	if x != nil {
+		return x.Destination
+	}
+	return nil
+}
+
+func (x *Neighbour) GetAddress() []byte {
+	if x != nil {
+		return x.Address
+	}
+	return nil
+}
+
+func (x *Neighbour) GetState() uint32 {
+	if x != nil {
+		return x.State
+	}
+	return 0
+}
+
+func (x *Neighbour) GetFlags() uint32 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+func (x *Neighbour) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *Neighbour) GetVlan() uint32 {
+	if x != nil {
+		return x.Vlan
+	}
+	return 0
+}
+
+func (x *Neighbour) GetMaster() uint32 {
+	if x != nil {
+		return x.Master
+	}
+	return 0
+}
+
+type Nexthop struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Family        uint32                 `protobuf:"varint,2,opt,name=family,proto3" json:"family,omitempty"`
+	Interface     uint32                 `protobuf:"varint,3,opt,name=interface,proto3" json:"interface,omitempty"`
+	Gateway       []byte                 `protobuf:"bytes,4,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	Flags         uint32                 `protobuf:"varint,5,opt,name=flags,proto3" json:"flags,omitempty"`       // RTNH_F_
+	Protocol      uint32                 `protobuf:"varint,6,opt,name=protocol,proto3" json:"protocol,omitempty"` // RTPROT_
+	Scope         uint32                 `protobuf:"varint,7,opt,name=scope,proto3" json:"scope,omitempty"`
+	Blackhole     bool                   `protobuf:"varint,8,opt,name=blackhole,proto3" json:"blackhole,omitempty"`
+	Fdb           bool                   `protobuf:"varint,9,opt,name=fdb,proto3" json:"fdb,omitempty"`
+	Members       []*NexthopMember       `protobuf:"bytes,10,rep,name=members,proto3" json:"members,omitempty"`                       // of a group
+	GroupType     uint32                 `protobuf:"varint,11,opt,name=group_type,json=groupType,proto3" json:"group_type,omitempty"` // NEXTHOP_GRP_TYPE_
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Nexthop) Reset() {
+	*x = Nexthop{}
+	mi := &file_dump_network_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Nexthop) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Nexthop) ProtoMessage() {}
+
+func (x *Nexthop) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_network_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Nexthop.ProtoReflect.Descriptor instead.
+func (*Nexthop) Descriptor() ([]byte, []int) {
+	return file_dump_network_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Nexthop) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Nexthop) GetFamily() uint32 {
+	if x != nil {
+		return x.Family
+	}
+	return 0
+}
+
+func (x *Nexthop) GetInterface() uint32 {
+	if x != nil {
+		return x.Interface
+	}
+	return 0
+}
+
+func (x *Nexthop) GetGateway() []byte {
+	if x != nil {
+		return x.Gateway
+	}
+	return nil
+}
+
+func (x *Nexthop) GetFlags() uint32 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+func (x *Nexthop) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *Nexthop) GetScope() uint32 {
+	if x != nil {
+		return x.Scope
+	}
+	return 0
+}
+
+func (x *Nexthop) GetBlackhole() bool {
+	if x != nil {
+		return x.Blackhole
+	}
+	return false
+}
+
+func (x *Nexthop) GetFdb() bool {
+	if x != nil {
+		return x.Fdb
+	}
+	return false
+}
+
+func (x *Nexthop) GetMembers() []*NexthopMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *Nexthop) GetGroupType() uint32 {
+	if x != nil {
+		return x.GroupType
+	}
+	return 0
+}
+
+type NexthopMember struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Weight        uint32                 `protobuf:"varint,2,opt,name=weight,proto3" json:"weight,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NexthopMember) Reset() {
+	*x = NexthopMember{}
+	mi := &file_dump_network_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NexthopMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NexthopMember) ProtoMessage() {}
+
+func (x *NexthopMember) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_network_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NexthopMember.ProtoReflect.Descriptor instead.
+func (*NexthopMember) Descriptor() ([]byte, []int) {
+	return file_dump_network_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *NexthopMember) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *NexthopMember) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+type Route struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Family          uint32                 `protobuf:"varint,1,opt,name=family,proto3" json:"family,omitempty"`
+	Destination     []byte                 `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"` // none: all
+	Prefix          uint32                 `protobuf:"varint,3,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Source          []byte                 `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`
+	SourcePrefix    uint32                 `protobuf:"varint,5,opt,name=source_prefix,json=sourcePrefix,proto3" json:"source_prefix,omitempty"`
+	Table           uint32                 `protobuf:"varint,6,opt,name=table,proto3" json:"table,omitempty"`
+	Type            uint32                 `protobuf:"varint,7,opt,name=type,proto3" json:"type,omitempty"`         // RTN_
+	Protocol        uint32                 `protobuf:"varint,8,opt,name=protocol,proto3" json:"protocol,omitempty"` // RTPROT_
+	Scope           uint32                 `protobuf:"varint,9,opt,name=scope,proto3" json:"scope,omitempty"`
+	Tos             uint32                 `protobuf:"varint,10,opt,name=tos,proto3" json:"tos,omitempty"`
+	Priority        uint32                 `protobuf:"varint,11,opt,name=priority,proto3" json:"priority,omitempty"`
+	PreferredSource []byte                 `protobuf:"bytes,12,opt,name=preferred_source,json=preferredSource,proto3" json:"preferred_source,omitempty"`
+	Preference      uint32                 `protobuf:"varint,13,opt,name=preference,proto3" json:"preference,omitempty"` // ICMPV6_ROUTER_PREF_
+	Expires         uint32                 `protobuf:"varint,14,opt,name=expires,proto3" json:"expires,omitempty"`       // in seconds; 0: never
+	Nexthop         uint32                 `protobuf:"varint,15,opt,name=nexthop,proto3" json:"nexthop,omitempty"`       // Nexthop
+	Hops            []*RouteHop            `protobuf:"bytes,16,rep,name=hops,proto3" json:"hops,omitempty"`
+	Metrics         []*RouteMetric         `protobuf:"bytes,17,rep,name=metrics,proto3" json:"metrics,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Route) Reset() {
+	*x = Route{}
+	mi := &file_dump_network_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Route) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Route) ProtoMessage() {}
+
+func (x *Route) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_network_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Route.ProtoReflect.Descriptor instead.
+func (*Route) Descriptor() ([]byte, []int) {
+	return file_dump_network_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Route) GetFamily() uint32 {
+	if x != nil {
+		return x.Family
+	}
+	return 0
+}
+
+func (x *Route) GetDestination() []byte {
+	if x != nil {
+		return x.Destination
+	}
+	return nil
+}
+
+func (x *Route) GetPrefix() uint32 {
+	if x != nil {
+		return x.Prefix
+	}
+	return 0
+}
+
+func (x *Route) GetSource() []byte {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+func (x *Route) GetSourcePrefix() uint32 {
+	if x != nil {
+		return x.SourcePrefix
+	}
+	return 0
+}
+
+func (x *Route) GetTable() uint32 {
+	if x != nil {
+		return x.Table
+	}
+	return 0
+}
+
+func (x *Route) GetType() uint32 {
+	if x != nil {
+		return x.Type
+	}
+	return 0
+}
+
+func (x *Route) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *Route) GetScope() uint32 {
+	if x != nil {
+		return x.Scope
+	}
+	return 0
+}
+
+func (x *Route) GetTos() uint32 {
+	if x != nil {
+		return x.Tos
+	}
+	return 0
+}
+
+func (x *Route) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *Route) GetPreferredSource() []byte {
+	if x != nil {
+		return x.PreferredSource
+	}
+	return nil
+}
+
+func (x *Route) GetPreference() uint32 {
+	if x != nil {
+		return x.Preference
+	}
+	return 0
+}
+
+func (x *Route) GetExpires() uint32 {
+	if x != nil {
+		return x.Expires
+	}
+	return 0
+}
+
+func (x *Route) GetNexthop() uint32 {
+	if x != nil {
+		return x.Nexthop
+	}
+	return 0
+}
+
+func (x *Route) GetHops() []*RouteHop {
+	if x != nil {
+		return x.Hops
+	}
+	return nil
+}
+
+func (x *Route) GetMetrics() []*RouteMetric {
+	if x != nil {
+		return x.Metrics
+	}
+	return nil
+}
+
+type RouteHop struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Interface     uint32                 `protobuf:"varint,1,opt,name=interface,proto3" json:"interface,omitempty"`
+	Gateway       []byte                 `protobuf:"bytes,2,opt,name=gateway,proto3" json:"gateway,omitempty"` // of either family
+	Flags         uint32                 `protobuf:"varint,3,opt,name=flags,proto3" json:"flags,omitempty"`    // RTNH_F_
+	Weight        uint32                 `protobuf:"varint,4,opt,name=weight,proto3" json:"weight,omitempty"`  // from 1; 0: the only one
+	Realms        uint32                 `protobuf:"varint,5,opt,name=realms,proto3" json:"realms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RouteHop) Reset() {
+	*x = RouteHop{}
+	mi := &file_dump_network_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RouteHop) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RouteHop) ProtoMessage() {}
+
+func (x *RouteHop) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_network_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RouteHop.ProtoReflect.Descriptor instead.
+func (*RouteHop) Descriptor() ([]byte, []int) {
+	return file_dump_network_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *RouteHop) GetInterface() uint32 {
+	if x != nil {
+		return x.Interface
+	}
+	return 0
+}
+
+func (x *RouteHop) GetGateway() []byte {
+	if x != nil {
+		return x.Gateway
+	}
+	return nil
+}
+
+func (x *RouteHop) GetFlags() uint32 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+func (x *RouteHop) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *RouteHop) GetRealms() uint32 {
+	if x != nil {
+		return x.Realms
+	}
+	return 0
+}
+
+type RouteMetric struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Metric        uint32                 `protobuf:"varint,1,opt,name=metric,proto3" json:"metric,omitempty"`
+	Value         uint32                 `protobuf:"varint,2,opt,name=value,proto3" json:"value,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RouteMetric) Reset() {
+	*x = RouteMetric{}
+	mi := &file_dump_network_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RouteMetric) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RouteMetric) ProtoMessage() {}
+
+func (x *RouteMetric) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_network_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RouteMetric.ProtoReflect.Descriptor instead.
+func (*RouteMetric) Descriptor() ([]byte, []int) {
+	return file_dump_network_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *RouteMetric) GetMetric() uint32 {
+	if x != nil {
+		return x.Metric
+	}
+	return 0
+}
+
+func (x *RouteMetric) GetValue() uint32 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
+func (x *RouteMetric) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RoutingRule struct {
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Family            uint32                 `protobuf:"varint,1,opt,name=family,proto3" json:"family,omitempty"`
+	Source            []byte                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	SourcePrefix      uint32                 `protobuf:"varint,3,opt,name=source_prefix,json=sourcePrefix,proto3" json:"source_prefix,omitempty"`
+	Destination       []byte                 `protobuf:"bytes,4,opt,name=destination,proto3" json:"destination,omitempty"`
+	DestinationPrefix uint32                 `protobuf:"varint,5,opt,name=destination_prefix,json=destinationPrefix,proto3" json:"destination_prefix,omitempty"`
+	Tos               uint32                 `protobuf:"varint,6,opt,name=tos,proto3" json:"tos,omitempty"`
+	Table             uint32                 `protobuf:"varint,7,opt,name=table,proto3" json:"table,omitempty"`
+	Action            uint32                 `protobuf:"varint,8,opt,name=action,proto3" json:"action,omitempty"` // FR_ACT_
+	Flags             uint32                 `protobuf:"varint,9,opt,name=flags,proto3" json:"flags,omitempty"`   // FIB_RULE_
+	Priority          uint32                 `protobuf:"varint,10,opt,name=priority,proto3" json:"priority,omitempty"`
+	Goto              *uint32                `protobuf:"varint,11,opt,name=goto,proto3,oneof" json:"goto,omitempty"`
+	Mark              uint32                 `protobuf:"varint,12,opt,name=mark,proto3" json:"mark,omitempty"`
+	MarkMask          uint32                 `protobuf:"varint,13,opt,name=mark_mask,json=markMask,proto3" json:"mark_mask,omitempty"`
+	Input             string                 `protobuf:"bytes,14,opt,name=input,proto3" json:"input,omitempty"` // names of interfaces
+	Output            string                 `protobuf:"bytes,15,opt,name=output,proto3" json:"output,omitempty"`
+	SuppressGroup     *uint32                `protobuf:"varint,16,opt,name=suppress_group,json=suppressGroup,proto3,oneof" json:"suppress_group,omitempty"`
+	SuppressPrefix    *uint32                `protobuf:"varint,17,opt,name=suppress_prefix,json=suppressPrefix,proto3,oneof" json:"suppress_prefix,omitempty"`
+	Realms            uint32                 `protobuf:"varint,18,opt,name=realms,proto3" json:"realms,omitempty"`
+	Users             *UserRange             `protobuf:"bytes,19,opt,name=users,proto3" json:"users,omitempty"`
+	IpProtocol        uint32                 `protobuf:"varint,20,opt,name=ip_protocol,json=ipProtocol,proto3" json:"ip_protocol,omitempty"`
+	SourcePorts       uint32                 `protobuf:"varint,21,opt,name=source_ports,json=sourcePorts,proto3" json:"source_ports,omitempty"` // first port, last port in the upper 16 bits; 0: all
+	DestinationPorts  uint32                 `protobuf:"varint,22,opt,name=destination_ports,json=destinationPorts,proto3" json:"destination_ports,omitempty"`
+	L3Mdev            bool                   `protobuf:"varint,23,opt,name=l3mdev,proto3" json:"l3mdev,omitempty"`
+	Protocol          uint32                 `protobuf:"varint,24,opt,name=protocol,proto3" json:"protocol,omitempty"` // RTPROT_
+	Tunnel            uint64                 `protobuf:"varint,25,opt,name=tunnel,proto3" json:"tunnel,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *RoutingRule) Reset() {
+	*x = RoutingRule{}
+	mi := &file_dump_network_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoutingRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoutingRule) ProtoMessage() {}
+
+func (x *RoutingRule) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_network_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoutingRule.ProtoReflect.Descriptor instead.
+func (*RoutingRule) Descriptor() ([]byte, []int) {
+	return file_dump_network_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RoutingRule) GetFamily() uint32 {
+	if x != nil {
+		return x.Family
+	}
+	return 0
+}
+
+func (x *RoutingRule) GetSource() []byte {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+func (x *RoutingRule) GetSourcePrefix() uint32 {
+	if x != nil {
+		return x.SourcePrefix
+	}
+	return 0
+}
+
+func (x *RoutingRule) GetDestination() []byte {
+	if x != nil {
+		return x.Destination
+	}
+	return nil
+}
+
+func (x *RoutingRule) GetDestinationPrefix() uint32 {
+	if x != nil {
+		return x.DestinationPrefix
+	}
+	return 0
+}
+
+func (x *RoutingRule) GetTos() uint32 {
+	if x != nil {
+		return x.Tos
+	}
+	return 0
+}
+
+func (x *RoutingRule) GetTable() uint32 {
+	if x != nil {
+		return x.Table
+	}
+	return 0
+}
+
+func (x *RoutingRule) GetAction() uint32 {
+	if x != nil {
+		return x.Action
+	}
+	return 0
+}
+
+func (x *RoutingRule) GetFlags() uint32 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+func (x *RoutingRule) GetPriority() uint32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *RoutingRule) GetGoto() uint32 {
+	if x != nil && x.Goto != nil {
+		return *x.Goto
+	}
+	return 0
+}
+
+func (x *RoutingRule) GetMark() uint32 {
+	if x != nil {
+		return x.Mark
+	}
+	return 0
+}
+
+func (x *RoutingRule) GetMarkMask() uint32 {
+	if x != nil {
+		return x.MarkMask
+	}
+	return 0
+}
+
+func (x *RoutingRule) GetInput() string {
+	if x != nil {
+		return x.Input
+	}
+	return ""
+}
+
+func (x *RoutingRule) GetOutput() string {
+	if x != nil {
+		return x.Output
+	}
+	return ""
+}
+
+func (x *RoutingRule) GetSuppressGroup() uint32 {
+	if x != nil && x.SuppressGroup != nil {
+		return *x.SuppressGroup
+	}
+	return 0
+}
+
+func (x *RoutingRule) GetSuppressPrefix() uint32 {
+	if x != nil && x.SuppressPrefix != nil {
+		return *x.SuppressPrefix
+	}
+	return 0
+}
+
+func (x *RoutingRule) GetRealms() uint32 {
+	if x != nil {
+		return x.Realms
+	}
+	return 0
+}
+
+func (x *RoutingRule) GetUsers() *UserRange {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+func (x *RoutingRule) GetIpProtocol() uint32 {
+	if x != nil {
+		return x.IpProtocol
+	}
+	return 0
+}
+
+func (x *RoutingRule) GetSourcePorts() uint32 {
+	if x != nil {
+		return x.SourcePorts
+	}
+	return 0
+}
+
+func (x *RoutingRule) GetDestinationPorts() uint32 {
+	if x != nil {
+		return x.DestinationPorts
+	}
+	return 0
+}
+
+func (x *RoutingRule) GetL3Mdev() bool {
+	if x != nil {
+		return x.L3Mdev
+	}
+	return false
+}
+
+func (x *RoutingRule) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *RoutingRule) GetTunnel() uint64 {
+	if x != nil {
+		return x.Tunnel
+	}
+	return 0
+}
+
+type UserRange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	First         uint32                 `protobuf:"varint,1,opt,name=first,proto3" json:"first,omitempty"`
+	Last          uint32                 `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UserRange) Reset() {
+	*x = UserRange{}
+	mi := &file_dump_network_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UserRange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UserRange) ProtoMessage() {}
+
+func (x *UserRange) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_network_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UserRange.ProtoReflect.Descriptor instead.
+func (*UserRange) Descriptor() ([]byte, []int) {
+	return file_dump_network_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *UserRange) GetFirst() uint32 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *UserRange) GetLast() uint32 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+// Qdisc is a queueing discipline, or a class of one.
+type Qdisc struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Interface     uint32                 `protobuf:"varint,1,opt,name=interface,proto3" json:"interface,omitempty"`
+	Class         bool                   `protobuf:"varint,2,opt,name=class,proto3" json:"class,omitempty"`
+	Handle        uint32                 `protobuf:"varint,3,opt,name=handle,proto3" json:"handle,omitempty"`
+	Parent        uint32                 `protobuf:"varint,4,opt,name=parent,proto3" json:"parent,omitempty"`
+	Kind          string                 `protobuf:"bytes,5,opt,name=kind,proto3" json:"kind,omitempty"`
+	Options       []byte                 `protobuf:"bytes,6,opt,name=options,proto3" json:"options,omitempty"` // TCA_OPTIONS
+	IngressBlock  uint32                 `protobuf:"varint,7,opt,name=ingress_block,json=ingressBlock,proto3" json:"ingress_block,omitempty"`
+	EgressBlock   uint32                 `protobuf:"varint,8,opt,name=egress_block,json=egressBlock,proto3" json:"egress_block,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Qdisc) Reset() {
+	*x = Qdisc{}
+	mi := &file_dump_network_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Qdisc) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Qdisc) ProtoMessage() {}
+
+func (x *Qdisc) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_network_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Qdisc.ProtoReflect.Descriptor instead.
+func (*Qdisc) Descriptor() ([]byte, []int) {
+	return file_dump_network_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Qdisc) GetInterface() uint32 {
+	if x != nil {
+		return x.Interface
+	}
+	return 0
+}
+
+func (x *Qdisc) GetClass() bool {
+	if x != nil {
+		return x.Class
+	}
+	return false
+}
+
+func (x *Qdisc) GetHandle() uint32 {
+	if x != nil {
+		return x.Handle
+	}
+	return 0
+}
+
+func (x *Qdisc) GetParent() uint32 {
+	if x != nil {
+		return x.Parent
+	}
+	return 0
+}
+
+func (x *Qdisc) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Qdisc) GetOptions() []byte {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+func (x *Qdisc) GetIngressBlock() uint32 {
+	if x != nil {
+		return x.IngressBlock
+	}
+	return 0
+}
+
+func (x *Qdisc) GetEgressBlock() uint32 {
+	if x != nil {
+		return x.EgressBlock
+	}
+	return 0
+}
+
+// Firewall is the packet filters of a network namespace, and what they remember. Its record id is that of the Network.
+type Firewall struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Rules         []*NetfilterMessage    `protobuf:"bytes,2,rep,name=rules,proto3" json:"rules,omitempty"` // nf_tables, in the order in which they can be entered
+	Tables        []*Xtable              `protobuf:"bytes,3,rep,name=tables,proto3" json:"tables,omitempty"`
+	Connections   []*NetfilterMessage    `protobuf:"bytes,4,rep,name=connections,proto3" json:"connections,omitempty"` // conntrack
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Firewall) Reset() {
+	*x = Firewall{}
+	mi := &file_dump_network_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Firewall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Firewall) ProtoMessage() {}
+
+func (x *Firewall) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_network_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Firewall.ProtoReflect.Descriptor instead.
+func (*Firewall) Descriptor() ([]byte, []int) {
+	return file_dump_network_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Firewall) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Firewall) GetRules() []*NetfilterMessage {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+func (x *Firewall) GetTables() []*Xtable {
+	if x != nil {
+		return x.Tables
+	}
+	return nil
+}
+
+func (x *Firewall) GetConnections() []*NetfilterMessage {
+	if x != nil {
+		return x.Connections
+	}
+	return nil
+}
+
+// NetfilterMessage is an object as nfnetlink tells it (include/uapi/linux/netfilter/), without what cannot be set.
+type NetfilterMessage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          uint32                 `protobuf:"varint,1,opt,name=type,proto3" json:"type,omitempty"`     // NFT_MSG_ or IPCTNL_MSG_ that makes such an object
+	Family        uint32                 `protobuf:"varint,2,opt,name=family,proto3" json:"family,omitempty"` // NFPROTO_
+	Attributes    []byte                 `protobuf:"bytes,3,opt,name=attributes,proto3" json:"attributes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NetfilterMessage) Reset() {
+	*x = NetfilterMessage{}
+	mi := &file_dump_network_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NetfilterMessage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NetfilterMessage) ProtoMessage() {}
+
+func (x *NetfilterMessage) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_network_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NetfilterMessage.ProtoReflect.Descriptor instead.
+func (*NetfilterMessage) Descriptor() ([]byte, []int) {
+	return file_dump_network_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *NetfilterMessage) GetType() uint32 {
+	if x != nil {
+		return x.Type
+	}
+	return 0
+}
+
+func (x *NetfilterMessage) GetFamily() uint32 {
+	if x != nil {
+		return x.Family
+	}
+	return 0
+}
+
+func (x *NetfilterMessage) GetAttributes() []byte {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
+}
+
+// Xtable is a table of iptables, with rules as the kernel gives them (struct ipt_entry[], struct ip6t_entry[]).
+type Xtable struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Family        uint32                 `protobuf:"varint,1,opt,name=family,proto3" json:"family,omitempty"` // AF_INET, AF_INET6
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Hooks         uint32                 `protobuf:"varint,3,opt,name=hooks,proto3" json:"hooks,omitempty"`
+	HookEntry     []uint32               `protobuf:"varint,4,rep,packed,name=hook_entry,json=hookEntry,proto3" json:"hook_entry,omitempty"`
+	Underflow     []uint32               `protobuf:"varint,5,rep,packed,name=underflow,proto3" json:"underflow,omitempty"`
+	Entries       uint32                 `protobuf:"varint,6,opt,name=entries,proto3" json:"entries,omitempty"`
+	Rules         []byte                 `protobuf:"bytes,7,opt,name=rules,proto3" json:"rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Xtable) Reset() {
+	*x = Xtable{}
+	mi := &file_dump_network_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Xtable) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Xtable) ProtoMessage() {}
+
+func (x *Xtable) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_network_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Xtable.ProtoReflect.Descriptor instead.
+func (*Xtable) Descriptor() ([]byte, []int) {
+	return file_dump_network_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Xtable) GetFamily() uint32 {
+	if x != nil {
+		return x.Family
+	}
+	return 0
+}
+
+func (x *Xtable) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Xtable) GetHooks() uint32 {
+	if x != nil {
+		return x.Hooks
+	}
+	return 0
+}
+
+func (x *Xtable) GetHookEntry() []uint32 {
+	if x != nil {
+		return x.HookEntry
+	}
+	return nil
+}
+
+func (x *Xtable) GetUnderflow() []uint32 {
+	if x != nil {
+		return x.Underflow
+	}
+	return nil
+}
+
+func (x *Xtable) GetEntries() uint32 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+func (x *Xtable) GetRules() []byte {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
 var File_dump_network_proto protoreflect.FileDescriptor
 
 const file_dump_network_proto_rawDesc = "" +
@@ -1162,7 +2866,186 @@ const file_dump_network_proto_rawDesc = "" +
 	"\tinterface\x18\x01 \x01(\rR\tinterface\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\rR\x04type\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\fR\aaddress\x12\x14\n" +
-	"\x05count\x18\x04 \x01(\rR\x05countB\n" +
+	"\x05count\x18\x04 \x01(\rR\x05count\"\xeb\x02\n" +
+	"\aNetwork\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x123\n" +
+	"\n" +
+	"interfaces\x18\x02 \x03(\v2\x13.vps.dump.InterfaceR\n" +
+	"interfaces\x128\n" +
+	"\taddresses\x18\x03 \x03(\v2\x1a.vps.dump.InterfaceAddressR\taddresses\x123\n" +
+	"\n" +
+	"neighbours\x18\x04 \x03(\v2\x13.vps.dump.NeighbourR\n" +
+	"neighbours\x12-\n" +
+	"\bnexthops\x18\x05 \x03(\v2\x11.vps.dump.NexthopR\bnexthops\x12'\n" +
+	"\x06routes\x18\x06 \x03(\v2\x0f.vps.dump.RouteR\x06routes\x12+\n" +
+	"\x05rules\x18\a \x03(\v2\x15.vps.dump.RoutingRuleR\x05rules\x12'\n" +
+	"\x06qdiscs\x18\b \x03(\v2\x0f.vps.dump.QdiscR\x06qdiscs\"\xaf\x04\n" +
+	"\tInterface\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\rR\x05index\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12+\n" +
+	"\x11alternative_names\x18\x03 \x03(\tR\x10alternativeNames\x12\x14\n" +
+	"\x05alias\x18\x04 \x01(\tR\x05alias\x12\x12\n" +
+	"\x04kind\x18\x05 \x01(\tR\x04kind\x12\x1a\n" +
+	"\bexternal\x18\x06 \x01(\bR\bexternal\x12\x14\n" +
+	"\x05flags\x18\a \x01(\rR\x05flags\x12\x10\n" +
+	"\x03mtu\x18\b \x01(\rR\x03mtu\x12\x18\n" +
+	"\aaddress\x18\t \x01(\fR\aaddress\x12!\n" +
+	"\fqueue_length\x18\n" +
+	" \x01(\rR\vqueueLength\x12\x16\n" +
+	"\x06queues\x18\v \x01(\rR\x06queues\x12%\n" +
+	"\x0ereceive_queues\x18\f \x01(\rR\rreceiveQueues\x12\x14\n" +
+	"\x05group\x18\r \x01(\rR\x05group\x12\x12\n" +
+	"\x04link\x18\x0e \x01(\rR\x04link\x12\x16\n" +
+	"\x06master\x18\x0f \x01(\rR\x06master\x12\x12\n" +
+	"\x04data\x18\x10 \x01(\fR\x04data\x12\x1b\n" +
+	"\tport_data\x18\x11 \x01(\fR\bportData\x12!\n" +
+	"\faddress_mode\x18\x12 \x01(\rR\vaddressMode\x12\x14\n" +
+	"\x05token\x18\x13 \x01(\fR\x05token\x12\x14\n" +
+	"\x05state\x18\x14 \x01(\rR\x05state\x12\x1f\n" +
+	"\x03tun\x18\x15 \x01(\v2\r.vps.dump.TunR\x03tun\"e\n" +
+	"\x03Tun\x12\x14\n" +
+	"\x05flags\x18\x01 \x01(\rR\x05flags\x12\x19\n" +
+	"\x05owner\x18\x02 \x01(\rH\x00R\x05owner\x88\x01\x01\x12\x19\n" +
+	"\x05group\x18\x03 \x01(\rH\x01R\x05group\x88\x01\x01B\b\n" +
+	"\x06_ownerB\b\n" +
+	"\x06_group\"\xd3\x02\n" +
+	"\x10InterfaceAddress\x12\x1c\n" +
+	"\tinterface\x18\x01 \x01(\rR\tinterface\x12\x14\n" +
+	"\x05local\x18\x02 \x01(\fR\x05local\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\fR\aaddress\x12\x16\n" +
+	"\x06prefix\x18\x04 \x01(\rR\x06prefix\x12\x1c\n" +
+	"\tbroadcast\x18\x05 \x01(\fR\tbroadcast\x12\x14\n" +
+	"\x05label\x18\x06 \x01(\tR\x05label\x12\x14\n" +
+	"\x05scope\x18\a \x01(\rR\x05scope\x12\x14\n" +
+	"\x05flags\x18\b \x01(\rR\x05flags\x12\x14\n" +
+	"\x05valid\x18\t \x01(\rR\x05valid\x12!\n" +
+	"\tpreferred\x18\n" +
+	" \x01(\rH\x00R\tpreferred\x88\x01\x01\x12\x16\n" +
+	"\x06metric\x18\v \x01(\rR\x06metric\x12\x1a\n" +
+	"\bprotocol\x18\f \x01(\rR\bprotocolB\f\n" +
+	"\n" +
+	"_preferred\"\xf1\x01\n" +
+	"\tNeighbour\x12\x16\n" +
+	"\x06family\x18\x01 \x01(\rR\x06family\x12\x1c\n" +
+	"\tinterface\x18\x02 \x01(\rR\tinterface\x12 \n" +
+	"\vdestination\x18\x03 \x01(\fR\vdestination\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\fR\aaddress\x12\x14\n" +
+	"\x05state\x18\x05 \x01(\rR\x05state\x12\x14\n" +
+	"\x05flags\x18\x06 \x01(\rR\x05flags\x12\x1a\n" +
+	"\bprotocol\x18\a \x01(\rR\bprotocol\x12\x12\n" +
+	"\x04vlan\x18\b \x01(\rR\x04vlan\x12\x16\n" +
+	"\x06master\x18\t \x01(\rR\x06master\"\xb3\x02\n" +
+	"\aNexthop\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12\x16\n" +
+	"\x06family\x18\x02 \x01(\rR\x06family\x12\x1c\n" +
+	"\tinterface\x18\x03 \x01(\rR\tinterface\x12\x18\n" +
+	"\agateway\x18\x04 \x01(\fR\agateway\x12\x14\n" +
+	"\x05flags\x18\x05 \x01(\rR\x05flags\x12\x1a\n" +
+	"\bprotocol\x18\x06 \x01(\rR\bprotocol\x12\x14\n" +
+	"\x05scope\x18\a \x01(\rR\x05scope\x12\x1c\n" +
+	"\tblackhole\x18\b \x01(\bR\tblackhole\x12\x10\n" +
+	"\x03fdb\x18\t \x01(\bR\x03fdb\x121\n" +
+	"\amembers\x18\n" +
+	" \x03(\v2\x17.vps.dump.NexthopMemberR\amembers\x12\x1d\n" +
+	"\n" +
+	"group_type\x18\v \x01(\rR\tgroupType\"7\n" +
+	"\rNexthopMember\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12\x16\n" +
+	"\x06weight\x18\x02 \x01(\rR\x06weight\"\xf8\x03\n" +
+	"\x05Route\x12\x16\n" +
+	"\x06family\x18\x01 \x01(\rR\x06family\x12 \n" +
+	"\vdestination\x18\x02 \x01(\fR\vdestination\x12\x16\n" +
+	"\x06prefix\x18\x03 \x01(\rR\x06prefix\x12\x16\n" +
+	"\x06source\x18\x04 \x01(\fR\x06source\x12#\n" +
+	"\rsource_prefix\x18\x05 \x01(\rR\fsourcePrefix\x12\x14\n" +
+	"\x05table\x18\x06 \x01(\rR\x05table\x12\x12\n" +
+	"\x04type\x18\a \x01(\rR\x04type\x12\x1a\n" +
+	"\bprotocol\x18\b \x01(\rR\bprotocol\x12\x14\n" +
+	"\x05scope\x18\t \x01(\rR\x05scope\x12\x10\n" +
+	"\x03tos\x18\n" +
+	" \x01(\rR\x03tos\x12\x1a\n" +
+	"\bpriority\x18\v \x01(\rR\bpriority\x12)\n" +
+	"\x10preferred_source\x18\f \x01(\fR\x0fpreferredSource\x12\x1e\n" +
+	"\n" +
+	"preference\x18\r \x01(\rR\n" +
+	"preference\x12\x18\n" +
+	"\aexpires\x18\x0e \x01(\rR\aexpires\x12\x18\n" +
+	"\anexthop\x18\x0f \x01(\rR\anexthop\x12&\n" +
+	"\x04hops\x18\x10 \x03(\v2\x12.vps.dump.RouteHopR\x04hops\x12/\n" +
+	"\ametrics\x18\x11 \x03(\v2\x15.vps.dump.RouteMetricR\ametrics\"\x88\x01\n" +
+	"\bRouteHop\x12\x1c\n" +
+	"\tinterface\x18\x01 \x01(\rR\tinterface\x12\x18\n" +
+	"\agateway\x18\x02 \x01(\fR\agateway\x12\x14\n" +
+	"\x05flags\x18\x03 \x01(\rR\x05flags\x12\x16\n" +
+	"\x06weight\x18\x04 \x01(\rR\x06weight\x12\x16\n" +
+	"\x06realms\x18\x05 \x01(\rR\x06realms\"O\n" +
+	"\vRouteMetric\x12\x16\n" +
+	"\x06metric\x18\x01 \x01(\rR\x06metric\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"\xa7\x06\n" +
+	"\vRoutingRule\x12\x16\n" +
+	"\x06family\x18\x01 \x01(\rR\x06family\x12\x16\n" +
+	"\x06source\x18\x02 \x01(\fR\x06source\x12#\n" +
+	"\rsource_prefix\x18\x03 \x01(\rR\fsourcePrefix\x12 \n" +
+	"\vdestination\x18\x04 \x01(\fR\vdestination\x12-\n" +
+	"\x12destination_prefix\x18\x05 \x01(\rR\x11destinationPrefix\x12\x10\n" +
+	"\x03tos\x18\x06 \x01(\rR\x03tos\x12\x14\n" +
+	"\x05table\x18\a \x01(\rR\x05table\x12\x16\n" +
+	"\x06action\x18\b \x01(\rR\x06action\x12\x14\n" +
+	"\x05flags\x18\t \x01(\rR\x05flags\x12\x1a\n" +
+	"\bpriority\x18\n" +
+	" \x01(\rR\bpriority\x12\x17\n" +
+	"\x04goto\x18\v \x01(\rH\x00R\x04goto\x88\x01\x01\x12\x12\n" +
+	"\x04mark\x18\f \x01(\rR\x04mark\x12\x1b\n" +
+	"\tmark_mask\x18\r \x01(\rR\bmarkMask\x12\x14\n" +
+	"\x05input\x18\x0e \x01(\tR\x05input\x12\x16\n" +
+	"\x06output\x18\x0f \x01(\tR\x06output\x12*\n" +
+	"\x0esuppress_group\x18\x10 \x01(\rH\x01R\rsuppressGroup\x88\x01\x01\x12,\n" +
+	"\x0fsuppress_prefix\x18\x11 \x01(\rH\x02R\x0esuppressPrefix\x88\x01\x01\x12\x16\n" +
+	"\x06realms\x18\x12 \x01(\rR\x06realms\x12)\n" +
+	"\x05users\x18\x13 \x01(\v2\x13.vps.dump.UserRangeR\x05users\x12\x1f\n" +
+	"\vip_protocol\x18\x14 \x01(\rR\n" +
+	"ipProtocol\x12!\n" +
+	"\fsource_ports\x18\x15 \x01(\rR\vsourcePorts\x12+\n" +
+	"\x11destination_ports\x18\x16 \x01(\rR\x10destinationPorts\x12\x16\n" +
+	"\x06l3mdev\x18\x17 \x01(\bR\x06l3mdev\x12\x1a\n" +
+	"\bprotocol\x18\x18 \x01(\rR\bprotocol\x12\x16\n" +
+	"\x06tunnel\x18\x19 \x01(\x04R\x06tunnelB\a\n" +
+	"\x05_gotoB\x11\n" +
+	"\x0f_suppress_groupB\x12\n" +
+	"\x10_suppress_prefix\"5\n" +
+	"\tUserRange\x12\x14\n" +
+	"\x05first\x18\x01 \x01(\rR\x05first\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\rR\x04last\"\xe1\x01\n" +
+	"\x05Qdisc\x12\x1c\n" +
+	"\tinterface\x18\x01 \x01(\rR\tinterface\x12\x14\n" +
+	"\x05class\x18\x02 \x01(\bR\x05class\x12\x16\n" +
+	"\x06handle\x18\x03 \x01(\rR\x06handle\x12\x16\n" +
+	"\x06parent\x18\x04 \x01(\rR\x06parent\x12\x12\n" +
+	"\x04kind\x18\x05 \x01(\tR\x04kind\x12\x18\n" +
+	"\aoptions\x18\x06 \x01(\fR\aoptions\x12#\n" +
+	"\ringress_block\x18\a \x01(\rR\fingressBlock\x12!\n" +
+	"\fegress_block\x18\b \x01(\rR\vegressBlock\"\xb4\x01\n" +
+	"\bFirewall\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x120\n" +
+	"\x05rules\x18\x02 \x03(\v2\x1a.vps.dump.NetfilterMessageR\x05rules\x12(\n" +
+	"\x06tables\x18\x03 \x03(\v2\x10.vps.dump.XtableR\x06tables\x12<\n" +
+	"\vconnections\x18\x04 \x03(\v2\x1a.vps.dump.NetfilterMessageR\vconnections\"^\n" +
+	"\x10NetfilterMessage\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\rR\x04type\x12\x16\n" +
+	"\x06family\x18\x02 \x01(\rR\x06family\x12\x1e\n" +
+	"\n" +
+	"attributes\x18\x03 \x01(\fR\n" +
+	"attributes\"\xb7\x01\n" +
+	"\x06Xtable\x12\x16\n" +
+	"\x06family\x18\x01 \x01(\rR\x06family\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05hooks\x18\x03 \x01(\rR\x05hooks\x12\x1d\n" +
+	"\n" +
+	"hook_entry\x18\x04 \x03(\rR\thookEntry\x12\x1c\n" +
+	"\tunderflow\x18\x05 \x03(\rR\tunderflow\x12\x18\n" +
+	"\aentries\x18\x06 \x01(\rR\aentries\x12\x14\n" +
+	"\x05rules\x18\a \x01(\fR\x05rulesB\n" +
 	"Z\bvps/dumpb\x06proto3"
 
 var (
@@ -1178,7 +3061,7 @@ func file_dump_network_proto_rawDescGZIP() []byte {
 }
 
 var file_dump_network_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_dump_network_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_dump_network_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_dump_network_proto_goTypes = []any{
 	(Tcp_State)(0),           // 0: vps.dump.Tcp.State
 	(*Socket)(nil),           // 1: vps.dump.Socket
@@ -1191,10 +3074,26 @@ var file_dump_network_proto_goTypes = []any{
 	(*Packet)(nil),           // 8: vps.dump.Packet
 	(*PacketRing)(nil),       // 9: vps.dump.PacketRing
 	(*PacketMembership)(nil), // 10: vps.dump.PacketMembership
-	(*SockOpt)(nil),          // 11: vps.dump.SockOpt
+	(*Network)(nil),          // 11: vps.dump.Network
+	(*Interface)(nil),        // 12: vps.dump.Interface
+	(*Tun)(nil),              // 13: vps.dump.Tun
+	(*InterfaceAddress)(nil), // 14: vps.dump.InterfaceAddress
+	(*Neighbour)(nil),        // 15: vps.dump.Neighbour
+	(*Nexthop)(nil),          // 16: vps.dump.Nexthop
+	(*NexthopMember)(nil),    // 17: vps.dump.NexthopMember
+	(*Route)(nil),            // 18: vps.dump.Route
+	(*RouteHop)(nil),         // 19: vps.dump.RouteHop
+	(*RouteMetric)(nil),      // 20: vps.dump.RouteMetric
+	(*RoutingRule)(nil),      // 21: vps.dump.RoutingRule
+	(*UserRange)(nil),        // 22: vps.dump.UserRange
+	(*Qdisc)(nil),            // 23: vps.dump.Qdisc
+	(*Firewall)(nil),         // 24: vps.dump.Firewall
+	(*NetfilterMessage)(nil), // 25: vps.dump.NetfilterMessage
+	(*Xtable)(nil),           // 26: vps.dump.Xtable
+	(*SockOpt)(nil),          // 27: vps.dump.SockOpt
 }
 var file_dump_network_proto_depIdxs = []int32{
-	11, // 0: vps.dump.Socket.options:type_name -> vps.dump.SockOpt
+	27, // 0: vps.dump.Socket.options:type_name -> vps.dump.SockOpt
 	2,  // 1: vps.dump.Socket.local:type_name -> vps.dump.SocketAddress
 	2,  // 2: vps.dump.Socket.peer:type_name -> vps.dump.SocketAddress
 	3,  // 3: vps.dump.Socket.queue:type_name -> vps.dump.Datagram
@@ -1208,11 +3107,26 @@ var file_dump_network_proto_depIdxs = []int32{
 	10, // 11: vps.dump.Packet.memberships:type_name -> vps.dump.PacketMembership
 	9,  // 12: vps.dump.Packet.receive_ring:type_name -> vps.dump.PacketRing
 	9,  // 13: vps.dump.Packet.send_ring:type_name -> vps.dump.PacketRing
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	12, // 14: vps.dump.Network.interfaces:type_name -> vps.dump.Interface
+	14, // 15: vps.dump.Network.addresses:type_name -> vps.dump.InterfaceAddress
+	15, // 16: vps.dump.Network.neighbours:type_name -> vps.dump.Neighbour
+	16, // 17: vps.dump.Network.nexthops:type_name -> vps.dump.Nexthop
+	18, // 18: vps.dump.Network.routes:type_name -> vps.dump.Route
+	21, // 19: vps.dump.Network.rules:type_name -> vps.dump.RoutingRule
+	23, // 20: vps.dump.Network.qdiscs:type_name -> vps.dump.Qdisc
+	13, // 21: vps.dump.Interface.tun:type_name -> vps.dump.Tun
+	17, // 22: vps.dump.Nexthop.members:type_name -> vps.dump.NexthopMember
+	19, // 23: vps.dump.Route.hops:type_name -> vps.dump.RouteHop
+	20, // 24: vps.dump.Route.metrics:type_name -> vps.dump.RouteMetric
+	22, // 25: vps.dump.RoutingRule.users:type_name -> vps.dump.UserRange
+	25, // 26: vps.dump.Firewall.rules:type_name -> vps.dump.NetfilterMessage
+	26, // 27: vps.dump.Firewall.tables:type_name -> vps.dump.Xtable
+	25, // 28: vps.dump.Firewall.connections:type_name -> vps.dump.NetfilterMessage
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_dump_network_proto_init() }
@@ -1221,13 +3135,16 @@ func file_dump_network_proto_init() {
 		return
 	}
 	file_dump_record_proto_init()
+	file_dump_network_proto_msgTypes[12].OneofWrappers = []any{}
+	file_dump_network_proto_msgTypes[13].OneofWrappers = []any{}
+	file_dump_network_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dump_network_proto_rawDesc), len(file_dump_network_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -51,6 +51,8 @@ const (
 	Type_TYPE_MSG_QUEUE   Type = 42
 	Type_TYPE_MQUEUE      Type = 43
 	Type_TYPE_SOCKET      Type = 60 // network.proto
+	Type_TYPE_NETWORK     Type = 61
+	Type_TYPE_FIREWALL    Type = 62
 )
 
 // Enum value maps for Type.
@@ -76,6 +78,8 @@ var (
 		42: "TYPE_MSG_QUEUE",
 		43: "TYPE_MQUEUE",
 		60: "TYPE_SOCKET",
+		61: "TYPE_NETWORK",
+		62: "TYPE_FIREWALL",
 	}
 	Type_value = map[string]int32{
 		"TYPE_UNSPECIFIED": 0,
@@ -98,6 +102,8 @@ var (
 		"TYPE_MSG_QUEUE":   42,
 		"TYPE_MQUEUE":      43,
 		"TYPE_SOCKET":      60,
+		"TYPE_NETWORK":     61,
+		"TYPE_FIREWALL":    62,
 	}
 )
 
@@ -174,7 +180,7 @@ func (x Process_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Process_State.Descriptor instead.
 func (Process_State) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{5, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{4, 0}
 }
 
 type Restart_Kind int32
@@ -226,7 +232,7 @@ func (x Restart_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Restart_Kind.Descriptor instead.
 func (Restart_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{11, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{10, 0}
 }
 
 type Mapping_Kind int32
@@ -290,7 +296,7 @@ func (x Mapping_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Mapping_Kind.Descriptor instead.
 func (Mapping_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{21, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{20, 0}
 }
 
 type Memory_Kind int32
@@ -348,7 +354,7 @@ func (x Memory_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Memory_Kind.Descriptor instead.
 func (Memory_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{24, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{23, 0}
 }
 
 type Lock_Kind int32
@@ -400,7 +406,7 @@ func (x Lock_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Lock_Kind.Descriptor instead.
 func (Lock_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{28, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{27, 0}
 }
 
 type Lock_Breaking int32
@@ -449,7 +455,7 @@ func (x Lock_Breaking) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Lock_Breaking.Descriptor instead.
 func (Lock_Breaking) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{28, 1}
+	return file_dump_record_proto_rawDescGZIP(), []int{27, 1}
 }
 
 type UnixSocket_State int32
@@ -498,7 +504,7 @@ func (x UnixSocket_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UnixSocket_State.Descriptor instead.
 func (UnixSocket_State) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{42, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{41, 0}
 }
 
 // Instance is the general information; its record id is 1.
@@ -522,7 +528,6 @@ type Instance struct {
 	Suspended     bool                   `protobuf:"varint,16,opt,name=suspended,proto3" json:"suspended,omitempty"` // state in which it was found
 	Uuid          []byte                 `protobuf:"bytes,17,opt,name=uuid,proto3" json:"uuid,omitempty"`            // its own since it was created, 16 bytes; restored elsewhere it is the same
 	Ran           int64                  `protobuf:"varint,18,opt,name=ran,proto3" json:"ran,omitempty"`             // how long it has run since it was created
-	Ports         []*SwitchPort          `protobuf:"bytes,30,rep,name=ports,proto3" json:"ports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -683,74 +688,6 @@ func (x *Instance) GetRan() int64 {
 	return 0
 }
 
-func (x *Instance) GetPorts() []*SwitchPort {
-	if x != nil {
-		return x.Ports
-	}
-	return nil
-}
-
-// SwitchPort is an interface of the instance at the host's layer-3 switch, as it was.
-type SwitchPort struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Ifindex       uint32                 `protobuf:"varint,2,opt,name=ifindex,proto3" json:"ifindex,omitempty"`
-	Mac           []byte                 `protobuf:"bytes,3,opt,name=mac,proto3" json:"mac,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *SwitchPort) Reset() {
-	*x = SwitchPort{}
-	mi := &file_dump_record_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *SwitchPort) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*SwitchPort) ProtoMessage() {}
-
-func (x *SwitchPort) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use SwitchPort.ProtoReflect.Descriptor instead.
-func (*SwitchPort) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{1}
-}
-
-func (x *SwitchPort) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *SwitchPort) GetIfindex() uint32 {
-	if x != nil {
-		return x.Ifindex
-	}
-	return 0
-}
-
-func (x *SwitchPort) GetMac() []byte {
-	if x != nil {
-		return x.Mac
-	}
-	return nil
-}
-
 // Clocks at the moment of the freeze, as the instance read them.
 type Clocks struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -763,7 +700,7 @@ type Clocks struct {
 
 func (x *Clocks) Reset() {
 	*x = Clocks{}
-	mi := &file_dump_record_proto_msgTypes[2]
+	mi := &file_dump_record_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +712,7 @@ func (x *Clocks) String() string {
 func (*Clocks) ProtoMessage() {}
 
 func (x *Clocks) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[2]
+	mi := &file_dump_record_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +725,7 @@ func (x *Clocks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Clocks.ProtoReflect.Descriptor instead.
 func (*Clocks) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{2}
+	return file_dump_record_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Clocks) GetRealtime() int64 {
@@ -830,7 +767,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_dump_record_proto_msgTypes[3]
+	mi := &file_dump_record_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -842,7 +779,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[3]
+	mi := &file_dump_record_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -855,7 +792,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{3}
+	return file_dump_record_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Mount) GetId() uint64 {
@@ -943,7 +880,7 @@ type Inode struct {
 
 func (x *Inode) Reset() {
 	*x = Inode{}
-	mi := &file_dump_record_proto_msgTypes[4]
+	mi := &file_dump_record_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -955,7 +892,7 @@ func (x *Inode) String() string {
 func (*Inode) ProtoMessage() {}
 
 func (x *Inode) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[4]
+	mi := &file_dump_record_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -968,7 +905,7 @@ func (x *Inode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inode.ProtoReflect.Descriptor instead.
 func (*Inode) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{4}
+	return file_dump_record_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Inode) GetId() uint64 {
@@ -1098,7 +1035,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_dump_record_proto_msgTypes[5]
+	mi := &file_dump_record_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1110,7 +1047,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[5]
+	mi := &file_dump_record_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1123,7 +1060,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{5}
+	return file_dump_record_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Process) GetPid() uint32 {
@@ -1325,7 +1262,7 @@ type Rlimit struct {
 
 func (x *Rlimit) Reset() {
 	*x = Rlimit{}
-	mi := &file_dump_record_proto_msgTypes[6]
+	mi := &file_dump_record_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +1274,7 @@ func (x *Rlimit) String() string {
 func (*Rlimit) ProtoMessage() {}
 
 func (x *Rlimit) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[6]
+	mi := &file_dump_record_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +1287,7 @@ func (x *Rlimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rlimit.ProtoReflect.Descriptor instead.
 func (*Rlimit) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{6}
+	return file_dump_record_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Rlimit) GetSoft() uint64 {
@@ -1377,7 +1314,7 @@ type Itimer struct {
 
 func (x *Itimer) Reset() {
 	*x = Itimer{}
-	mi := &file_dump_record_proto_msgTypes[7]
+	mi := &file_dump_record_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1389,7 +1326,7 @@ func (x *Itimer) String() string {
 func (*Itimer) ProtoMessage() {}
 
 func (x *Itimer) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[7]
+	mi := &file_dump_record_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1402,7 +1339,7 @@ func (x *Itimer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Itimer.ProtoReflect.Descriptor instead.
 func (*Itimer) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{7}
+	return file_dump_record_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Itimer) GetInterval() int64 {
@@ -1436,7 +1373,7 @@ type PosixTimer struct {
 
 func (x *PosixTimer) Reset() {
 	*x = PosixTimer{}
-	mi := &file_dump_record_proto_msgTypes[8]
+	mi := &file_dump_record_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1448,7 +1385,7 @@ func (x *PosixTimer) String() string {
 func (*PosixTimer) ProtoMessage() {}
 
 func (x *PosixTimer) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[8]
+	mi := &file_dump_record_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1461,7 +1398,7 @@ func (x *PosixTimer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PosixTimer.ProtoReflect.Descriptor instead.
 func (*PosixTimer) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{8}
+	return file_dump_record_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PosixTimer) GetId() int32 {
@@ -1560,7 +1497,7 @@ type Thread struct {
 
 func (x *Thread) Reset() {
 	*x = Thread{}
-	mi := &file_dump_record_proto_msgTypes[9]
+	mi := &file_dump_record_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1572,7 +1509,7 @@ func (x *Thread) String() string {
 func (*Thread) ProtoMessage() {}
 
 func (x *Thread) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[9]
+	mi := &file_dump_record_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1585,7 +1522,7 @@ func (x *Thread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Thread.ProtoReflect.Descriptor instead.
 func (*Thread) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{9}
+	return file_dump_record_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Thread) GetTid() uint32 {
@@ -1769,7 +1706,7 @@ type Fs struct {
 
 func (x *Fs) Reset() {
 	*x = Fs{}
-	mi := &file_dump_record_proto_msgTypes[10]
+	mi := &file_dump_record_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1781,7 +1718,7 @@ func (x *Fs) String() string {
 func (*Fs) ProtoMessage() {}
 
 func (x *Fs) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[10]
+	mi := &file_dump_record_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1794,7 +1731,7 @@ func (x *Fs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fs.ProtoReflect.Descriptor instead.
 func (*Fs) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{10}
+	return file_dump_record_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Fs) GetId() uint64 {
@@ -1839,7 +1776,7 @@ type Restart struct {
 
 func (x *Restart) Reset() {
 	*x = Restart{}
-	mi := &file_dump_record_proto_msgTypes[11]
+	mi := &file_dump_record_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1851,7 +1788,7 @@ func (x *Restart) String() string {
 func (*Restart) ProtoMessage() {}
 
 func (x *Restart) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[11]
+	mi := &file_dump_record_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1864,7 +1801,7 @@ func (x *Restart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restart.ProtoReflect.Descriptor instead.
 func (*Restart) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{11}
+	return file_dump_record_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Restart) GetKind() Restart_Kind {
@@ -1914,7 +1851,7 @@ type Sched struct {
 
 func (x *Sched) Reset() {
 	*x = Sched{}
-	mi := &file_dump_record_proto_msgTypes[12]
+	mi := &file_dump_record_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1926,7 +1863,7 @@ func (x *Sched) String() string {
 func (*Sched) ProtoMessage() {}
 
 func (x *Sched) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[12]
+	mi := &file_dump_record_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1939,7 +1876,7 @@ func (x *Sched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sched.ProtoReflect.Descriptor instead.
 func (*Sched) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{12}
+	return file_dump_record_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Sched) GetPolicy() uint32 {
@@ -2006,7 +1943,7 @@ type Registers struct {
 
 func (x *Registers) Reset() {
 	*x = Registers{}
-	mi := &file_dump_record_proto_msgTypes[13]
+	mi := &file_dump_record_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2018,7 +1955,7 @@ func (x *Registers) String() string {
 func (*Registers) ProtoMessage() {}
 
 func (x *Registers) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[13]
+	mi := &file_dump_record_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2031,7 +1968,7 @@ func (x *Registers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registers.ProtoReflect.Descriptor instead.
 func (*Registers) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{13}
+	return file_dump_record_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Registers) GetR15() uint64 {
@@ -2234,7 +2171,7 @@ type AltStack struct {
 
 func (x *AltStack) Reset() {
 	*x = AltStack{}
-	mi := &file_dump_record_proto_msgTypes[14]
+	mi := &file_dump_record_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2246,7 +2183,7 @@ func (x *AltStack) String() string {
 func (*AltStack) ProtoMessage() {}
 
 func (x *AltStack) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[14]
+	mi := &file_dump_record_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2259,7 +2196,7 @@ func (x *AltStack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AltStack.ProtoReflect.Descriptor instead.
 func (*AltStack) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{14}
+	return file_dump_record_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AltStack) GetSp() uint64 {
@@ -2295,7 +2232,7 @@ type Rseq struct {
 
 func (x *Rseq) Reset() {
 	*x = Rseq{}
-	mi := &file_dump_record_proto_msgTypes[15]
+	mi := &file_dump_record_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2307,7 +2244,7 @@ func (x *Rseq) String() string {
 func (*Rseq) ProtoMessage() {}
 
 func (x *Rseq) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[15]
+	mi := &file_dump_record_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2320,7 +2257,7 @@ func (x *Rseq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rseq.ProtoReflect.Descriptor instead.
 func (*Rseq) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{15}
+	return file_dump_record_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Rseq) GetAddress() uint64 {
@@ -2374,7 +2311,7 @@ type Creds struct {
 
 func (x *Creds) Reset() {
 	*x = Creds{}
-	mi := &file_dump_record_proto_msgTypes[16]
+	mi := &file_dump_record_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2386,7 +2323,7 @@ func (x *Creds) String() string {
 func (*Creds) ProtoMessage() {}
 
 func (x *Creds) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[16]
+	mi := &file_dump_record_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2399,7 +2336,7 @@ func (x *Creds) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Creds.ProtoReflect.Descriptor instead.
 func (*Creds) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{16}
+	return file_dump_record_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Creds) GetUid() uint32 {
@@ -2520,7 +2457,7 @@ type Seccomp struct {
 
 func (x *Seccomp) Reset() {
 	*x = Seccomp{}
-	mi := &file_dump_record_proto_msgTypes[17]
+	mi := &file_dump_record_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2532,7 +2469,7 @@ func (x *Seccomp) String() string {
 func (*Seccomp) ProtoMessage() {}
 
 func (x *Seccomp) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[17]
+	mi := &file_dump_record_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2545,7 +2482,7 @@ func (x *Seccomp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seccomp.ProtoReflect.Descriptor instead.
 func (*Seccomp) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{17}
+	return file_dump_record_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Seccomp) GetId() uint64 {
@@ -2587,7 +2524,7 @@ type SigHand struct {
 
 func (x *SigHand) Reset() {
 	*x = SigHand{}
-	mi := &file_dump_record_proto_msgTypes[18]
+	mi := &file_dump_record_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2599,7 +2536,7 @@ func (x *SigHand) String() string {
 func (*SigHand) ProtoMessage() {}
 
 func (x *SigHand) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[18]
+	mi := &file_dump_record_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2612,7 +2549,7 @@ func (x *SigHand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigHand.ProtoReflect.Descriptor instead.
 func (*SigHand) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{18}
+	return file_dump_record_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SigHand) GetId() uint64 {
@@ -2642,7 +2579,7 @@ type SigAction struct {
 
 func (x *SigAction) Reset() {
 	*x = SigAction{}
-	mi := &file_dump_record_proto_msgTypes[19]
+	mi := &file_dump_record_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2654,7 +2591,7 @@ func (x *SigAction) String() string {
 func (*SigAction) ProtoMessage() {}
 
 func (x *SigAction) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[19]
+	mi := &file_dump_record_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2667,7 +2604,7 @@ func (x *SigAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigAction.ProtoReflect.Descriptor instead.
 func (*SigAction) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{19}
+	return file_dump_record_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SigAction) GetSignal() uint32 {
@@ -2731,7 +2668,7 @@ type Mm struct {
 
 func (x *Mm) Reset() {
 	*x = Mm{}
-	mi := &file_dump_record_proto_msgTypes[20]
+	mi := &file_dump_record_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2743,7 +2680,7 @@ func (x *Mm) String() string {
 func (*Mm) ProtoMessage() {}
 
 func (x *Mm) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[20]
+	mi := &file_dump_record_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2756,7 +2693,7 @@ func (x *Mm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mm.ProtoReflect.Descriptor instead.
 func (*Mm) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{20}
+	return file_dump_record_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Mm) GetId() uint64 {
@@ -2900,7 +2837,7 @@ type Mapping struct {
 
 func (x *Mapping) Reset() {
 	*x = Mapping{}
-	mi := &file_dump_record_proto_msgTypes[21]
+	mi := &file_dump_record_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2912,7 +2849,7 @@ func (x *Mapping) String() string {
 func (*Mapping) ProtoMessage() {}
 
 func (x *Mapping) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[21]
+	mi := &file_dump_record_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2925,7 +2862,7 @@ func (x *Mapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mapping.ProtoReflect.Descriptor instead.
 func (*Mapping) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{21}
+	return file_dump_record_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Mapping) GetStart() uint64 {
@@ -3039,7 +2976,7 @@ type AioRing struct {
 
 func (x *AioRing) Reset() {
 	*x = AioRing{}
-	mi := &file_dump_record_proto_msgTypes[22]
+	mi := &file_dump_record_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3051,7 +2988,7 @@ func (x *AioRing) String() string {
 func (*AioRing) ProtoMessage() {}
 
 func (x *AioRing) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[22]
+	mi := &file_dump_record_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3064,7 +3001,7 @@ func (x *AioRing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AioRing.ProtoReflect.Descriptor instead.
 func (*AioRing) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{22}
+	return file_dump_record_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AioRing) GetNr() uint32 {
@@ -3116,7 +3053,7 @@ type FileRef struct {
 
 func (x *FileRef) Reset() {
 	*x = FileRef{}
-	mi := &file_dump_record_proto_msgTypes[23]
+	mi := &file_dump_record_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3128,7 +3065,7 @@ func (x *FileRef) String() string {
 func (*FileRef) ProtoMessage() {}
 
 func (x *FileRef) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[23]
+	mi := &file_dump_record_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3141,7 +3078,7 @@ func (x *FileRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileRef.ProtoReflect.Descriptor instead.
 func (*FileRef) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{23}
+	return file_dump_record_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *FileRef) GetPath() string {
@@ -3249,7 +3186,7 @@ type Memory struct {
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_dump_record_proto_msgTypes[24]
+	mi := &file_dump_record_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3261,7 +3198,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[24]
+	mi := &file_dump_record_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3274,7 +3211,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{24}
+	return file_dump_record_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Memory) GetId() uint64 {
@@ -3365,7 +3302,7 @@ type FdTable struct {
 
 func (x *FdTable) Reset() {
 	*x = FdTable{}
-	mi := &file_dump_record_proto_msgTypes[25]
+	mi := &file_dump_record_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3377,7 +3314,7 @@ func (x *FdTable) String() string {
 func (*FdTable) ProtoMessage() {}
 
 func (x *FdTable) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[25]
+	mi := &file_dump_record_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3390,7 +3327,7 @@ func (x *FdTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FdTable.ProtoReflect.Descriptor instead.
 func (*FdTable) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{25}
+	return file_dump_record_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *FdTable) GetId() uint64 {
@@ -3418,7 +3355,7 @@ type Fd struct {
 
 func (x *Fd) Reset() {
 	*x = Fd{}
-	mi := &file_dump_record_proto_msgTypes[26]
+	mi := &file_dump_record_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3430,7 +3367,7 @@ func (x *Fd) String() string {
 func (*Fd) ProtoMessage() {}
 
 func (x *Fd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[26]
+	mi := &file_dump_record_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3443,7 +3380,7 @@ func (x *Fd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fd.ProtoReflect.Descriptor instead.
 func (*Fd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{26}
+	return file_dump_record_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Fd) GetFd() uint32 {
@@ -3499,7 +3436,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_dump_record_proto_msgTypes[27]
+	mi := &file_dump_record_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3511,7 +3448,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[27]
+	mi := &file_dump_record_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3524,7 +3461,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{27}
+	return file_dump_record_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *File) GetId() uint64 {
@@ -3813,7 +3750,7 @@ type Lock struct {
 
 func (x *Lock) Reset() {
 	*x = Lock{}
-	mi := &file_dump_record_proto_msgTypes[28]
+	mi := &file_dump_record_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3825,7 +3762,7 @@ func (x *Lock) String() string {
 func (*Lock) ProtoMessage() {}
 
 func (x *Lock) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[28]
+	mi := &file_dump_record_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3838,7 +3775,7 @@ func (x *Lock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lock.ProtoReflect.Descriptor instead.
 func (*Lock) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{28}
+	return file_dump_record_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Lock) GetKind() Lock_Kind {
@@ -3896,7 +3833,7 @@ type Owner struct {
 
 func (x *Owner) Reset() {
 	*x = Owner{}
-	mi := &file_dump_record_proto_msgTypes[29]
+	mi := &file_dump_record_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3908,7 +3845,7 @@ func (x *Owner) String() string {
 func (*Owner) ProtoMessage() {}
 
 func (x *Owner) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[29]
+	mi := &file_dump_record_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3921,7 +3858,7 @@ func (x *Owner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Owner.ProtoReflect.Descriptor instead.
 func (*Owner) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{29}
+	return file_dump_record_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Owner) GetType() int32 {
@@ -3969,7 +3906,7 @@ type PipeEnd struct {
 
 func (x *PipeEnd) Reset() {
 	*x = PipeEnd{}
-	mi := &file_dump_record_proto_msgTypes[30]
+	mi := &file_dump_record_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3981,7 +3918,7 @@ func (x *PipeEnd) String() string {
 func (*PipeEnd) ProtoMessage() {}
 
 func (x *PipeEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[30]
+	mi := &file_dump_record_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3994,7 +3931,7 @@ func (x *PipeEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipeEnd.ProtoReflect.Descriptor instead.
 func (*PipeEnd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{30}
+	return file_dump_record_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PipeEnd) GetPipe() uint64 {
@@ -4021,7 +3958,7 @@ type EventFd struct {
 
 func (x *EventFd) Reset() {
 	*x = EventFd{}
-	mi := &file_dump_record_proto_msgTypes[31]
+	mi := &file_dump_record_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4033,7 +3970,7 @@ func (x *EventFd) String() string {
 func (*EventFd) ProtoMessage() {}
 
 func (x *EventFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[31]
+	mi := &file_dump_record_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4046,7 +3983,7 @@ func (x *EventFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventFd.ProtoReflect.Descriptor instead.
 func (*EventFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{31}
+	return file_dump_record_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *EventFd) GetCount() uint64 {
@@ -4076,7 +4013,7 @@ type TimerFd struct {
 
 func (x *TimerFd) Reset() {
 	*x = TimerFd{}
-	mi := &file_dump_record_proto_msgTypes[32]
+	mi := &file_dump_record_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4088,7 +4025,7 @@ func (x *TimerFd) String() string {
 func (*TimerFd) ProtoMessage() {}
 
 func (x *TimerFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[32]
+	mi := &file_dump_record_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4101,7 +4038,7 @@ func (x *TimerFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimerFd.ProtoReflect.Descriptor instead.
 func (*TimerFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{32}
+	return file_dump_record_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TimerFd) GetClock() int32 {
@@ -4148,7 +4085,7 @@ type SignalFd struct {
 
 func (x *SignalFd) Reset() {
 	*x = SignalFd{}
-	mi := &file_dump_record_proto_msgTypes[33]
+	mi := &file_dump_record_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4160,7 +4097,7 @@ func (x *SignalFd) String() string {
 func (*SignalFd) ProtoMessage() {}
 
 func (x *SignalFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[33]
+	mi := &file_dump_record_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4173,7 +4110,7 @@ func (x *SignalFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalFd.ProtoReflect.Descriptor instead.
 func (*SignalFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{33}
+	return file_dump_record_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SignalFd) GetMask() uint64 {
@@ -4192,7 +4129,7 @@ type Epoll struct {
 
 func (x *Epoll) Reset() {
 	*x = Epoll{}
-	mi := &file_dump_record_proto_msgTypes[34]
+	mi := &file_dump_record_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4204,7 +4141,7 @@ func (x *Epoll) String() string {
 func (*Epoll) ProtoMessage() {}
 
 func (x *Epoll) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[34]
+	mi := &file_dump_record_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4217,7 +4154,7 @@ func (x *Epoll) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoll.ProtoReflect.Descriptor instead.
 func (*Epoll) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{34}
+	return file_dump_record_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Epoll) GetItems() []*EpollItem {
@@ -4240,7 +4177,7 @@ type EpollItem struct {
 
 func (x *EpollItem) Reset() {
 	*x = EpollItem{}
-	mi := &file_dump_record_proto_msgTypes[35]
+	mi := &file_dump_record_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4252,7 +4189,7 @@ func (x *EpollItem) String() string {
 func (*EpollItem) ProtoMessage() {}
 
 func (x *EpollItem) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[35]
+	mi := &file_dump_record_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4265,7 +4202,7 @@ func (x *EpollItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpollItem.ProtoReflect.Descriptor instead.
 func (*EpollItem) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{35}
+	return file_dump_record_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *EpollItem) GetFd() uint32 {
@@ -4312,7 +4249,7 @@ type Inotify struct {
 
 func (x *Inotify) Reset() {
 	*x = Inotify{}
-	mi := &file_dump_record_proto_msgTypes[36]
+	mi := &file_dump_record_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4324,7 +4261,7 @@ func (x *Inotify) String() string {
 func (*Inotify) ProtoMessage() {}
 
 func (x *Inotify) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[36]
+	mi := &file_dump_record_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4337,7 +4274,7 @@ func (x *Inotify) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inotify.ProtoReflect.Descriptor instead.
 func (*Inotify) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{36}
+	return file_dump_record_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Inotify) GetWatches() []*InotifyWatch {
@@ -4358,7 +4295,7 @@ type InotifyWatch struct {
 
 func (x *InotifyWatch) Reset() {
 	*x = InotifyWatch{}
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4370,7 +4307,7 @@ func (x *InotifyWatch) String() string {
 func (*InotifyWatch) ProtoMessage() {}
 
 func (x *InotifyWatch) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4383,7 +4320,7 @@ func (x *InotifyWatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InotifyWatch.ProtoReflect.Descriptor instead.
 func (*InotifyWatch) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{37}
+	return file_dump_record_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *InotifyWatch) GetWd() int32 {
@@ -4418,7 +4355,7 @@ type PidFd struct {
 
 func (x *PidFd) Reset() {
 	*x = PidFd{}
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4430,7 +4367,7 @@ func (x *PidFd) String() string {
 func (*PidFd) ProtoMessage() {}
 
 func (x *PidFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4443,7 +4380,7 @@ func (x *PidFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PidFd.ProtoReflect.Descriptor instead.
 func (*PidFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{38}
+	return file_dump_record_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PidFd) GetPid() uint32 {
@@ -4478,7 +4415,7 @@ type TtyEnd struct {
 
 func (x *TtyEnd) Reset() {
 	*x = TtyEnd{}
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4490,7 +4427,7 @@ func (x *TtyEnd) String() string {
 func (*TtyEnd) ProtoMessage() {}
 
 func (x *TtyEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4503,7 +4440,7 @@ func (x *TtyEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TtyEnd.ProtoReflect.Descriptor instead.
 func (*TtyEnd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{39}
+	return file_dump_record_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TtyEnd) GetTty() uint64 {
@@ -4542,7 +4479,7 @@ type External struct {
 
 func (x *External) Reset() {
 	*x = External{}
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4554,7 +4491,7 @@ func (x *External) String() string {
 func (*External) ProtoMessage() {}
 
 func (x *External) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4567,7 +4504,7 @@ func (x *External) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use External.ProtoReflect.Descriptor instead.
 func (*External) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{40}
+	return file_dump_record_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *External) GetWhat() string {
@@ -4621,7 +4558,7 @@ type Pipe struct {
 
 func (x *Pipe) Reset() {
 	*x = Pipe{}
-	mi := &file_dump_record_proto_msgTypes[41]
+	mi := &file_dump_record_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4633,7 +4570,7 @@ func (x *Pipe) String() string {
 func (*Pipe) ProtoMessage() {}
 
 func (x *Pipe) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[41]
+	mi := &file_dump_record_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4646,7 +4583,7 @@ func (x *Pipe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pipe.ProtoReflect.Descriptor instead.
 func (*Pipe) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{41}
+	return file_dump_record_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Pipe) GetId() uint64 {
@@ -4727,7 +4664,7 @@ type UnixSocket struct {
 
 func (x *UnixSocket) Reset() {
 	*x = UnixSocket{}
-	mi := &file_dump_record_proto_msgTypes[42]
+	mi := &file_dump_record_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4739,7 +4676,7 @@ func (x *UnixSocket) String() string {
 func (*UnixSocket) ProtoMessage() {}
 
 func (x *UnixSocket) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[42]
+	mi := &file_dump_record_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4752,7 +4689,7 @@ func (x *UnixSocket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnixSocket.ProtoReflect.Descriptor instead.
 func (*UnixSocket) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{42}
+	return file_dump_record_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *UnixSocket) GetId() uint64 {
@@ -4915,7 +4852,7 @@ type Connection struct {
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_dump_record_proto_msgTypes[43]
+	mi := &file_dump_record_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4927,7 +4864,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[43]
+	mi := &file_dump_record_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4940,7 +4877,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{43}
+	return file_dump_record_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Connection) GetPid() uint32 {
@@ -4987,7 +4924,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_dump_record_proto_msgTypes[44]
+	mi := &file_dump_record_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4999,7 +4936,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[44]
+	mi := &file_dump_record_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5012,7 +4949,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{44}
+	return file_dump_record_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Message) GetData() []byte {
@@ -5082,7 +5019,7 @@ type SockOpt struct {
 
 func (x *SockOpt) Reset() {
 	*x = SockOpt{}
-	mi := &file_dump_record_proto_msgTypes[45]
+	mi := &file_dump_record_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5094,7 +5031,7 @@ func (x *SockOpt) String() string {
 func (*SockOpt) ProtoMessage() {}
 
 func (x *SockOpt) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[45]
+	mi := &file_dump_record_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5107,7 +5044,7 @@ func (x *SockOpt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOpt.ProtoReflect.Descriptor instead.
 func (*SockOpt) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{45}
+	return file_dump_record_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SockOpt) GetLevel() int32 {
@@ -5161,7 +5098,7 @@ type Tty struct {
 
 func (x *Tty) Reset() {
 	*x = Tty{}
-	mi := &file_dump_record_proto_msgTypes[46]
+	mi := &file_dump_record_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5173,7 +5110,7 @@ func (x *Tty) String() string {
 func (*Tty) ProtoMessage() {}
 
 func (x *Tty) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[46]
+	mi := &file_dump_record_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5186,7 +5123,7 @@ func (x *Tty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tty.ProtoReflect.Descriptor instead.
 func (*Tty) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{46}
+	return file_dump_record_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Tty) GetId() uint64 {
@@ -5352,7 +5289,7 @@ type Termios struct {
 
 func (x *Termios) Reset() {
 	*x = Termios{}
-	mi := &file_dump_record_proto_msgTypes[47]
+	mi := &file_dump_record_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5364,7 +5301,7 @@ func (x *Termios) String() string {
 func (*Termios) ProtoMessage() {}
 
 func (x *Termios) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[47]
+	mi := &file_dump_record_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5377,7 +5314,7 @@ func (x *Termios) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Termios.ProtoReflect.Descriptor instead.
 func (*Termios) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{47}
+	return file_dump_record_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Termios) GetIflag() uint32 {
@@ -5451,7 +5388,7 @@ type IpcPerm struct {
 
 func (x *IpcPerm) Reset() {
 	*x = IpcPerm{}
-	mi := &file_dump_record_proto_msgTypes[48]
+	mi := &file_dump_record_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5463,7 +5400,7 @@ func (x *IpcPerm) String() string {
 func (*IpcPerm) ProtoMessage() {}
 
 func (x *IpcPerm) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[48]
+	mi := &file_dump_record_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5476,7 +5413,7 @@ func (x *IpcPerm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IpcPerm.ProtoReflect.Descriptor instead.
 func (*IpcPerm) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{48}
+	return file_dump_record_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *IpcPerm) GetKey() int32 {
@@ -5537,7 +5474,7 @@ type ShmSegment struct {
 
 func (x *ShmSegment) Reset() {
 	*x = ShmSegment{}
-	mi := &file_dump_record_proto_msgTypes[49]
+	mi := &file_dump_record_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5549,7 +5486,7 @@ func (x *ShmSegment) String() string {
 func (*ShmSegment) ProtoMessage() {}
 
 func (x *ShmSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[49]
+	mi := &file_dump_record_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5562,7 +5499,7 @@ func (x *ShmSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShmSegment.ProtoReflect.Descriptor instead.
 func (*ShmSegment) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{49}
+	return file_dump_record_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ShmSegment) GetId() uint64 {
@@ -5627,7 +5564,7 @@ type SemSet struct {
 
 func (x *SemSet) Reset() {
 	*x = SemSet{}
-	mi := &file_dump_record_proto_msgTypes[50]
+	mi := &file_dump_record_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5639,7 +5576,7 @@ func (x *SemSet) String() string {
 func (*SemSet) ProtoMessage() {}
 
 func (x *SemSet) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[50]
+	mi := &file_dump_record_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5652,7 +5589,7 @@ func (x *SemSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemSet.ProtoReflect.Descriptor instead.
 func (*SemSet) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{50}
+	return file_dump_record_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *SemSet) GetId() uint64 {
@@ -5693,7 +5630,7 @@ type Semaphore struct {
 
 func (x *Semaphore) Reset() {
 	*x = Semaphore{}
-	mi := &file_dump_record_proto_msgTypes[51]
+	mi := &file_dump_record_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5705,7 +5642,7 @@ func (x *Semaphore) String() string {
 func (*Semaphore) ProtoMessage() {}
 
 func (x *Semaphore) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[51]
+	mi := &file_dump_record_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5718,7 +5655,7 @@ func (x *Semaphore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Semaphore.ProtoReflect.Descriptor instead.
 func (*Semaphore) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{51}
+	return file_dump_record_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Semaphore) GetValue() uint32 {
@@ -5746,7 +5683,7 @@ type SemUndo struct {
 
 func (x *SemUndo) Reset() {
 	*x = SemUndo{}
-	mi := &file_dump_record_proto_msgTypes[52]
+	mi := &file_dump_record_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5758,7 +5695,7 @@ func (x *SemUndo) String() string {
 func (*SemUndo) ProtoMessage() {}
 
 func (x *SemUndo) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[52]
+	mi := &file_dump_record_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5771,7 +5708,7 @@ func (x *SemUndo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
 func (*SemUndo) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{52}
+	return file_dump_record_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *SemUndo) GetSet() uint64 {
@@ -5803,7 +5740,7 @@ type MsgQueue struct {
 
 func (x *MsgQueue) Reset() {
 	*x = MsgQueue{}
-	mi := &file_dump_record_proto_msgTypes[53]
+	mi := &file_dump_record_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5815,7 +5752,7 @@ func (x *MsgQueue) String() string {
 func (*MsgQueue) ProtoMessage() {}
 
 func (x *MsgQueue) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[53]
+	mi := &file_dump_record_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5828,7 +5765,7 @@ func (x *MsgQueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MsgQueue.ProtoReflect.Descriptor instead.
 func (*MsgQueue) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{53}
+	return file_dump_record_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *MsgQueue) GetId() uint64 {
@@ -5884,7 +5821,7 @@ type IpcMessage struct {
 
 func (x *IpcMessage) Reset() {
 	*x = IpcMessage{}
-	mi := &file_dump_record_proto_msgTypes[54]
+	mi := &file_dump_record_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5896,7 +5833,7 @@ func (x *IpcMessage) String() string {
 func (*IpcMessage) ProtoMessage() {}
 
 func (x *IpcMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[54]
+	mi := &file_dump_record_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5909,7 +5846,7 @@ func (x *IpcMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IpcMessage.ProtoReflect.Descriptor instead.
 func (*IpcMessage) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{54}
+	return file_dump_record_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *IpcMessage) GetType() int64 {
@@ -5945,7 +5882,7 @@ type Mqueue struct {
 
 func (x *Mqueue) Reset() {
 	*x = Mqueue{}
-	mi := &file_dump_record_proto_msgTypes[55]
+	mi := &file_dump_record_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5957,7 +5894,7 @@ func (x *Mqueue) String() string {
 func (*Mqueue) ProtoMessage() {}
 
 func (x *Mqueue) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[55]
+	mi := &file_dump_record_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5970,7 +5907,7 @@ func (x *Mqueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mqueue.ProtoReflect.Descriptor instead.
 func (*Mqueue) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{55}
+	return file_dump_record_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Mqueue) GetId() uint64 {
@@ -6056,7 +5993,7 @@ type MqueueNotify struct {
 
 func (x *MqueueNotify) Reset() {
 	*x = MqueueNotify{}
-	mi := &file_dump_record_proto_msgTypes[56]
+	mi := &file_dump_record_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6068,7 +6005,7 @@ func (x *MqueueNotify) String() string {
 func (*MqueueNotify) ProtoMessage() {}
 
 func (x *MqueueNotify) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[56]
+	mi := &file_dump_record_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6081,7 +6018,7 @@ func (x *MqueueNotify) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MqueueNotify.ProtoReflect.Descriptor instead.
 func (*MqueueNotify) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{56}
+	return file_dump_record_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *MqueueNotify) GetPid() uint32 {
@@ -6116,7 +6053,7 @@ var File_dump_record_proto protoreflect.FileDescriptor
 
 const file_dump_record_proto_rawDesc = "" +
 	"\n" +
-	"\x11dump/record.proto\x12\bvps.dump\"\xeb\x04\n" +
+	"\x11dump/record.proto\x12\bvps.dump\"\xbf\x04\n" +
 	"\bInstance\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06config\x18\x02 \x01(\tR\x06config\x12\x1a\n" +
@@ -6139,16 +6076,10 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x06sysctl\x18\x0f \x03(\v2\x1e.vps.dump.Instance.SysctlEntryR\x06sysctl\x12\x1c\n" +
 	"\tsuspended\x18\x10 \x01(\bR\tsuspended\x12\x12\n" +
 	"\x04uuid\x18\x11 \x01(\fR\x04uuid\x12\x10\n" +
-	"\x03ran\x18\x12 \x01(\x03R\x03ran\x12*\n" +
-	"\x05ports\x18\x1e \x03(\v2\x14.vps.dump.SwitchPortR\x05ports\x1a9\n" +
+	"\x03ran\x18\x12 \x01(\x03R\x03ran\x1a9\n" +
 	"\vSysctlEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"L\n" +
-	"\n" +
-	"SwitchPort\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\aifindex\x18\x02 \x01(\rR\aifindex\x12\x10\n" +
-	"\x03mac\x18\x03 \x01(\fR\x03mac\"^\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"^\n" +
 	"\x06Clocks\x12\x1a\n" +
 	"\brealtime\x18\x01 \x01(\x03R\brealtime\x12\x1c\n" +
 	"\tmonotonic\x18\x02 \x01(\x03R\tmonotonic\x12\x1a\n" +
@@ -6693,7 +6624,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x16\n" +
 	"\x06notify\x18\x02 \x01(\x05R\x06notify\x12\x16\n" +
 	"\x06signal\x18\x03 \x01(\x05R\x06signal\x12\x14\n" +
-	"\x05value\x18\x04 \x01(\x04R\x05value*\xe8\x02\n" +
+	"\x05value\x18\x04 \x01(\x04R\x05value*\x8d\x03\n" +
 	"\x04Type\x12\x14\n" +
 	"\x10TYPE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rTYPE_INSTANCE\x10\x01\x12\x0e\n" +
@@ -6717,7 +6648,9 @@ const file_dump_record_proto_rawDesc = "" +
 	"\fTYPE_SEM_SET\x10)\x12\x12\n" +
 	"\x0eTYPE_MSG_QUEUE\x10*\x12\x0f\n" +
 	"\vTYPE_MQUEUE\x10+\x12\x0f\n" +
-	"\vTYPE_SOCKET\x10<B\n" +
+	"\vTYPE_SOCKET\x10<\x12\x10\n" +
+	"\fTYPE_NETWORK\x10=\x12\x11\n" +
+	"\rTYPE_FIREWALL\x10>B\n" +
 	"Z\bvps/dumpb\x06proto3"
 
 var (
@@ -6733,7 +6666,7 @@ func file_dump_record_proto_rawDescGZIP() []byte {
 }
 
 var file_dump_record_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
+var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_dump_record_proto_goTypes = []any{
 	(Type)(0),             // 0: vps.dump.Type
 	(Process_State)(0),    // 1: vps.dump.Process.State
@@ -6744,134 +6677,132 @@ var file_dump_record_proto_goTypes = []any{
 	(Lock_Breaking)(0),    // 6: vps.dump.Lock.Breaking
 	(UnixSocket_State)(0), // 7: vps.dump.UnixSocket.State
 	(*Instance)(nil),      // 8: vps.dump.Instance
-	(*SwitchPort)(nil),    // 9: vps.dump.SwitchPort
-	(*Clocks)(nil),        // 10: vps.dump.Clocks
-	(*Mount)(nil),         // 11: vps.dump.Mount
-	(*Inode)(nil),         // 12: vps.dump.Inode
-	(*Process)(nil),       // 13: vps.dump.Process
-	(*Rlimit)(nil),        // 14: vps.dump.Rlimit
-	(*Itimer)(nil),        // 15: vps.dump.Itimer
-	(*PosixTimer)(nil),    // 16: vps.dump.PosixTimer
-	(*Thread)(nil),        // 17: vps.dump.Thread
-	(*Fs)(nil),            // 18: vps.dump.Fs
-	(*Restart)(nil),       // 19: vps.dump.Restart
-	(*Sched)(nil),         // 20: vps.dump.Sched
-	(*Registers)(nil),     // 21: vps.dump.Registers
-	(*AltStack)(nil),      // 22: vps.dump.AltStack
-	(*Rseq)(nil),          // 23: vps.dump.Rseq
-	(*Creds)(nil),         // 24: vps.dump.Creds
-	(*Seccomp)(nil),       // 25: vps.dump.Seccomp
-	(*SigHand)(nil),       // 26: vps.dump.SigHand
-	(*SigAction)(nil),     // 27: vps.dump.SigAction
-	(*Mm)(nil),            // 28: vps.dump.Mm
-	(*Mapping)(nil),       // 29: vps.dump.Mapping
-	(*AioRing)(nil),       // 30: vps.dump.AioRing
-	(*FileRef)(nil),       // 31: vps.dump.FileRef
-	(*Memory)(nil),        // 32: vps.dump.Memory
-	(*FdTable)(nil),       // 33: vps.dump.FdTable
-	(*Fd)(nil),            // 34: vps.dump.Fd
-	(*File)(nil),          // 35: vps.dump.File
-	(*Lock)(nil),          // 36: vps.dump.Lock
-	(*Owner)(nil),         // 37: vps.dump.Owner
-	(*PipeEnd)(nil),       // 38: vps.dump.PipeEnd
-	(*EventFd)(nil),       // 39: vps.dump.EventFd
-	(*TimerFd)(nil),       // 40: vps.dump.TimerFd
-	(*SignalFd)(nil),      // 41: vps.dump.SignalFd
-	(*Epoll)(nil),         // 42: vps.dump.Epoll
-	(*EpollItem)(nil),     // 43: vps.dump.EpollItem
-	(*Inotify)(nil),       // 44: vps.dump.Inotify
-	(*InotifyWatch)(nil),  // 45: vps.dump.InotifyWatch
-	(*PidFd)(nil),         // 46: vps.dump.PidFd
-	(*TtyEnd)(nil),        // 47: vps.dump.TtyEnd
-	(*External)(nil),      // 48: vps.dump.External
-	(*Pipe)(nil),          // 49: vps.dump.Pipe
-	(*UnixSocket)(nil),    // 50: vps.dump.UnixSocket
-	(*Connection)(nil),    // 51: vps.dump.Connection
-	(*Message)(nil),       // 52: vps.dump.Message
-	(*SockOpt)(nil),       // 53: vps.dump.SockOpt
-	(*Tty)(nil),           // 54: vps.dump.Tty
-	(*Termios)(nil),       // 55: vps.dump.Termios
-	(*IpcPerm)(nil),       // 56: vps.dump.IpcPerm
-	(*ShmSegment)(nil),    // 57: vps.dump.ShmSegment
-	(*SemSet)(nil),        // 58: vps.dump.SemSet
-	(*Semaphore)(nil),     // 59: vps.dump.Semaphore
-	(*SemUndo)(nil),       // 60: vps.dump.SemUndo
-	(*MsgQueue)(nil),      // 61: vps.dump.MsgQueue
-	(*IpcMessage)(nil),    // 62: vps.dump.IpcMessage
-	(*Mqueue)(nil),        // 63: vps.dump.Mqueue
-	(*MqueueNotify)(nil),  // 64: vps.dump.MqueueNotify
-	nil,                   // 65: vps.dump.Instance.SysctlEntry
-	nil,                   // 66: vps.dump.Inode.XattrsEntry
+	(*Clocks)(nil),        // 9: vps.dump.Clocks
+	(*Mount)(nil),         // 10: vps.dump.Mount
+	(*Inode)(nil),         // 11: vps.dump.Inode
+	(*Process)(nil),       // 12: vps.dump.Process
+	(*Rlimit)(nil),        // 13: vps.dump.Rlimit
+	(*Itimer)(nil),        // 14: vps.dump.Itimer
+	(*PosixTimer)(nil),    // 15: vps.dump.PosixTimer
+	(*Thread)(nil),        // 16: vps.dump.Thread
+	(*Fs)(nil),            // 17: vps.dump.Fs
+	(*Restart)(nil),       // 18: vps.dump.Restart
+	(*Sched)(nil),         // 19: vps.dump.Sched
+	(*Registers)(nil),     // 20: vps.dump.Registers
+	(*AltStack)(nil),      // 21: vps.dump.AltStack
+	(*Rseq)(nil),          // 22: vps.dump.Rseq
+	(*Creds)(nil),         // 23: vps.dump.Creds
+	(*Seccomp)(nil),       // 24: vps.dump.Seccomp
+	(*SigHand)(nil),       // 25: vps.dump.SigHand
+	(*SigAction)(nil),     // 26: vps.dump.SigAction
+	(*Mm)(nil),            // 27: vps.dump.Mm
+	(*Mapping)(nil),       // 28: vps.dump.Mapping
+	(*AioRing)(nil),       // 29: vps.dump.AioRing
+	(*FileRef)(nil),       // 30: vps.dump.FileRef
+	(*Memory)(nil),        // 31: vps.dump.Memory
+	(*FdTable)(nil),       // 32: vps.dump.FdTable
+	(*Fd)(nil),            // 33: vps.dump.Fd
+	(*File)(nil),          // 34: vps.dump.File
+	(*Lock)(nil),          // 35: vps.dump.Lock
+	(*Owner)(nil),         // 36: vps.dump.Owner
+	(*PipeEnd)(nil),       // 37: vps.dump.PipeEnd
+	(*EventFd)(nil),       // 38: vps.dump.EventFd
+	(*TimerFd)(nil),       // 39: vps.dump.TimerFd
+	(*SignalFd)(nil),      // 40: vps.dump.SignalFd
+	(*Epoll)(nil),         // 41: vps.dump.Epoll
+	(*EpollItem)(nil),     // 42: vps.dump.EpollItem
+	(*Inotify)(nil),       // 43: vps.dump.Inotify
+	(*InotifyWatch)(nil),  // 44: vps.dump.InotifyWatch
+	(*PidFd)(nil),         // 45: vps.dump.PidFd
+	(*TtyEnd)(nil),        // 46: vps.dump.TtyEnd
+	(*External)(nil),      // 47: vps.dump.External
+	(*Pipe)(nil),          // 48: vps.dump.Pipe
+	(*UnixSocket)(nil),    // 49: vps.dump.UnixSocket
+	(*Connection)(nil),    // 50: vps.dump.Connection
+	(*Message)(nil),       // 51: vps.dump.Message
+	(*SockOpt)(nil),       // 52: vps.dump.SockOpt
+	(*Tty)(nil),           // 53: vps.dump.Tty
+	(*Termios)(nil),       // 54: vps.dump.Termios
+	(*IpcPerm)(nil),       // 55: vps.dump.IpcPerm
+	(*ShmSegment)(nil),    // 56: vps.dump.ShmSegment
+	(*SemSet)(nil),        // 57: vps.dump.SemSet
+	(*Semaphore)(nil),     // 58: vps.dump.Semaphore
+	(*SemUndo)(nil),       // 59: vps.dump.SemUndo
+	(*MsgQueue)(nil),      // 60: vps.dump.MsgQueue
+	(*IpcMessage)(nil),    // 61: vps.dump.IpcMessage
+	(*Mqueue)(nil),        // 62: vps.dump.Mqueue
+	(*MqueueNotify)(nil),  // 63: vps.dump.MqueueNotify
+	nil,                   // 64: vps.dump.Instance.SysctlEntry
+	nil,                   // 65: vps.dump.Inode.XattrsEntry
 }
 var file_dump_record_proto_depIdxs = []int32{
-	10, // 0: vps.dump.Instance.clocks:type_name -> vps.dump.Clocks
-	65, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
-	9,  // 2: vps.dump.Instance.ports:type_name -> vps.dump.SwitchPort
-	66, // 3: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
-	1,  // 4: vps.dump.Process.state:type_name -> vps.dump.Process.State
-	31, // 5: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
-	31, // 6: vps.dump.Process.root:type_name -> vps.dump.FileRef
-	14, // 7: vps.dump.Process.rlimits:type_name -> vps.dump.Rlimit
-	15, // 8: vps.dump.Process.itimers:type_name -> vps.dump.Itimer
-	16, // 9: vps.dump.Process.timers:type_name -> vps.dump.PosixTimer
-	60, // 10: vps.dump.Process.sem_undos:type_name -> vps.dump.SemUndo
-	21, // 11: vps.dump.Thread.regs:type_name -> vps.dump.Registers
-	22, // 12: vps.dump.Thread.altstack:type_name -> vps.dump.AltStack
-	23, // 13: vps.dump.Thread.rseq:type_name -> vps.dump.Rseq
-	24, // 14: vps.dump.Thread.creds:type_name -> vps.dump.Creds
-	19, // 15: vps.dump.Thread.restart:type_name -> vps.dump.Restart
-	20, // 16: vps.dump.Thread.sched:type_name -> vps.dump.Sched
-	18, // 17: vps.dump.Thread.fs:type_name -> vps.dump.Fs
-	31, // 18: vps.dump.Fs.cwd:type_name -> vps.dump.FileRef
-	31, // 19: vps.dump.Fs.root:type_name -> vps.dump.FileRef
-	2,  // 20: vps.dump.Restart.kind:type_name -> vps.dump.Restart.Kind
-	27, // 21: vps.dump.SigHand.actions:type_name -> vps.dump.SigAction
-	29, // 22: vps.dump.Mm.mappings:type_name -> vps.dump.Mapping
-	31, // 23: vps.dump.Mm.exe:type_name -> vps.dump.FileRef
-	3,  // 24: vps.dump.Mapping.kind:type_name -> vps.dump.Mapping.Kind
-	31, // 25: vps.dump.Mapping.file:type_name -> vps.dump.FileRef
-	30, // 26: vps.dump.Mapping.aio:type_name -> vps.dump.AioRing
-	4,  // 27: vps.dump.Memory.kind:type_name -> vps.dump.Memory.Kind
-	34, // 28: vps.dump.FdTable.fds:type_name -> vps.dump.Fd
-	37, // 29: vps.dump.File.owner:type_name -> vps.dump.Owner
-	36, // 30: vps.dump.File.locks:type_name -> vps.dump.Lock
-	31, // 31: vps.dump.File.path:type_name -> vps.dump.FileRef
-	38, // 32: vps.dump.File.pipe:type_name -> vps.dump.PipeEnd
-	39, // 33: vps.dump.File.eventfd:type_name -> vps.dump.EventFd
-	40, // 34: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
-	41, // 35: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
-	42, // 36: vps.dump.File.epoll:type_name -> vps.dump.Epoll
-	47, // 37: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
-	48, // 38: vps.dump.File.external:type_name -> vps.dump.External
-	44, // 39: vps.dump.File.inotify:type_name -> vps.dump.Inotify
-	46, // 40: vps.dump.File.pidfd:type_name -> vps.dump.PidFd
-	5,  // 41: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
-	6,  // 42: vps.dump.Lock.breaking:type_name -> vps.dump.Lock.Breaking
-	31, // 43: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
-	43, // 44: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
-	45, // 45: vps.dump.Inotify.watches:type_name -> vps.dump.InotifyWatch
-	31, // 46: vps.dump.InotifyWatch.file:type_name -> vps.dump.FileRef
-	31, // 47: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
-	31, // 48: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
-	7,  // 49: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
-	31, // 50: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
-	52, // 51: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
-	53, // 52: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
-	51, // 53: vps.dump.UnixSocket.waiting:type_name -> vps.dump.Connection
-	52, // 54: vps.dump.Connection.queue:type_name -> vps.dump.Message
-	55, // 55: vps.dump.Tty.termios:type_name -> vps.dump.Termios
-	56, // 56: vps.dump.ShmSegment.perm:type_name -> vps.dump.IpcPerm
-	56, // 57: vps.dump.SemSet.perm:type_name -> vps.dump.IpcPerm
-	59, // 58: vps.dump.SemSet.semaphores:type_name -> vps.dump.Semaphore
-	56, // 59: vps.dump.MsgQueue.perm:type_name -> vps.dump.IpcPerm
-	62, // 60: vps.dump.MsgQueue.queue:type_name -> vps.dump.IpcMessage
-	62, // 61: vps.dump.Mqueue.queue:type_name -> vps.dump.IpcMessage
-	64, // 62: vps.dump.Mqueue.notify:type_name -> vps.dump.MqueueNotify
-	63, // [63:63] is the sub-list for method output_type
-	63, // [63:63] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	9,  // 0: vps.dump.Instance.clocks:type_name -> vps.dump.Clocks
+	64, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
+	65, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
+	1,  // 3: vps.dump.Process.state:type_name -> vps.dump.Process.State
+	30, // 4: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
+	30, // 5: vps.dump.Process.root:type_name -> vps.dump.FileRef
+	13, // 6: vps.dump.Process.rlimits:type_name -> vps.dump.Rlimit
+	14, // 7: vps.dump.Process.itimers:type_name -> vps.dump.Itimer
+	15, // 8: vps.dump.Process.timers:type_name -> vps.dump.PosixTimer
+	59, // 9: vps.dump.Process.sem_undos:type_name -> vps.dump.SemUndo
+	20, // 10: vps.dump.Thread.regs:type_name -> vps.dump.Registers
+	21, // 11: vps.dump.Thread.altstack:type_name -> vps.dump.AltStack
+	22, // 12: vps.dump.Thread.rseq:type_name -> vps.dump.Rseq
+	23, // 13: vps.dump.Thread.creds:type_name -> vps.dump.Creds
+	18, // 14: vps.dump.Thread.restart:type_name -> vps.dump.Restart
+	19, // 15: vps.dump.Thread.sched:type_name -> vps.dump.Sched
+	17, // 16: vps.dump.Thread.fs:type_name -> vps.dump.Fs
+	30, // 17: vps.dump.Fs.cwd:type_name -> vps.dump.FileRef
+	30, // 18: vps.dump.Fs.root:type_name -> vps.dump.FileRef
+	2,  // 19: vps.dump.Restart.kind:type_name -> vps.dump.Restart.Kind
+	26, // 20: vps.dump.SigHand.actions:type_name -> vps.dump.SigAction
+	28, // 21: vps.dump.Mm.mappings:type_name -> vps.dump.Mapping
+	30, // 22: vps.dump.Mm.exe:type_name -> vps.dump.FileRef
+	3,  // 23: vps.dump.Mapping.kind:type_name -> vps.dump.Mapping.Kind
+	30, // 24: vps.dump.Mapping.file:type_name -> vps.dump.FileRef
+	29, // 25: vps.dump.Mapping.aio:type_name -> vps.dump.AioRing
+	4,  // 26: vps.dump.Memory.kind:type_name -> vps.dump.Memory.Kind
+	33, // 27: vps.dump.FdTable.fds:type_name -> vps.dump.Fd
+	36, // 28: vps.dump.File.owner:type_name -> vps.dump.Owner
+	35, // 29: vps.dump.File.locks:type_name -> vps.dump.Lock
+	30, // 30: vps.dump.File.path:type_name -> vps.dump.FileRef
+	37, // 31: vps.dump.File.pipe:type_name -> vps.dump.PipeEnd
+	38, // 32: vps.dump.File.eventfd:type_name -> vps.dump.EventFd
+	39, // 33: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
+	40, // 34: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
+	41, // 35: vps.dump.File.epoll:type_name -> vps.dump.Epoll
+	46, // 36: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
+	47, // 37: vps.dump.File.external:type_name -> vps.dump.External
+	43, // 38: vps.dump.File.inotify:type_name -> vps.dump.Inotify
+	45, // 39: vps.dump.File.pidfd:type_name -> vps.dump.PidFd
+	5,  // 40: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
+	6,  // 41: vps.dump.Lock.breaking:type_name -> vps.dump.Lock.Breaking
+	30, // 42: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
+	42, // 43: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
+	44, // 44: vps.dump.Inotify.watches:type_name -> vps.dump.InotifyWatch
+	30, // 45: vps.dump.InotifyWatch.file:type_name -> vps.dump.FileRef
+	30, // 46: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
+	30, // 47: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
+	7,  // 48: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
+	30, // 49: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
+	51, // 50: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
+	52, // 51: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
+	50, // 52: vps.dump.UnixSocket.waiting:type_name -> vps.dump.Connection
+	51, // 53: vps.dump.Connection.queue:type_name -> vps.dump.Message
+	54, // 54: vps.dump.Tty.termios:type_name -> vps.dump.Termios
+	55, // 55: vps.dump.ShmSegment.perm:type_name -> vps.dump.IpcPerm
+	55, // 56: vps.dump.SemSet.perm:type_name -> vps.dump.IpcPerm
+	58, // 57: vps.dump.SemSet.semaphores:type_name -> vps.dump.Semaphore
+	55, // 58: vps.dump.MsgQueue.perm:type_name -> vps.dump.IpcPerm
+	61, // 59: vps.dump.MsgQueue.queue:type_name -> vps.dump.IpcMessage
+	61, // 60: vps.dump.Mqueue.queue:type_name -> vps.dump.IpcMessage
+	63, // 61: vps.dump.Mqueue.notify:type_name -> vps.dump.MqueueNotify
+	62, // [62:62] is the sub-list for method output_type
+	62, // [62:62] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_dump_record_proto_init() }
@@ -6879,8 +6810,8 @@ func file_dump_record_proto_init() {
 	if File_dump_record_proto != nil {
 		return
 	}
-	file_dump_record_proto_msgTypes[5].OneofWrappers = []any{}
-	file_dump_record_proto_msgTypes[27].OneofWrappers = []any{
+	file_dump_record_proto_msgTypes[4].OneofWrappers = []any{}
+	file_dump_record_proto_msgTypes[26].OneofWrappers = []any{
 		(*File_Path)(nil),
 		(*File_Pipe)(nil),
 		(*File_Eventfd)(nil),
@@ -6903,7 +6834,7 @@ func file_dump_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dump_record_proto_rawDesc), len(file_dump_record_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   59,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -69,8 +69,8 @@ func (i *instance) port() suspend.Network {
 	return i.member
 }
 
-// atSwitch is what a configuration gives an instance at the switch.
-func atSwitch(cfg *config.Config, ports []*dump.SwitchPort) ifvps.Spec {
+// atSwitch is what a configuration gives an instance at the switch, as interfaces of the host's were in a snapshot.
+func atSwitch(cfg *config.Config, were []*dump.Interface) ifvps.Spec {
 	spec := ifvps.Spec{ID: cfg.Name, Networks: cfg.Networks, Silent: cfg.NetworkAnnounce != ""}
 	for _, c := range cfg.Interfaces {
 		one := ifvps.Interface{Name: c.Name(), Addresses: c.Addresses}
@@ -78,23 +78,14 @@ func atSwitch(cfg *config.Config, ports []*dump.SwitchPort) ifvps.Spec {
 		for _, f := range c.Forwards {
 			one.Forwards = append(one.Forwards, nat.Forward{UDP: f.Protocol == "udp", Host: f.Host, Port: f.Port, Inside: f.Inside})
 		}
-		for _, p := range ports {
-			if p.GetName() == one.Name && len(p.GetMac()) == len(one.MAC) {
-				one.Index, one.MAC = int(p.GetIfindex()), [6]byte(p.GetMac())
+		for _, w := range were {
+			if w.GetName() == one.Name && len(w.GetAddress()) == len(one.MAC) {
+				one.Index, one.MAC = int(w.GetIndex()), [6]byte(w.GetAddress())
 			}
 		}
 		spec.Interfaces = append(spec.Interfaces, one)
 	}
 	return spec
-}
-
-// asRecorded is what a snapshot says of interfaces.
-func asRecorded(all []ifvps.Interface) []*dump.SwitchPort {
-	var ports []*dump.SwitchPort
-	for _, i := range all {
-		ports = append(ports, &dump.SwitchPort{Name: i.Name, Ifindex: uint32(i.Index), Mac: i.MAC[:]})
-	}
-	return ports
 }
 
 // connect gives an instance, whose init is given by its pid here, its interfaces. Those of a restored one stay closed until it is
@@ -107,7 +98,7 @@ func (i *instance) connect(ctx context.Context, init int, b birth) error {
 	if err != nil {
 		return err
 	}
-	m, err := sw.Attach(atSwitch(i.cfg, b.ports), init, b.state == Restoring)
+	m, err := sw.Attach(atSwitch(i.cfg, b.were), init, b.state == Restoring)
 	if err != nil {
 		return fmt.Errorf("network: %w", err)
 	}

@@ -43,14 +43,19 @@ func (m IDMaps) UID(host uint32) (uint32, error) { return inside(m.UIDs, "uid", 
 // GID translates a group id from here to inside.
 func (m IDMaps) GID(host uint32) (uint32, error) { return inside(m.GIDs, "gid", host) }
 
+// HostUID translates a user id from inside to here.
+func (m IDMaps) HostUID(inside uint32) (uint32, error) { return outside(m.UIDs, "uid", inside) }
+
 // HostGID translates a group id from inside to here.
-func (m IDMaps) HostGID(inside uint32) (uint32, error) {
-	for _, r := range m.GIDs {
+func (m IDMaps) HostGID(inside uint32) (uint32, error) { return outside(m.GIDs, "gid", inside) }
+
+func outside(ranges []remote.IDMap, what string, inside uint32) (uint32, error) {
+	for _, r := range ranges {
 		if at := int(inside) - r.Inside; at >= 0 && at < r.Size {
 			return uint32(r.Host + at), nil
 		}
 	}
-	return 0, fmt.Errorf("gid %d has no name on the host: %w", inside, ErrUnsupported)
+	return 0, fmt.Errorf("%s %d has no name on the host: %w", what, inside, ErrUnsupported)
 }
 
 func inside(ranges []remote.IDMap, what string, host uint32) (uint32, error) {

@@ -2,6 +2,7 @@ package object
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -53,4 +54,44 @@ func (m *Maker) Give(ctx context.Context, f *os.File, fd int) error {
 		b.Call("dup3", unix.SYS_DUP3, got, fd, 0)
 		b.Call("close", unix.SYS_CLOSE, got)
 	})
+}
+
+// RunOn lets the maker run a batch on data that is in its memory for as long as that takes: size bytes at the address that
+// build is given, which returns them. The calls may write there.
+func (m *Maker) RunOn(ctx context.Context, size int, build func(b *remote.Batch, at remote.Address) []byte) error {
+	fd, err := unix.MemfdCreate("maker", unix.MFD_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("memfd: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "memfd")
+	defer f.Close()
+	if err := f.Truncate(int64(size)); err != nil {
+		return err
+	}
+	if err := unix.Sendmsg(int(m.Socket.Fd()), []byte{0}, unix.UnixRights(fd), nil, 0); err != nil {
+		return fmt.Errorf("give a memfd to the maker: %w", err)
+	}
+	var number func() int
+	if err := m.Run(ctx, func(b *remote.Batch) { number = b.Receive(m.SocketFD) }); err != nil {
+		return err
+	}
+	got := number()
+	var mapping *remote.Batch
+	var mapped remote.Result
+	err = m.Run(ctx, func(b *remote.Batch) {
+		mapping = b
+		mapped = b.Call("map a memfd", unix.SYS_MMAP, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED, got, 0)
+		b.Call("close", unix.SYS_CLOSE, got)
+	})
+	if err != nil {
+		return err
+	}
+	at, err := mapping.Value(mapped)
+	if err != nil {
+		return err
+	}
+	var written error
+	err = m.Run(ctx, func(b *remote.Batch) { _, written = f.WriteAt(build(b, remote.Address(at)), 0) })
+	unmapped := m.Run(ctx, func(b *remote.Batch) { b.Call("unmap a memfd", unix.SYS_MUNMAP, at, size) })
+	return errors.Join(written, err, unmapped)
 }

@@ -104,6 +104,8 @@ type Set struct {
 	MsgQueues   map[uint64]*dump.MsgQueue
 	Mqueues     map[uint64]*dump.Mqueue
 	Sockets     map[uint64]*dump.Socket
+	Networks    map[uint64]*dump.Network
+	Firewalls   map[uint64]*dump.Firewall
 }
 
 // CheckPath refuses what no path of the kernel's can be.

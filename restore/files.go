@@ -41,11 +41,8 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 	if err := mount.Restore(r.Page.Script(ctx, r.PidFD), m, r.set, r.content); err != nil {
 		return err
 	}
-	if err := network.RestoreSysctls(r.PID, r.set.Instance.GetSysctl()); err != nil {
-		if !r.Force {
-			return err
-		}
-		r.Warn(err.Error())
+	if err := network.Restore(ctx, m, r.set, network.Options{PID: r.PID, Bound: r.Bound, Settings: r.setNetwork}); err != nil {
+		return err
 	}
 	r.files, err = kinds.Restore(ctx, m, r.set, r.content, kinds.Options{
 		Options: file.Options{Force: r.Force, Bound: r.Bound}, Console: r.Console, ConsoleTTY: r.ConsoleTTY,
@@ -59,6 +56,16 @@ func (r *restorer) makeFiles(ctx context.Context) error {
 		}
 	}
 	return r.openRefs(ctx)
+}
+
+// setNetwork sets the settings of the network.
+func (r *restorer) setNetwork() error {
+	err := network.RestoreSysctls(r.PID, r.set.Instance.GetSysctl())
+	if err != nil && r.Force {
+		r.Warn(err.Error())
+		return nil
+	}
+	return err
 }
 
 // openFaults gives the stubs a way to make userfaultfds that serve the kernel's faults too: who opens the device needs the right to that,

@@ -32,7 +32,7 @@ var (
 const recordsFile = "testdata/hostile/records.vps"
 
 // names is what an error about a record begins with or contains.
-var names = regexp.MustCompile(`(process|pid|thread|task|address space|descriptor table|signal actions|seccomp filter|file|pipe|socket|pty|memory|mount|inode|mapping) /?[0-9]|INSTANCE|PROCESS|general information|/[a-z]|files: / |file / |(host|domain) ?name|clock|boottime|monotonic|descriptors are needed`)
+var names = regexp.MustCompile(`(process|pid|thread|task|address space|descriptor table|signal actions|seccomp filter|file|pipe|socket|pty|memory|mount|inode|mapping) /?[0-9]|INSTANCE|PROCESS|general information|/[a-z]|files: / |file / |(host|domain) ?name|clock|boottime|monotonic|descriptors are needed|network [0-9a-z]|network: `)
 
 // wellNamed tells whether an error says what it is about.
 func wellNamed(err error) bool { return names.MatchString(err.Error()) }

@@ -63,7 +63,7 @@ var refusals = map[string]string{
 // kindSite is a site whose image has Python and the programs.
 func kindSite(t testing.TB) *site {
 	t.Helper()
-	opts := []testimage.Option{testimage.Python()}
+	opts := []testimage.Option{testimage.Python(), testimage.Network()}
 	files, err := fs.Glob(programs, "testdata/*.py")
 	if err != nil {
 		t.Fatal(err)

@@ -57,6 +57,7 @@ type site struct {
 	copy     snapshot.Way
 	progress func(int, snapshot.Round)
 
+	built  func()          // is called when a restore has its cell, and nothing in it yet
 	limits []account.Limit // of the instance that the next restore builds
 	lazy   bool            // restores leave memory for later
 	file   *os.File        // of the snapshot that is restored
@@ -241,6 +242,9 @@ func (s *site) into(ctx context.Context, plan *restore.Plan, set *object.Set) er
 	spec.Hostname = set.Instance.GetHostname()
 	if err := s.tryBuild(ctx, spec); err != nil {
 		return err
+	}
+	if s.built != nil {
+		s.built()
 	}
 	if err := s.group.SetLimits(s.limits); err != nil {
 		return err

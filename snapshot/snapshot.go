@@ -35,7 +35,6 @@ import (
 type Source struct {
 	Group   suspend.Group
 	Network suspend.Network // nil: none
-	Links   []string        // interfaces that the manager makes at every start
 	Init    int             // the pid of its init, here
 	// Info is what only the manager knows; the rest of the record is filled in.
 	Info      *dump.Instance
@@ -238,7 +237,7 @@ func probeInstance(src *Source, procs crowd) []error {
 	refusals := mounts.Probe()
 	refusals = append(refusals, object.ProbeMemory(procs)...)
 	refusals = append(refusals, ipc.Probe(src.Init)...)
-	refusals = append(refusals, network.Probe(src.Init, src.Links)...)
+	refusals = append(refusals, network.Probe(src.Init)...)
 	if err := probeTree(src, procs); err != nil {
 		refusals = append(refusals, err)
 	}

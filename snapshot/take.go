@@ -22,6 +22,7 @@ import (
 	"vps/object/file"
 	"vps/object/ipc"
 	"vps/object/memory"
+	"vps/object/network"
 	"vps/object/task"
 	"vps/object/tty"
 	"vps/pager"
@@ -47,6 +48,7 @@ type taker struct {
 	threads  int
 	writing  bool // the writer has been given something
 	settings settings
+	network  network.Stack
 	clock    *clock
 	facts    *task.Facts // nil: all is asked
 }
@@ -83,6 +85,8 @@ func (t *taker) take() error {
 	if t.ids, err = object.ReadIDMaps(t.src.Init); err != nil {
 		return err
 	}
+	stack := later(func() (network.Stack, error) { return network.Read(t.src.Init) })
+	defer stack()
 	t.filters, t.shared = task.NewSeccomps(t.src.Filters), object.NewSharings()
 	if err := t.find(); err != nil {
 		return err
@@ -99,6 +103,9 @@ func (t *taker) take() error {
 		return err
 	}
 	if err := t.undos(); err != nil {
+		return err
+	}
+	if t.network, err = stack(); err != nil {
 		return err
 	}
 	if err := t.files.Busy(); err != nil {

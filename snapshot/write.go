@@ -63,6 +63,9 @@ func (t *taker) write() error {
 	if err := t.writeIPC(); err != nil {
 		return err
 	}
+	if err := t.network.Dump(t); err != nil {
+		return err
+	}
 	return t.files.Finish(t.ctx)
 }
 

@@ -91,12 +91,8 @@ func Source(rec *registry.Record, cfg *config.Config, group suspend.Group, net s
 	if cfg.UserNS.Host {
 		info.Ids = 0
 	}
-	var links []string
-	for _, i := range cfg.Interfaces {
-		links = append(links, i.Name())
-	}
 	return &snapshot.Source{
-		Group: group, Network: net, Links: links, Init: init, Info: info, Standard: rec.Mounts, Externals: ext, Restarts: restarts, Kernel: kernel, Flags: flags, Facts: facts, Filters: 1,
+		Group: group, Network: net, Init: init, Info: info, Standard: rec.Mounts, Externals: ext, Restarts: restarts, Kernel: kernel, Flags: flags, Facts: facts, Filters: 1,
 	}, nil
 }
 

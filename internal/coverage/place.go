@@ -36,7 +36,7 @@ func newBench(vpsctl string) (_ *bench, err error) {
 	if err != nil {
 		err = fmt.Errorf("%w (run make build)", err)
 	}
-	err = errors.Join(err, os.Chmod(b.dir, 0o755), os.WriteFile(b.vpsctl, program, 0o755), testimage.Make(b.root))
+	err = errors.Join(err, os.Chmod(b.dir, 0o755), os.WriteFile(b.vpsctl, program, 0o755), testimage.Make(b.root, testimage.Network(), testimage.Program("/usr/bin/dash", "/usr/bin/sh")))
 	if err != nil {
 		return nil, errors.Join(err, b.close())
 	}

@@ -137,6 +137,11 @@ func (m *image) program(host, guest string) error {
 	if err := mkdir(m.path(filepath.Dir(guest)), 0o755); err != nil {
 		return err
 	}
+	if info, err := os.Lstat(m.path(guest)); err == nil && info.Mode()&fs.ModeSymlink != 0 { // an applet of busybox
+		if err := os.Remove(m.path(guest)); err != nil {
+			return err
+		}
+	}
 	if err := copyFile(host, m.path(guest)); err != nil {
 		return err
 	}

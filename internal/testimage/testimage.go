@@ -113,6 +113,29 @@ daemonize no
 dir /tmp
 `
 
+// Network adds what network administrators use, also in the place of what busybox has; its shell runs its own all the same.
+func Network() Option {
+	const legacy = "/usr/sbin/xtables-legacy-multi"
+	return func(m *image) error {
+		for name, host := range map[string]string{
+			"sbin/ip": "/usr/sbin/ip", "sbin/tc": "/usr/sbin/tc", "sbin/nft": "/usr/sbin/nft",
+			"sbin/iptables": legacy, "sbin/iptables-save": legacy, "sbin/iptables-restore": legacy,
+			"sbin/ip6tables": legacy, "sbin/ip6tables-save": legacy, "sbin/ip6tables-restore": legacy,
+		} {
+			if err := m.program(host, "/usr/"+name); err != nil {
+				return err
+			}
+		}
+		for _, extension := range []string{"standard", "tcp", "udp", "mark", "owner"} {
+			name := libraryDirs[1] + "/xtables/libxt_" + extension + ".so"
+			if err := m.program(name, name); err != nil {
+				return err
+			}
+		}
+		return m.write("/etc/protocols", "icmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\n", 0o644)
+	}
+}
+
 // Python adds python3 with its standard library.
 func Python() Option {
 	return func(m *image) error { return m.python("/usr/bin/python3") }

@@ -58,6 +58,9 @@ func ReadSysctls(pid int) (map[string]string, error) {
 			general[name] = true
 		}
 	}
+	if forwarding := "net/ipv4/conf/all/forwarding"; !same(forwarding, values[forwarding]) {
+		general[redirects] = true
+	}
 	maps.DeleteFunc(values, func(name, value string) bool { return same(name, value) && !general[ofAll(name)] })
 	if value, ok := values[groupRange]; ok {
 		if values[groupRange], err = translate(groupRange, value, ids.GID); err != nil {
@@ -166,6 +169,9 @@ func shared(pid int) (bool, error) {
 // groupRange is the setting that names groups (icmp(7)). It is none as long as the first is above the second.
 const groupRange = "net/ipv4/ping_group_range"
 
+// redirects is the setting that the kernel changes with forwarding (inet_forward_change).
+const redirects = "net/ipv4/conf/all/accept_redirects"
+
 // translate gives the value of a setting with other ids of groups.
 func translate(name, value string, gid func(uint32) (uint32, error)) (string, error) {
 	if name != groupRange {
@@ -236,7 +242,7 @@ func set(name, value string, ids object.IDMaps) error {
 }
 
 // bySetting sorts settings so that those come first that change others: of the whole protocol, of all interfaces, of new ones;
-// net.ipv6.conf.*.stable_secret before addr_gen_mode, which it changes and which needs it.
+// net.ipv6.conf.*.stable_secret before addr_gen_mode, which it changes and which needs it; forwarding before redirects.
 func bySetting(a, b string) int {
 	rank := func(name string) int {
 		for i, part := range []string{"/conf/all/", "/conf/default/", "/conf/"} {
@@ -247,7 +253,7 @@ func bySetting(a, b string) int {
 		return 0
 	}
 	late := func(name string) int {
-		if path.Base(name) == "addr_gen_mode" {
+		if path.Base(name) == "addr_gen_mode" || name == redirects {
 			return 1
 		}
 		return 0

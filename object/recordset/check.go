@@ -12,6 +12,7 @@ import (
 	"vps/object/ipc"
 	"vps/object/memory"
 	"vps/object/mount"
+	"vps/object/network"
 	"vps/object/task"
 )
 
@@ -51,7 +52,7 @@ func (s checker) check(snapshot *dump.Snapshot) error {
 			return fmt.Errorf("mount %d: %w", id, err)
 		}
 	}
-	return cmp.Or(mount.CheckTree(s.Set), ipc.Check(s.Set))
+	return cmp.Or(mount.CheckTree(s.Set), ipc.Check(s.Set), network.Check(s.Set))
 }
 
 // checkIDs holds each record against the id that it is found by.
@@ -62,7 +63,7 @@ func (s checker) checkIDs() error {
 		sameIDs("socket", s.UnixSockets), sameIDs("pty", s.Ttys), sameIDs("memory", s.Memories), sameIDs("mount", s.Mounts),
 		sameIDs("inode", s.Inodes), sameIDs("shared memory segment", s.ShmSegments), sameIDs("semaphore set", s.SemSets),
 		sameIDs("message queue", s.MsgQueues), sameIDs("POSIX message queue", s.Mqueues),
-		sameIDs("network socket", s.Sockets))
+		sameIDs("network socket", s.Sockets), sameIDs("network", s.Networks), sameIDs("packet filter", s.Firewalls))
 }
 
 func sameIDs[M interface{ GetId() uint64 }](what string, records map[uint64]M) error {

@@ -31,7 +31,7 @@ func Load(s *dump.Snapshot) (*object.Set, error) {
 		into(s, &set.FdTables), into(s, &set.SigHands), into(s, &set.Seccomps), into(s, &set.Files), into(s, &set.Pipes),
 		into(s, &set.UnixSockets), into(s, &set.Ttys), into(s, &set.Memories),
 		into(s, &set.ShmSegments), into(s, &set.SemSets), into(s, &set.MsgQueues), into(s, &set.Mqueues),
-		into(s, &set.Sockets),
+		into(s, &set.Sockets), into(s, &set.Networks), into(s, &set.Firewalls),
 	} {
 		if err := load(); err != nil {
 			return nil, err

@@ -5,7 +5,7 @@ WANT = {
     "kernel/msgmax": "9000", "kernel/sem": "300\t32000\t600\t130", "kernel/shm_rmid_forced": "1", "kernel/shmmni": "777",
     "fs/mqueue/msg_max": "12", "fs/mqueue/queues_max": "13",
     "net/unix/max_dgram_qlen": "33", "net/ipv4/ip_local_port_range": "20000\t30001", "net/ipv4/ping_group_range": "5\t1000",
-    "net/ipv4/ip_forward": "1", "net/ipv4/conf/lo/forwarding": "0", "net/ipv4/conf/all/rp_filter": "2", "net/ipv4/tcp_keepalive_time": "77",
+    "net/ipv4/ip_forward": "1", "net/ipv4/conf/all/accept_redirects": "1", "net/ipv4/conf/lo/forwarding": "0", "net/ipv4/conf/all/rp_filter": "2", "net/ipv4/tcp_keepalive_time": "77",
     "net/ipv6/conf/default/hop_limit": "33", "net/ipv6/conf/lo/stable_secret": "2001:db8::1", "net/core/somaxconn": "99",
 }
 
