@@ -63,7 +63,7 @@ func (s checker) checkIDs() error {
 		sameIDs("socket", s.UnixSockets), sameIDs("pty", s.Ttys), sameIDs("memory", s.Memories), sameIDs("mount", s.Mounts),
 		sameIDs("inode", s.Inodes), sameIDs("shared memory segment", s.ShmSegments), sameIDs("semaphore set", s.SemSets),
 		sameIDs("message queue", s.MsgQueues), sameIDs("POSIX message queue", s.Mqueues),
-		sameIDs("network socket", s.Sockets), sameIDs("network", s.Networks), sameIDs("packet filter", s.Firewalls))
+		sameIDs("network socket", s.Sockets), sameIDs("network", s.Networks), sameIDs("network firewall", s.Firewalls))
 }
 
 func sameIDs[M interface{ GetId() uint64 }](what string, records map[uint64]M) error {

@@ -95,6 +95,7 @@ table ip nat {
   chain self {
     type nat hook output priority -100
     ip daddr 192.0.2.77 udp dport 5353 dnat to 192.0.2.1:53
+    ip daddr 192.0.2.77 tcp dport 8080 dnat to 192.0.2.1:80
   }
 }
 """
@@ -171,6 +172,21 @@ def translated(reverse):
     same("answer", client.recvfrom(100), (b"answer", ("192.0.2.77", 5353)))
 
 
+def connected(reverse):
+    """Make a connection to a translated address, and use it."""
+    global near, far
+    if not reverse:
+        listener = socket.create_server(("192.0.2.1", 80))
+        near = socket.create_connection(("192.0.2.77", 8080))
+        far, _ = listener.accept()
+        listener.close()
+    for a, b in ((near, far), (far, near)):
+        a.sendall(b"hello")
+        b.settimeout(10)
+        same("heard", b.recv(100), b"hello")
+    same("peer", near.getpeername(), ("192.0.2.77", 8080))
+
+
 def test():
     for line in BUILD.strip().splitlines():
         run("ip", *shlex.split(line))
@@ -187,12 +203,14 @@ def test():
     run("iptables", "-t", "mangle", "-A", "OUTPUT", "-m", "owner", "--uid-owner", "1000", "-j", "ACCEPT")
     run("ip6tables", "-A", "INPUT", "-p", "udp", "--dport", "99", "-c", "8", "800", "-j", "DROP")
     translated(False)
+    connected(False)
     until(lambda: not any("tentative" in a for i in json.loads(run("ip", "-j", "addr")) for a in i["addr_info"]), "addresses to be valid")
     time.sleep(0.5)
     before = everything()
     wait()
     compare("", before, everything())
     translated(True)
+    connected(True)
 
 
 main(test)
