@@ -9,11 +9,13 @@ import (
 	"strings"
 	"sync"
 
+	"vps/cell"
 	"vps/config"
 	"vps/dump"
 	"vps/ifvps"
 	"vps/ifvps/nat"
 	"vps/instance/blueprint"
+	"vps/instance/registry"
 	"vps/suspend"
 )
 
@@ -176,6 +178,17 @@ func (i *instance) park() error {
 	defer i.mu.Unlock()
 	i.rec.Parked = true
 	return i.save()
+}
+
+// Park ends a suspended instance, whose memory is in a safe place, as Abort does. Its addresses are kept for it: what speaks to them
+// hears nothing until it is restored or started, or they are released.
+func (h *Host) Park(ctx context.Context, id string) error {
+	return h.audit(ctx, "park", id, h.change("park", id, Suspended, func(i *instance) error {
+		if err := i.park(); err != nil {
+			return err
+		}
+		return i.end(ctx, registry.ReasonAbort, func(*cell.Cell) error { return i.killAll() })
+	}))
 }
 
 // releaseParked gives up what is kept for a dead instance.

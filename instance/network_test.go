@@ -152,7 +152,11 @@ func TestParkedAddresses(t *testing.T) {
 	if after := h.shell("db", look); after != before {
 		t.Errorf("network after the restore:\n%s\nbefore:\n%s", after, before)
 	}
-	h.snapshotted("db", SnapshotOptions{Stop: true})
+	h.snapshotted("db", SnapshotOptions{Suspend: true})
+	if err := h.Park(t.Context(), "db"); err != nil {
+		t.Fatal(err)
+	}
+	silent()
 	if err := h.Release(t.Context(), "db"); err != nil {
 		t.Fatal(err)
 	}
