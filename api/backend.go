@@ -34,6 +34,7 @@ type Backend interface {
 
 	AllowNetworks(ctx context.Context, id, networks string, remove bool) error
 	MoveInterface(ctx context.Context, id, name, inside string) error
+	Park(ctx context.Context, id string) error
 	Release(ctx context.Context, id string) error
 
 	Events(ctx context.Context) <-chan instance.Event

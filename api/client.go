@@ -174,6 +174,11 @@ func (c *Client) MoveInterface(ctx context.Context, id, name, inside string) err
 	return c.done(c.rpc.MoveInterface(ctx, &vpsv1.MoveInterfaceRequest{Id: id, Name: name, Inside: inside}))
 }
 
+// Park ends a suspended instance as Abort does, and keeps its addresses for it.
+func (c *Client) Park(ctx context.Context, id string) error {
+	return c.done(c.rpc.Park(ctx, target(id)))
+}
+
 // Release gives up the addresses that are kept for a dead instance.
 func (c *Client) Release(ctx context.Context, id string) error {
 	return c.done(c.rpc.Release(ctx, target(id)))

@@ -158,6 +158,10 @@ func (h handler) MoveInterface(ctx context.Context, r *vpsv1.MoveInterfaceReques
 	return &vpsv1.Empty{}, h.Host.MoveInterface(ctx, r.Id, r.Name, r.Inside)
 }
 
+func (h handler) Park(ctx context.Context, r *vpsv1.Target) (*vpsv1.Empty, error) {
+	return &vpsv1.Empty{}, h.Host.Park(ctx, r.Id)
+}
+
 func (h handler) Release(ctx context.Context, r *vpsv1.Target) (*vpsv1.Empty, error) {
 	return &vpsv1.Empty{}, h.Host.Release(ctx, r.Id)
 }

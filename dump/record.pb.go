@@ -183,7 +183,7 @@ func (x Process_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Process_State.Descriptor instead.
 func (Process_State) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{5, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{4, 0}
 }
 
 type Restart_Kind int32
@@ -235,7 +235,7 @@ func (x Restart_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Restart_Kind.Descriptor instead.
 func (Restart_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{11, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{10, 0}
 }
 
 type Mapping_Kind int32
@@ -299,7 +299,7 @@ func (x Mapping_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Mapping_Kind.Descriptor instead.
 func (Mapping_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{21, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{20, 0}
 }
 
 type Memory_Kind int32
@@ -357,7 +357,7 @@ func (x Memory_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Memory_Kind.Descriptor instead.
 func (Memory_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{24, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{23, 0}
 }
 
 type Lock_Kind int32
@@ -409,7 +409,7 @@ func (x Lock_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Lock_Kind.Descriptor instead.
 func (Lock_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{28, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{27, 0}
 }
 
 type Lock_Breaking int32
@@ -458,7 +458,7 @@ func (x Lock_Breaking) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Lock_Breaking.Descriptor instead.
 func (Lock_Breaking) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{28, 1}
+	return file_dump_record_proto_rawDescGZIP(), []int{27, 1}
 }
 
 type UnixSocket_State int32
@@ -507,7 +507,7 @@ func (x UnixSocket_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UnixSocket_State.Descriptor instead.
 func (UnixSocket_State) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{44, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{43, 0}
 }
 
 // Instance is the general information; its record id is 1.
@@ -531,7 +531,6 @@ type Instance struct {
 	Suspended     bool                   `protobuf:"varint,16,opt,name=suspended,proto3" json:"suspended,omitempty"` // state in which it was found
 	Uuid          []byte                 `protobuf:"bytes,17,opt,name=uuid,proto3" json:"uuid,omitempty"`            // its own since it was created, 16 bytes; restored elsewhere it is the same
 	Ran           int64                  `protobuf:"varint,18,opt,name=ran,proto3" json:"ran,omitempty"`             // how long it has run since it was created
-	Ports         []*SwitchPort          `protobuf:"bytes,30,rep,name=ports,proto3" json:"ports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -692,74 +691,6 @@ func (x *Instance) GetRan() int64 {
 	return 0
 }
 
-func (x *Instance) GetPorts() []*SwitchPort {
-	if x != nil {
-		return x.Ports
-	}
-	return nil
-}
-
-// SwitchPort is an interface of the instance at the host's layer-3 switch, as it was.
-type SwitchPort struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Ifindex       uint32                 `protobuf:"varint,2,opt,name=ifindex,proto3" json:"ifindex,omitempty"`
-	Mac           []byte                 `protobuf:"bytes,3,opt,name=mac,proto3" json:"mac,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *SwitchPort) Reset() {
-	*x = SwitchPort{}
-	mi := &file_dump_record_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *SwitchPort) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*SwitchPort) ProtoMessage() {}
-
-func (x *SwitchPort) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use SwitchPort.ProtoReflect.Descriptor instead.
-func (*SwitchPort) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{1}
-}
-
-func (x *SwitchPort) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *SwitchPort) GetIfindex() uint32 {
-	if x != nil {
-		return x.Ifindex
-	}
-	return 0
-}
-
-func (x *SwitchPort) GetMac() []byte {
-	if x != nil {
-		return x.Mac
-	}
-	return nil
-}
-
 // Clocks at the moment of the freeze, as the instance read them.
 type Clocks struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -772,7 +703,7 @@ type Clocks struct {
 
 func (x *Clocks) Reset() {
 	*x = Clocks{}
-	mi := &file_dump_record_proto_msgTypes[2]
+	mi := &file_dump_record_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -784,7 +715,7 @@ func (x *Clocks) String() string {
 func (*Clocks) ProtoMessage() {}
 
 func (x *Clocks) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[2]
+	mi := &file_dump_record_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -797,7 +728,7 @@ func (x *Clocks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Clocks.ProtoReflect.Descriptor instead.
 func (*Clocks) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{2}
+	return file_dump_record_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Clocks) GetRealtime() int64 {
@@ -845,7 +776,7 @@ type Mount struct {
 
 func (x *Mount) Reset() {
 	*x = Mount{}
-	mi := &file_dump_record_proto_msgTypes[3]
+	mi := &file_dump_record_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -857,7 +788,7 @@ func (x *Mount) String() string {
 func (*Mount) ProtoMessage() {}
 
 func (x *Mount) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[3]
+	mi := &file_dump_record_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -870,7 +801,7 @@ func (x *Mount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mount.ProtoReflect.Descriptor instead.
 func (*Mount) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{3}
+	return file_dump_record_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Mount) GetId() uint64 {
@@ -1000,7 +931,7 @@ type Inode struct {
 
 func (x *Inode) Reset() {
 	*x = Inode{}
-	mi := &file_dump_record_proto_msgTypes[4]
+	mi := &file_dump_record_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1012,7 +943,7 @@ func (x *Inode) String() string {
 func (*Inode) ProtoMessage() {}
 
 func (x *Inode) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[4]
+	mi := &file_dump_record_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1025,7 +956,7 @@ func (x *Inode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inode.ProtoReflect.Descriptor instead.
 func (*Inode) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{4}
+	return file_dump_record_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Inode) GetId() uint64 {
@@ -1155,7 +1086,7 @@ type Process struct {
 
 func (x *Process) Reset() {
 	*x = Process{}
-	mi := &file_dump_record_proto_msgTypes[5]
+	mi := &file_dump_record_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1167,7 +1098,7 @@ func (x *Process) String() string {
 func (*Process) ProtoMessage() {}
 
 func (x *Process) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[5]
+	mi := &file_dump_record_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1180,7 +1111,7 @@ func (x *Process) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Process.ProtoReflect.Descriptor instead.
 func (*Process) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{5}
+	return file_dump_record_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Process) GetPid() uint32 {
@@ -1382,7 +1313,7 @@ type Rlimit struct {
 
 func (x *Rlimit) Reset() {
 	*x = Rlimit{}
-	mi := &file_dump_record_proto_msgTypes[6]
+	mi := &file_dump_record_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1394,7 +1325,7 @@ func (x *Rlimit) String() string {
 func (*Rlimit) ProtoMessage() {}
 
 func (x *Rlimit) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[6]
+	mi := &file_dump_record_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1407,7 +1338,7 @@ func (x *Rlimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rlimit.ProtoReflect.Descriptor instead.
 func (*Rlimit) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{6}
+	return file_dump_record_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Rlimit) GetSoft() uint64 {
@@ -1434,7 +1365,7 @@ type Itimer struct {
 
 func (x *Itimer) Reset() {
 	*x = Itimer{}
-	mi := &file_dump_record_proto_msgTypes[7]
+	mi := &file_dump_record_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1446,7 +1377,7 @@ func (x *Itimer) String() string {
 func (*Itimer) ProtoMessage() {}
 
 func (x *Itimer) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[7]
+	mi := &file_dump_record_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1459,7 +1390,7 @@ func (x *Itimer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Itimer.ProtoReflect.Descriptor instead.
 func (*Itimer) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{7}
+	return file_dump_record_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Itimer) GetInterval() int64 {
@@ -1493,7 +1424,7 @@ type PosixTimer struct {
 
 func (x *PosixTimer) Reset() {
 	*x = PosixTimer{}
-	mi := &file_dump_record_proto_msgTypes[8]
+	mi := &file_dump_record_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1505,7 +1436,7 @@ func (x *PosixTimer) String() string {
 func (*PosixTimer) ProtoMessage() {}
 
 func (x *PosixTimer) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[8]
+	mi := &file_dump_record_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1518,7 +1449,7 @@ func (x *PosixTimer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PosixTimer.ProtoReflect.Descriptor instead.
 func (*PosixTimer) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{8}
+	return file_dump_record_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PosixTimer) GetId() int32 {
@@ -1617,7 +1548,7 @@ type Thread struct {
 
 func (x *Thread) Reset() {
 	*x = Thread{}
-	mi := &file_dump_record_proto_msgTypes[9]
+	mi := &file_dump_record_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1629,7 +1560,7 @@ func (x *Thread) String() string {
 func (*Thread) ProtoMessage() {}
 
 func (x *Thread) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[9]
+	mi := &file_dump_record_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1642,7 +1573,7 @@ func (x *Thread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Thread.ProtoReflect.Descriptor instead.
 func (*Thread) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{9}
+	return file_dump_record_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Thread) GetTid() uint32 {
@@ -1826,7 +1757,7 @@ type Fs struct {
 
 func (x *Fs) Reset() {
 	*x = Fs{}
-	mi := &file_dump_record_proto_msgTypes[10]
+	mi := &file_dump_record_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1838,7 +1769,7 @@ func (x *Fs) String() string {
 func (*Fs) ProtoMessage() {}
 
 func (x *Fs) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[10]
+	mi := &file_dump_record_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1851,7 +1782,7 @@ func (x *Fs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fs.ProtoReflect.Descriptor instead.
 func (*Fs) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{10}
+	return file_dump_record_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Fs) GetId() uint64 {
@@ -1896,7 +1827,7 @@ type Restart struct {
 
 func (x *Restart) Reset() {
 	*x = Restart{}
-	mi := &file_dump_record_proto_msgTypes[11]
+	mi := &file_dump_record_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1908,7 +1839,7 @@ func (x *Restart) String() string {
 func (*Restart) ProtoMessage() {}
 
 func (x *Restart) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[11]
+	mi := &file_dump_record_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1921,7 +1852,7 @@ func (x *Restart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restart.ProtoReflect.Descriptor instead.
 func (*Restart) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{11}
+	return file_dump_record_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Restart) GetKind() Restart_Kind {
@@ -1971,7 +1902,7 @@ type Sched struct {
 
 func (x *Sched) Reset() {
 	*x = Sched{}
-	mi := &file_dump_record_proto_msgTypes[12]
+	mi := &file_dump_record_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1983,7 +1914,7 @@ func (x *Sched) String() string {
 func (*Sched) ProtoMessage() {}
 
 func (x *Sched) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[12]
+	mi := &file_dump_record_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1996,7 +1927,7 @@ func (x *Sched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sched.ProtoReflect.Descriptor instead.
 func (*Sched) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{12}
+	return file_dump_record_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Sched) GetPolicy() uint32 {
@@ -2063,7 +1994,7 @@ type Registers struct {
 
 func (x *Registers) Reset() {
 	*x = Registers{}
-	mi := &file_dump_record_proto_msgTypes[13]
+	mi := &file_dump_record_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2075,7 +2006,7 @@ func (x *Registers) String() string {
 func (*Registers) ProtoMessage() {}
 
 func (x *Registers) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[13]
+	mi := &file_dump_record_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2088,7 +2019,7 @@ func (x *Registers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registers.ProtoReflect.Descriptor instead.
 func (*Registers) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{13}
+	return file_dump_record_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Registers) GetR15() uint64 {
@@ -2291,7 +2222,7 @@ type AltStack struct {
 
 func (x *AltStack) Reset() {
 	*x = AltStack{}
-	mi := &file_dump_record_proto_msgTypes[14]
+	mi := &file_dump_record_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2303,7 +2234,7 @@ func (x *AltStack) String() string {
 func (*AltStack) ProtoMessage() {}
 
 func (x *AltStack) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[14]
+	mi := &file_dump_record_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2316,7 +2247,7 @@ func (x *AltStack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AltStack.ProtoReflect.Descriptor instead.
 func (*AltStack) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{14}
+	return file_dump_record_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AltStack) GetSp() uint64 {
@@ -2352,7 +2283,7 @@ type Rseq struct {
 
 func (x *Rseq) Reset() {
 	*x = Rseq{}
-	mi := &file_dump_record_proto_msgTypes[15]
+	mi := &file_dump_record_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2364,7 +2295,7 @@ func (x *Rseq) String() string {
 func (*Rseq) ProtoMessage() {}
 
 func (x *Rseq) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[15]
+	mi := &file_dump_record_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2377,7 +2308,7 @@ func (x *Rseq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rseq.ProtoReflect.Descriptor instead.
 func (*Rseq) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{15}
+	return file_dump_record_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Rseq) GetAddress() uint64 {
@@ -2431,7 +2362,7 @@ type Creds struct {
 
 func (x *Creds) Reset() {
 	*x = Creds{}
-	mi := &file_dump_record_proto_msgTypes[16]
+	mi := &file_dump_record_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2443,7 +2374,7 @@ func (x *Creds) String() string {
 func (*Creds) ProtoMessage() {}
 
 func (x *Creds) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[16]
+	mi := &file_dump_record_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2456,7 +2387,7 @@ func (x *Creds) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Creds.ProtoReflect.Descriptor instead.
 func (*Creds) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{16}
+	return file_dump_record_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Creds) GetUid() uint32 {
@@ -2577,7 +2508,7 @@ type Seccomp struct {
 
 func (x *Seccomp) Reset() {
 	*x = Seccomp{}
-	mi := &file_dump_record_proto_msgTypes[17]
+	mi := &file_dump_record_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2589,7 +2520,7 @@ func (x *Seccomp) String() string {
 func (*Seccomp) ProtoMessage() {}
 
 func (x *Seccomp) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[17]
+	mi := &file_dump_record_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2602,7 +2533,7 @@ func (x *Seccomp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seccomp.ProtoReflect.Descriptor instead.
 func (*Seccomp) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{17}
+	return file_dump_record_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Seccomp) GetId() uint64 {
@@ -2644,7 +2575,7 @@ type SigHand struct {
 
 func (x *SigHand) Reset() {
 	*x = SigHand{}
-	mi := &file_dump_record_proto_msgTypes[18]
+	mi := &file_dump_record_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2656,7 +2587,7 @@ func (x *SigHand) String() string {
 func (*SigHand) ProtoMessage() {}
 
 func (x *SigHand) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[18]
+	mi := &file_dump_record_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2669,7 +2600,7 @@ func (x *SigHand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigHand.ProtoReflect.Descriptor instead.
 func (*SigHand) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{18}
+	return file_dump_record_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SigHand) GetId() uint64 {
@@ -2699,7 +2630,7 @@ type SigAction struct {
 
 func (x *SigAction) Reset() {
 	*x = SigAction{}
-	mi := &file_dump_record_proto_msgTypes[19]
+	mi := &file_dump_record_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2711,7 +2642,7 @@ func (x *SigAction) String() string {
 func (*SigAction) ProtoMessage() {}
 
 func (x *SigAction) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[19]
+	mi := &file_dump_record_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2724,7 +2655,7 @@ func (x *SigAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SigAction.ProtoReflect.Descriptor instead.
 func (*SigAction) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{19}
+	return file_dump_record_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SigAction) GetSignal() uint32 {
@@ -2788,7 +2719,7 @@ type Mm struct {
 
 func (x *Mm) Reset() {
 	*x = Mm{}
-	mi := &file_dump_record_proto_msgTypes[20]
+	mi := &file_dump_record_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2800,7 +2731,7 @@ func (x *Mm) String() string {
 func (*Mm) ProtoMessage() {}
 
 func (x *Mm) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[20]
+	mi := &file_dump_record_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2813,7 +2744,7 @@ func (x *Mm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mm.ProtoReflect.Descriptor instead.
 func (*Mm) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{20}
+	return file_dump_record_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Mm) GetId() uint64 {
@@ -2957,7 +2888,7 @@ type Mapping struct {
 
 func (x *Mapping) Reset() {
 	*x = Mapping{}
-	mi := &file_dump_record_proto_msgTypes[21]
+	mi := &file_dump_record_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2969,7 +2900,7 @@ func (x *Mapping) String() string {
 func (*Mapping) ProtoMessage() {}
 
 func (x *Mapping) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[21]
+	mi := &file_dump_record_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2982,7 +2913,7 @@ func (x *Mapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mapping.ProtoReflect.Descriptor instead.
 func (*Mapping) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{21}
+	return file_dump_record_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Mapping) GetStart() uint64 {
@@ -3096,7 +3027,7 @@ type AioRing struct {
 
 func (x *AioRing) Reset() {
 	*x = AioRing{}
-	mi := &file_dump_record_proto_msgTypes[22]
+	mi := &file_dump_record_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3108,7 +3039,7 @@ func (x *AioRing) String() string {
 func (*AioRing) ProtoMessage() {}
 
 func (x *AioRing) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[22]
+	mi := &file_dump_record_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3121,7 +3052,7 @@ func (x *AioRing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AioRing.ProtoReflect.Descriptor instead.
 func (*AioRing) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{22}
+	return file_dump_record_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AioRing) GetNr() uint32 {
@@ -3173,7 +3104,7 @@ type FileRef struct {
 
 func (x *FileRef) Reset() {
 	*x = FileRef{}
-	mi := &file_dump_record_proto_msgTypes[23]
+	mi := &file_dump_record_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3185,7 +3116,7 @@ func (x *FileRef) String() string {
 func (*FileRef) ProtoMessage() {}
 
 func (x *FileRef) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[23]
+	mi := &file_dump_record_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3198,7 +3129,7 @@ func (x *FileRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileRef.ProtoReflect.Descriptor instead.
 func (*FileRef) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{23}
+	return file_dump_record_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *FileRef) GetPath() string {
@@ -3306,7 +3237,7 @@ type Memory struct {
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_dump_record_proto_msgTypes[24]
+	mi := &file_dump_record_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3318,7 +3249,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[24]
+	mi := &file_dump_record_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3331,7 +3262,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{24}
+	return file_dump_record_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Memory) GetId() uint64 {
@@ -3422,7 +3353,7 @@ type FdTable struct {
 
 func (x *FdTable) Reset() {
 	*x = FdTable{}
-	mi := &file_dump_record_proto_msgTypes[25]
+	mi := &file_dump_record_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3434,7 +3365,7 @@ func (x *FdTable) String() string {
 func (*FdTable) ProtoMessage() {}
 
 func (x *FdTable) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[25]
+	mi := &file_dump_record_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3447,7 +3378,7 @@ func (x *FdTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FdTable.ProtoReflect.Descriptor instead.
 func (*FdTable) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{25}
+	return file_dump_record_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *FdTable) GetId() uint64 {
@@ -3475,7 +3406,7 @@ type Fd struct {
 
 func (x *Fd) Reset() {
 	*x = Fd{}
-	mi := &file_dump_record_proto_msgTypes[26]
+	mi := &file_dump_record_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3487,7 +3418,7 @@ func (x *Fd) String() string {
 func (*Fd) ProtoMessage() {}
 
 func (x *Fd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[26]
+	mi := &file_dump_record_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3500,7 +3431,7 @@ func (x *Fd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fd.ProtoReflect.Descriptor instead.
 func (*Fd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{26}
+	return file_dump_record_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Fd) GetFd() uint32 {
@@ -3557,7 +3488,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_dump_record_proto_msgTypes[27]
+	mi := &file_dump_record_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3569,7 +3500,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[27]
+	mi := &file_dump_record_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3582,7 +3513,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{27}
+	return file_dump_record_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *File) GetId() uint64 {
@@ -3886,7 +3817,7 @@ type Lock struct {
 
 func (x *Lock) Reset() {
 	*x = Lock{}
-	mi := &file_dump_record_proto_msgTypes[28]
+	mi := &file_dump_record_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3898,7 +3829,7 @@ func (x *Lock) String() string {
 func (*Lock) ProtoMessage() {}
 
 func (x *Lock) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[28]
+	mi := &file_dump_record_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3911,7 +3842,7 @@ func (x *Lock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lock.ProtoReflect.Descriptor instead.
 func (*Lock) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{28}
+	return file_dump_record_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Lock) GetKind() Lock_Kind {
@@ -3969,7 +3900,7 @@ type Owner struct {
 
 func (x *Owner) Reset() {
 	*x = Owner{}
-	mi := &file_dump_record_proto_msgTypes[29]
+	mi := &file_dump_record_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3981,7 +3912,7 @@ func (x *Owner) String() string {
 func (*Owner) ProtoMessage() {}
 
 func (x *Owner) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[29]
+	mi := &file_dump_record_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3994,7 +3925,7 @@ func (x *Owner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Owner.ProtoReflect.Descriptor instead.
 func (*Owner) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{29}
+	return file_dump_record_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Owner) GetType() int32 {
@@ -4042,7 +3973,7 @@ type PipeEnd struct {
 
 func (x *PipeEnd) Reset() {
 	*x = PipeEnd{}
-	mi := &file_dump_record_proto_msgTypes[30]
+	mi := &file_dump_record_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4054,7 +3985,7 @@ func (x *PipeEnd) String() string {
 func (*PipeEnd) ProtoMessage() {}
 
 func (x *PipeEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[30]
+	mi := &file_dump_record_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4067,7 +3998,7 @@ func (x *PipeEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipeEnd.ProtoReflect.Descriptor instead.
 func (*PipeEnd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{30}
+	return file_dump_record_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PipeEnd) GetPipe() uint64 {
@@ -4094,7 +4025,7 @@ type EventFd struct {
 
 func (x *EventFd) Reset() {
 	*x = EventFd{}
-	mi := &file_dump_record_proto_msgTypes[31]
+	mi := &file_dump_record_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4106,7 +4037,7 @@ func (x *EventFd) String() string {
 func (*EventFd) ProtoMessage() {}
 
 func (x *EventFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[31]
+	mi := &file_dump_record_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4119,7 +4050,7 @@ func (x *EventFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventFd.ProtoReflect.Descriptor instead.
 func (*EventFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{31}
+	return file_dump_record_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *EventFd) GetCount() uint64 {
@@ -4149,7 +4080,7 @@ type TimerFd struct {
 
 func (x *TimerFd) Reset() {
 	*x = TimerFd{}
-	mi := &file_dump_record_proto_msgTypes[32]
+	mi := &file_dump_record_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4161,7 +4092,7 @@ func (x *TimerFd) String() string {
 func (*TimerFd) ProtoMessage() {}
 
 func (x *TimerFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[32]
+	mi := &file_dump_record_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4174,7 +4105,7 @@ func (x *TimerFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimerFd.ProtoReflect.Descriptor instead.
 func (*TimerFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{32}
+	return file_dump_record_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TimerFd) GetClock() int32 {
@@ -4221,7 +4152,7 @@ type SignalFd struct {
 
 func (x *SignalFd) Reset() {
 	*x = SignalFd{}
-	mi := &file_dump_record_proto_msgTypes[33]
+	mi := &file_dump_record_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4233,7 +4164,7 @@ func (x *SignalFd) String() string {
 func (*SignalFd) ProtoMessage() {}
 
 func (x *SignalFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[33]
+	mi := &file_dump_record_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4246,7 +4177,7 @@ func (x *SignalFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalFd.ProtoReflect.Descriptor instead.
 func (*SignalFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{33}
+	return file_dump_record_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SignalFd) GetMask() uint64 {
@@ -4265,7 +4196,7 @@ type Epoll struct {
 
 func (x *Epoll) Reset() {
 	*x = Epoll{}
-	mi := &file_dump_record_proto_msgTypes[34]
+	mi := &file_dump_record_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4277,7 +4208,7 @@ func (x *Epoll) String() string {
 func (*Epoll) ProtoMessage() {}
 
 func (x *Epoll) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[34]
+	mi := &file_dump_record_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4290,7 +4221,7 @@ func (x *Epoll) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoll.ProtoReflect.Descriptor instead.
 func (*Epoll) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{34}
+	return file_dump_record_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Epoll) GetItems() []*EpollItem {
@@ -4313,7 +4244,7 @@ type EpollItem struct {
 
 func (x *EpollItem) Reset() {
 	*x = EpollItem{}
-	mi := &file_dump_record_proto_msgTypes[35]
+	mi := &file_dump_record_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4325,7 +4256,7 @@ func (x *EpollItem) String() string {
 func (*EpollItem) ProtoMessage() {}
 
 func (x *EpollItem) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[35]
+	mi := &file_dump_record_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4338,7 +4269,7 @@ func (x *EpollItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpollItem.ProtoReflect.Descriptor instead.
 func (*EpollItem) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{35}
+	return file_dump_record_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *EpollItem) GetFd() uint32 {
@@ -4385,7 +4316,7 @@ type Inotify struct {
 
 func (x *Inotify) Reset() {
 	*x = Inotify{}
-	mi := &file_dump_record_proto_msgTypes[36]
+	mi := &file_dump_record_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4397,7 +4328,7 @@ func (x *Inotify) String() string {
 func (*Inotify) ProtoMessage() {}
 
 func (x *Inotify) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[36]
+	mi := &file_dump_record_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4410,7 +4341,7 @@ func (x *Inotify) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inotify.ProtoReflect.Descriptor instead.
 func (*Inotify) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{36}
+	return file_dump_record_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Inotify) GetWatches() []*InotifyWatch {
@@ -4431,7 +4362,7 @@ type InotifyWatch struct {
 
 func (x *InotifyWatch) Reset() {
 	*x = InotifyWatch{}
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4443,7 +4374,7 @@ func (x *InotifyWatch) String() string {
 func (*InotifyWatch) ProtoMessage() {}
 
 func (x *InotifyWatch) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4456,7 +4387,7 @@ func (x *InotifyWatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InotifyWatch.ProtoReflect.Descriptor instead.
 func (*InotifyWatch) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{37}
+	return file_dump_record_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *InotifyWatch) GetWd() int32 {
@@ -4491,7 +4422,7 @@ type Fanotify struct {
 
 func (x *Fanotify) Reset() {
 	*x = Fanotify{}
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4503,7 +4434,7 @@ func (x *Fanotify) String() string {
 func (*Fanotify) ProtoMessage() {}
 
 func (x *Fanotify) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4516,7 +4447,7 @@ func (x *Fanotify) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fanotify.ProtoReflect.Descriptor instead.
 func (*Fanotify) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{38}
+	return file_dump_record_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Fanotify) GetFlags() uint32 {
@@ -4552,7 +4483,7 @@ type FanotifyMark struct {
 
 func (x *FanotifyMark) Reset() {
 	*x = FanotifyMark{}
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4564,7 +4495,7 @@ func (x *FanotifyMark) String() string {
 func (*FanotifyMark) ProtoMessage() {}
 
 func (x *FanotifyMark) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4577,7 +4508,7 @@ func (x *FanotifyMark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FanotifyMark.ProtoReflect.Descriptor instead.
 func (*FanotifyMark) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{39}
+	return file_dump_record_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *FanotifyMark) GetFlags() uint32 {
@@ -4619,7 +4550,7 @@ type PidFd struct {
 
 func (x *PidFd) Reset() {
 	*x = PidFd{}
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4631,7 +4562,7 @@ func (x *PidFd) String() string {
 func (*PidFd) ProtoMessage() {}
 
 func (x *PidFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4644,7 +4575,7 @@ func (x *PidFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PidFd.ProtoReflect.Descriptor instead.
 func (*PidFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{40}
+	return file_dump_record_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PidFd) GetPid() uint32 {
@@ -4679,7 +4610,7 @@ type TtyEnd struct {
 
 func (x *TtyEnd) Reset() {
 	*x = TtyEnd{}
-	mi := &file_dump_record_proto_msgTypes[41]
+	mi := &file_dump_record_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4691,7 +4622,7 @@ func (x *TtyEnd) String() string {
 func (*TtyEnd) ProtoMessage() {}
 
 func (x *TtyEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[41]
+	mi := &file_dump_record_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4704,7 +4635,7 @@ func (x *TtyEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TtyEnd.ProtoReflect.Descriptor instead.
 func (*TtyEnd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{41}
+	return file_dump_record_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TtyEnd) GetTty() uint64 {
@@ -4743,7 +4674,7 @@ type External struct {
 
 func (x *External) Reset() {
 	*x = External{}
-	mi := &file_dump_record_proto_msgTypes[42]
+	mi := &file_dump_record_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4755,7 +4686,7 @@ func (x *External) String() string {
 func (*External) ProtoMessage() {}
 
 func (x *External) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[42]
+	mi := &file_dump_record_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4768,7 +4699,7 @@ func (x *External) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use External.ProtoReflect.Descriptor instead.
 func (*External) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{42}
+	return file_dump_record_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *External) GetWhat() string {
@@ -4822,7 +4753,7 @@ type Pipe struct {
 
 func (x *Pipe) Reset() {
 	*x = Pipe{}
-	mi := &file_dump_record_proto_msgTypes[43]
+	mi := &file_dump_record_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4834,7 +4765,7 @@ func (x *Pipe) String() string {
 func (*Pipe) ProtoMessage() {}
 
 func (x *Pipe) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[43]
+	mi := &file_dump_record_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4847,7 +4778,7 @@ func (x *Pipe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pipe.ProtoReflect.Descriptor instead.
 func (*Pipe) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{43}
+	return file_dump_record_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Pipe) GetId() uint64 {
@@ -4928,7 +4859,7 @@ type UnixSocket struct {
 
 func (x *UnixSocket) Reset() {
 	*x = UnixSocket{}
-	mi := &file_dump_record_proto_msgTypes[44]
+	mi := &file_dump_record_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4940,7 +4871,7 @@ func (x *UnixSocket) String() string {
 func (*UnixSocket) ProtoMessage() {}
 
 func (x *UnixSocket) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[44]
+	mi := &file_dump_record_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4953,7 +4884,7 @@ func (x *UnixSocket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnixSocket.ProtoReflect.Descriptor instead.
 func (*UnixSocket) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{44}
+	return file_dump_record_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *UnixSocket) GetId() uint64 {
@@ -5116,7 +5047,7 @@ type Connection struct {
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_dump_record_proto_msgTypes[45]
+	mi := &file_dump_record_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5128,7 +5059,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[45]
+	mi := &file_dump_record_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5141,7 +5072,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{45}
+	return file_dump_record_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Connection) GetPid() uint32 {
@@ -5188,7 +5119,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_dump_record_proto_msgTypes[46]
+	mi := &file_dump_record_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5200,7 +5131,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[46]
+	mi := &file_dump_record_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5213,7 +5144,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{46}
+	return file_dump_record_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Message) GetData() []byte {
@@ -5283,7 +5214,7 @@ type SockOpt struct {
 
 func (x *SockOpt) Reset() {
 	*x = SockOpt{}
-	mi := &file_dump_record_proto_msgTypes[47]
+	mi := &file_dump_record_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5295,7 +5226,7 @@ func (x *SockOpt) String() string {
 func (*SockOpt) ProtoMessage() {}
 
 func (x *SockOpt) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[47]
+	mi := &file_dump_record_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5308,7 +5239,7 @@ func (x *SockOpt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOpt.ProtoReflect.Descriptor instead.
 func (*SockOpt) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{47}
+	return file_dump_record_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SockOpt) GetLevel() int32 {
@@ -5362,7 +5293,7 @@ type Tty struct {
 
 func (x *Tty) Reset() {
 	*x = Tty{}
-	mi := &file_dump_record_proto_msgTypes[48]
+	mi := &file_dump_record_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5374,7 +5305,7 @@ func (x *Tty) String() string {
 func (*Tty) ProtoMessage() {}
 
 func (x *Tty) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[48]
+	mi := &file_dump_record_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5387,7 +5318,7 @@ func (x *Tty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tty.ProtoReflect.Descriptor instead.
 func (*Tty) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{48}
+	return file_dump_record_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Tty) GetId() uint64 {
@@ -5553,7 +5484,7 @@ type Termios struct {
 
 func (x *Termios) Reset() {
 	*x = Termios{}
-	mi := &file_dump_record_proto_msgTypes[49]
+	mi := &file_dump_record_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5565,7 +5496,7 @@ func (x *Termios) String() string {
 func (*Termios) ProtoMessage() {}
 
 func (x *Termios) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[49]
+	mi := &file_dump_record_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5578,7 +5509,7 @@ func (x *Termios) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Termios.ProtoReflect.Descriptor instead.
 func (*Termios) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{49}
+	return file_dump_record_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Termios) GetIflag() uint32 {
@@ -5652,7 +5583,7 @@ type IpcPerm struct {
 
 func (x *IpcPerm) Reset() {
 	*x = IpcPerm{}
-	mi := &file_dump_record_proto_msgTypes[50]
+	mi := &file_dump_record_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5664,7 +5595,7 @@ func (x *IpcPerm) String() string {
 func (*IpcPerm) ProtoMessage() {}
 
 func (x *IpcPerm) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[50]
+	mi := &file_dump_record_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5677,7 +5608,7 @@ func (x *IpcPerm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IpcPerm.ProtoReflect.Descriptor instead.
 func (*IpcPerm) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{50}
+	return file_dump_record_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *IpcPerm) GetKey() int32 {
@@ -5738,7 +5669,7 @@ type ShmSegment struct {
 
 func (x *ShmSegment) Reset() {
 	*x = ShmSegment{}
-	mi := &file_dump_record_proto_msgTypes[51]
+	mi := &file_dump_record_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5750,7 +5681,7 @@ func (x *ShmSegment) String() string {
 func (*ShmSegment) ProtoMessage() {}
 
 func (x *ShmSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[51]
+	mi := &file_dump_record_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5763,7 +5694,7 @@ func (x *ShmSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShmSegment.ProtoReflect.Descriptor instead.
 func (*ShmSegment) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{51}
+	return file_dump_record_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ShmSegment) GetId() uint64 {
@@ -5828,7 +5759,7 @@ type SemSet struct {
 
 func (x *SemSet) Reset() {
 	*x = SemSet{}
-	mi := &file_dump_record_proto_msgTypes[52]
+	mi := &file_dump_record_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5840,7 +5771,7 @@ func (x *SemSet) String() string {
 func (*SemSet) ProtoMessage() {}
 
 func (x *SemSet) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[52]
+	mi := &file_dump_record_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5853,7 +5784,7 @@ func (x *SemSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemSet.ProtoReflect.Descriptor instead.
 func (*SemSet) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{52}
+	return file_dump_record_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *SemSet) GetId() uint64 {
@@ -5894,7 +5825,7 @@ type Semaphore struct {
 
 func (x *Semaphore) Reset() {
 	*x = Semaphore{}
-	mi := &file_dump_record_proto_msgTypes[53]
+	mi := &file_dump_record_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5906,7 +5837,7 @@ func (x *Semaphore) String() string {
 func (*Semaphore) ProtoMessage() {}
 
 func (x *Semaphore) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[53]
+	mi := &file_dump_record_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5919,7 +5850,7 @@ func (x *Semaphore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Semaphore.ProtoReflect.Descriptor instead.
 func (*Semaphore) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{53}
+	return file_dump_record_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Semaphore) GetValue() uint32 {
@@ -5947,7 +5878,7 @@ type SemUndo struct {
 
 func (x *SemUndo) Reset() {
 	*x = SemUndo{}
-	mi := &file_dump_record_proto_msgTypes[54]
+	mi := &file_dump_record_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5959,7 +5890,7 @@ func (x *SemUndo) String() string {
 func (*SemUndo) ProtoMessage() {}
 
 func (x *SemUndo) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[54]
+	mi := &file_dump_record_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5972,7 +5903,7 @@ func (x *SemUndo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
 func (*SemUndo) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{54}
+	return file_dump_record_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *SemUndo) GetSet() uint64 {
@@ -6004,7 +5935,7 @@ type MsgQueue struct {
 
 func (x *MsgQueue) Reset() {
 	*x = MsgQueue{}
-	mi := &file_dump_record_proto_msgTypes[55]
+	mi := &file_dump_record_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6016,7 +5947,7 @@ func (x *MsgQueue) String() string {
 func (*MsgQueue) ProtoMessage() {}
 
 func (x *MsgQueue) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[55]
+	mi := &file_dump_record_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6029,7 +5960,7 @@ func (x *MsgQueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MsgQueue.ProtoReflect.Descriptor instead.
 func (*MsgQueue) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{55}
+	return file_dump_record_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *MsgQueue) GetId() uint64 {
@@ -6085,7 +6016,7 @@ type IpcMessage struct {
 
 func (x *IpcMessage) Reset() {
 	*x = IpcMessage{}
-	mi := &file_dump_record_proto_msgTypes[56]
+	mi := &file_dump_record_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6097,7 +6028,7 @@ func (x *IpcMessage) String() string {
 func (*IpcMessage) ProtoMessage() {}
 
 func (x *IpcMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[56]
+	mi := &file_dump_record_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6110,7 +6041,7 @@ func (x *IpcMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IpcMessage.ProtoReflect.Descriptor instead.
 func (*IpcMessage) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{56}
+	return file_dump_record_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *IpcMessage) GetType() int64 {
@@ -6146,7 +6077,7 @@ type Mqueue struct {
 
 func (x *Mqueue) Reset() {
 	*x = Mqueue{}
-	mi := &file_dump_record_proto_msgTypes[57]
+	mi := &file_dump_record_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6158,7 +6089,7 @@ func (x *Mqueue) String() string {
 func (*Mqueue) ProtoMessage() {}
 
 func (x *Mqueue) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[57]
+	mi := &file_dump_record_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6171,7 +6102,7 @@ func (x *Mqueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mqueue.ProtoReflect.Descriptor instead.
 func (*Mqueue) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{57}
+	return file_dump_record_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Mqueue) GetId() uint64 {
@@ -6257,7 +6188,7 @@ type MqueueNotify struct {
 
 func (x *MqueueNotify) Reset() {
 	*x = MqueueNotify{}
-	mi := &file_dump_record_proto_msgTypes[58]
+	mi := &file_dump_record_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6269,7 +6200,7 @@ func (x *MqueueNotify) String() string {
 func (*MqueueNotify) ProtoMessage() {}
 
 func (x *MqueueNotify) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[58]
+	mi := &file_dump_record_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6282,7 +6213,7 @@ func (x *MqueueNotify) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MqueueNotify.ProtoReflect.Descriptor instead.
 func (*MqueueNotify) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{58}
+	return file_dump_record_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *MqueueNotify) GetPid() uint32 {
@@ -6317,7 +6248,7 @@ var File_dump_record_proto protoreflect.FileDescriptor
 
 const file_dump_record_proto_rawDesc = "" +
 	"\n" +
-	"\x11dump/record.proto\x12\bvps.dump\"\xeb\x04\n" +
+	"\x11dump/record.proto\x12\bvps.dump\"\xbf\x04\n" +
 	"\bInstance\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06config\x18\x02 \x01(\tR\x06config\x12\x1a\n" +
@@ -6340,16 +6271,10 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x06sysctl\x18\x0f \x03(\v2\x1e.vps.dump.Instance.SysctlEntryR\x06sysctl\x12\x1c\n" +
 	"\tsuspended\x18\x10 \x01(\bR\tsuspended\x12\x12\n" +
 	"\x04uuid\x18\x11 \x01(\fR\x04uuid\x12\x10\n" +
-	"\x03ran\x18\x12 \x01(\x03R\x03ran\x12*\n" +
-	"\x05ports\x18\x1e \x03(\v2\x14.vps.dump.SwitchPortR\x05ports\x1a9\n" +
+	"\x03ran\x18\x12 \x01(\x03R\x03ran\x1a9\n" +
 	"\vSysctlEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"L\n" +
-	"\n" +
-	"SwitchPort\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\aifindex\x18\x02 \x01(\rR\aifindex\x12\x10\n" +
-	"\x03mac\x18\x03 \x01(\fR\x03mac\"^\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"^\n" +
 	"\x06Clocks\x12\x1a\n" +
 	"\brealtime\x18\x01 \x01(\x03R\brealtime\x12\x1c\n" +
 	"\tmonotonic\x18\x02 \x01(\x03R\tmonotonic\x12\x1a\n" +
@@ -6956,7 +6881,7 @@ func file_dump_record_proto_rawDescGZIP() []byte {
 }
 
 var file_dump_record_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
+var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
 var file_dump_record_proto_goTypes = []any{
 	(Type)(0),             // 0: vps.dump.Type
 	(Process_State)(0),    // 1: vps.dump.Process.State
@@ -6967,139 +6892,137 @@ var file_dump_record_proto_goTypes = []any{
 	(Lock_Breaking)(0),    // 6: vps.dump.Lock.Breaking
 	(UnixSocket_State)(0), // 7: vps.dump.UnixSocket.State
 	(*Instance)(nil),      // 8: vps.dump.Instance
-	(*SwitchPort)(nil),    // 9: vps.dump.SwitchPort
-	(*Clocks)(nil),        // 10: vps.dump.Clocks
-	(*Mount)(nil),         // 11: vps.dump.Mount
-	(*Inode)(nil),         // 12: vps.dump.Inode
-	(*Process)(nil),       // 13: vps.dump.Process
-	(*Rlimit)(nil),        // 14: vps.dump.Rlimit
-	(*Itimer)(nil),        // 15: vps.dump.Itimer
-	(*PosixTimer)(nil),    // 16: vps.dump.PosixTimer
-	(*Thread)(nil),        // 17: vps.dump.Thread
-	(*Fs)(nil),            // 18: vps.dump.Fs
-	(*Restart)(nil),       // 19: vps.dump.Restart
-	(*Sched)(nil),         // 20: vps.dump.Sched
-	(*Registers)(nil),     // 21: vps.dump.Registers
-	(*AltStack)(nil),      // 22: vps.dump.AltStack
-	(*Rseq)(nil),          // 23: vps.dump.Rseq
-	(*Creds)(nil),         // 24: vps.dump.Creds
-	(*Seccomp)(nil),       // 25: vps.dump.Seccomp
-	(*SigHand)(nil),       // 26: vps.dump.SigHand
-	(*SigAction)(nil),     // 27: vps.dump.SigAction
-	(*Mm)(nil),            // 28: vps.dump.Mm
-	(*Mapping)(nil),       // 29: vps.dump.Mapping
-	(*AioRing)(nil),       // 30: vps.dump.AioRing
-	(*FileRef)(nil),       // 31: vps.dump.FileRef
-	(*Memory)(nil),        // 32: vps.dump.Memory
-	(*FdTable)(nil),       // 33: vps.dump.FdTable
-	(*Fd)(nil),            // 34: vps.dump.Fd
-	(*File)(nil),          // 35: vps.dump.File
-	(*Lock)(nil),          // 36: vps.dump.Lock
-	(*Owner)(nil),         // 37: vps.dump.Owner
-	(*PipeEnd)(nil),       // 38: vps.dump.PipeEnd
-	(*EventFd)(nil),       // 39: vps.dump.EventFd
-	(*TimerFd)(nil),       // 40: vps.dump.TimerFd
-	(*SignalFd)(nil),      // 41: vps.dump.SignalFd
-	(*Epoll)(nil),         // 42: vps.dump.Epoll
-	(*EpollItem)(nil),     // 43: vps.dump.EpollItem
-	(*Inotify)(nil),       // 44: vps.dump.Inotify
-	(*InotifyWatch)(nil),  // 45: vps.dump.InotifyWatch
-	(*Fanotify)(nil),      // 46: vps.dump.Fanotify
-	(*FanotifyMark)(nil),  // 47: vps.dump.FanotifyMark
-	(*PidFd)(nil),         // 48: vps.dump.PidFd
-	(*TtyEnd)(nil),        // 49: vps.dump.TtyEnd
-	(*External)(nil),      // 50: vps.dump.External
-	(*Pipe)(nil),          // 51: vps.dump.Pipe
-	(*UnixSocket)(nil),    // 52: vps.dump.UnixSocket
-	(*Connection)(nil),    // 53: vps.dump.Connection
-	(*Message)(nil),       // 54: vps.dump.Message
-	(*SockOpt)(nil),       // 55: vps.dump.SockOpt
-	(*Tty)(nil),           // 56: vps.dump.Tty
-	(*Termios)(nil),       // 57: vps.dump.Termios
-	(*IpcPerm)(nil),       // 58: vps.dump.IpcPerm
-	(*ShmSegment)(nil),    // 59: vps.dump.ShmSegment
-	(*SemSet)(nil),        // 60: vps.dump.SemSet
-	(*Semaphore)(nil),     // 61: vps.dump.Semaphore
-	(*SemUndo)(nil),       // 62: vps.dump.SemUndo
-	(*MsgQueue)(nil),      // 63: vps.dump.MsgQueue
-	(*IpcMessage)(nil),    // 64: vps.dump.IpcMessage
-	(*Mqueue)(nil),        // 65: vps.dump.Mqueue
-	(*MqueueNotify)(nil),  // 66: vps.dump.MqueueNotify
-	nil,                   // 67: vps.dump.Instance.SysctlEntry
-	nil,                   // 68: vps.dump.Inode.XattrsEntry
+	(*Clocks)(nil),        // 9: vps.dump.Clocks
+	(*Mount)(nil),         // 10: vps.dump.Mount
+	(*Inode)(nil),         // 11: vps.dump.Inode
+	(*Process)(nil),       // 12: vps.dump.Process
+	(*Rlimit)(nil),        // 13: vps.dump.Rlimit
+	(*Itimer)(nil),        // 14: vps.dump.Itimer
+	(*PosixTimer)(nil),    // 15: vps.dump.PosixTimer
+	(*Thread)(nil),        // 16: vps.dump.Thread
+	(*Fs)(nil),            // 17: vps.dump.Fs
+	(*Restart)(nil),       // 18: vps.dump.Restart
+	(*Sched)(nil),         // 19: vps.dump.Sched
+	(*Registers)(nil),     // 20: vps.dump.Registers
+	(*AltStack)(nil),      // 21: vps.dump.AltStack
+	(*Rseq)(nil),          // 22: vps.dump.Rseq
+	(*Creds)(nil),         // 23: vps.dump.Creds
+	(*Seccomp)(nil),       // 24: vps.dump.Seccomp
+	(*SigHand)(nil),       // 25: vps.dump.SigHand
+	(*SigAction)(nil),     // 26: vps.dump.SigAction
+	(*Mm)(nil),            // 27: vps.dump.Mm
+	(*Mapping)(nil),       // 28: vps.dump.Mapping
+	(*AioRing)(nil),       // 29: vps.dump.AioRing
+	(*FileRef)(nil),       // 30: vps.dump.FileRef
+	(*Memory)(nil),        // 31: vps.dump.Memory
+	(*FdTable)(nil),       // 32: vps.dump.FdTable
+	(*Fd)(nil),            // 33: vps.dump.Fd
+	(*File)(nil),          // 34: vps.dump.File
+	(*Lock)(nil),          // 35: vps.dump.Lock
+	(*Owner)(nil),         // 36: vps.dump.Owner
+	(*PipeEnd)(nil),       // 37: vps.dump.PipeEnd
+	(*EventFd)(nil),       // 38: vps.dump.EventFd
+	(*TimerFd)(nil),       // 39: vps.dump.TimerFd
+	(*SignalFd)(nil),      // 40: vps.dump.SignalFd
+	(*Epoll)(nil),         // 41: vps.dump.Epoll
+	(*EpollItem)(nil),     // 42: vps.dump.EpollItem
+	(*Inotify)(nil),       // 43: vps.dump.Inotify
+	(*InotifyWatch)(nil),  // 44: vps.dump.InotifyWatch
+	(*Fanotify)(nil),      // 45: vps.dump.Fanotify
+	(*FanotifyMark)(nil),  // 46: vps.dump.FanotifyMark
+	(*PidFd)(nil),         // 47: vps.dump.PidFd
+	(*TtyEnd)(nil),        // 48: vps.dump.TtyEnd
+	(*External)(nil),      // 49: vps.dump.External
+	(*Pipe)(nil),          // 50: vps.dump.Pipe
+	(*UnixSocket)(nil),    // 51: vps.dump.UnixSocket
+	(*Connection)(nil),    // 52: vps.dump.Connection
+	(*Message)(nil),       // 53: vps.dump.Message
+	(*SockOpt)(nil),       // 54: vps.dump.SockOpt
+	(*Tty)(nil),           // 55: vps.dump.Tty
+	(*Termios)(nil),       // 56: vps.dump.Termios
+	(*IpcPerm)(nil),       // 57: vps.dump.IpcPerm
+	(*ShmSegment)(nil),    // 58: vps.dump.ShmSegment
+	(*SemSet)(nil),        // 59: vps.dump.SemSet
+	(*Semaphore)(nil),     // 60: vps.dump.Semaphore
+	(*SemUndo)(nil),       // 61: vps.dump.SemUndo
+	(*MsgQueue)(nil),      // 62: vps.dump.MsgQueue
+	(*IpcMessage)(nil),    // 63: vps.dump.IpcMessage
+	(*Mqueue)(nil),        // 64: vps.dump.Mqueue
+	(*MqueueNotify)(nil),  // 65: vps.dump.MqueueNotify
+	nil,                   // 66: vps.dump.Instance.SysctlEntry
+	nil,                   // 67: vps.dump.Inode.XattrsEntry
 }
 var file_dump_record_proto_depIdxs = []int32{
-	10, // 0: vps.dump.Instance.clocks:type_name -> vps.dump.Clocks
-	67, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
-	9,  // 2: vps.dump.Instance.ports:type_name -> vps.dump.SwitchPort
-	68, // 3: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
-	1,  // 4: vps.dump.Process.state:type_name -> vps.dump.Process.State
-	31, // 5: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
-	31, // 6: vps.dump.Process.root:type_name -> vps.dump.FileRef
-	14, // 7: vps.dump.Process.rlimits:type_name -> vps.dump.Rlimit
-	15, // 8: vps.dump.Process.itimers:type_name -> vps.dump.Itimer
-	16, // 9: vps.dump.Process.timers:type_name -> vps.dump.PosixTimer
-	62, // 10: vps.dump.Process.sem_undos:type_name -> vps.dump.SemUndo
-	21, // 11: vps.dump.Thread.regs:type_name -> vps.dump.Registers
-	22, // 12: vps.dump.Thread.altstack:type_name -> vps.dump.AltStack
-	23, // 13: vps.dump.Thread.rseq:type_name -> vps.dump.Rseq
-	24, // 14: vps.dump.Thread.creds:type_name -> vps.dump.Creds
-	19, // 15: vps.dump.Thread.restart:type_name -> vps.dump.Restart
-	20, // 16: vps.dump.Thread.sched:type_name -> vps.dump.Sched
-	18, // 17: vps.dump.Thread.fs:type_name -> vps.dump.Fs
-	31, // 18: vps.dump.Fs.cwd:type_name -> vps.dump.FileRef
-	31, // 19: vps.dump.Fs.root:type_name -> vps.dump.FileRef
-	2,  // 20: vps.dump.Restart.kind:type_name -> vps.dump.Restart.Kind
-	27, // 21: vps.dump.SigHand.actions:type_name -> vps.dump.SigAction
-	29, // 22: vps.dump.Mm.mappings:type_name -> vps.dump.Mapping
-	31, // 23: vps.dump.Mm.exe:type_name -> vps.dump.FileRef
-	3,  // 24: vps.dump.Mapping.kind:type_name -> vps.dump.Mapping.Kind
-	31, // 25: vps.dump.Mapping.file:type_name -> vps.dump.FileRef
-	30, // 26: vps.dump.Mapping.aio:type_name -> vps.dump.AioRing
-	4,  // 27: vps.dump.Memory.kind:type_name -> vps.dump.Memory.Kind
-	34, // 28: vps.dump.FdTable.fds:type_name -> vps.dump.Fd
-	37, // 29: vps.dump.File.owner:type_name -> vps.dump.Owner
-	36, // 30: vps.dump.File.locks:type_name -> vps.dump.Lock
-	31, // 31: vps.dump.File.path:type_name -> vps.dump.FileRef
-	38, // 32: vps.dump.File.pipe:type_name -> vps.dump.PipeEnd
-	39, // 33: vps.dump.File.eventfd:type_name -> vps.dump.EventFd
-	40, // 34: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
-	41, // 35: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
-	42, // 36: vps.dump.File.epoll:type_name -> vps.dump.Epoll
-	49, // 37: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
-	50, // 38: vps.dump.File.external:type_name -> vps.dump.External
-	44, // 39: vps.dump.File.inotify:type_name -> vps.dump.Inotify
-	46, // 40: vps.dump.File.fanotify:type_name -> vps.dump.Fanotify
-	48, // 41: vps.dump.File.pidfd:type_name -> vps.dump.PidFd
-	5,  // 42: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
-	6,  // 43: vps.dump.Lock.breaking:type_name -> vps.dump.Lock.Breaking
-	31, // 44: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
-	43, // 45: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
-	45, // 46: vps.dump.Inotify.watches:type_name -> vps.dump.InotifyWatch
-	31, // 47: vps.dump.InotifyWatch.file:type_name -> vps.dump.FileRef
-	47, // 48: vps.dump.Fanotify.marks:type_name -> vps.dump.FanotifyMark
-	31, // 49: vps.dump.FanotifyMark.file:type_name -> vps.dump.FileRef
-	31, // 50: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
-	31, // 51: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
-	7,  // 52: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
-	31, // 53: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
-	54, // 54: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
-	55, // 55: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
-	53, // 56: vps.dump.UnixSocket.waiting:type_name -> vps.dump.Connection
-	54, // 57: vps.dump.Connection.queue:type_name -> vps.dump.Message
-	57, // 58: vps.dump.Tty.termios:type_name -> vps.dump.Termios
-	58, // 59: vps.dump.ShmSegment.perm:type_name -> vps.dump.IpcPerm
-	58, // 60: vps.dump.SemSet.perm:type_name -> vps.dump.IpcPerm
-	61, // 61: vps.dump.SemSet.semaphores:type_name -> vps.dump.Semaphore
-	58, // 62: vps.dump.MsgQueue.perm:type_name -> vps.dump.IpcPerm
-	64, // 63: vps.dump.MsgQueue.queue:type_name -> vps.dump.IpcMessage
-	64, // 64: vps.dump.Mqueue.queue:type_name -> vps.dump.IpcMessage
-	66, // 65: vps.dump.Mqueue.notify:type_name -> vps.dump.MqueueNotify
-	66, // [66:66] is the sub-list for method output_type
-	66, // [66:66] is the sub-list for method input_type
-	66, // [66:66] is the sub-list for extension type_name
-	66, // [66:66] is the sub-list for extension extendee
-	0,  // [0:66] is the sub-list for field type_name
+	9,  // 0: vps.dump.Instance.clocks:type_name -> vps.dump.Clocks
+	66, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
+	67, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
+	1,  // 3: vps.dump.Process.state:type_name -> vps.dump.Process.State
+	30, // 4: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
+	30, // 5: vps.dump.Process.root:type_name -> vps.dump.FileRef
+	13, // 6: vps.dump.Process.rlimits:type_name -> vps.dump.Rlimit
+	14, // 7: vps.dump.Process.itimers:type_name -> vps.dump.Itimer
+	15, // 8: vps.dump.Process.timers:type_name -> vps.dump.PosixTimer
+	61, // 9: vps.dump.Process.sem_undos:type_name -> vps.dump.SemUndo
+	20, // 10: vps.dump.Thread.regs:type_name -> vps.dump.Registers
+	21, // 11: vps.dump.Thread.altstack:type_name -> vps.dump.AltStack
+	22, // 12: vps.dump.Thread.rseq:type_name -> vps.dump.Rseq
+	23, // 13: vps.dump.Thread.creds:type_name -> vps.dump.Creds
+	18, // 14: vps.dump.Thread.restart:type_name -> vps.dump.Restart
+	19, // 15: vps.dump.Thread.sched:type_name -> vps.dump.Sched
+	17, // 16: vps.dump.Thread.fs:type_name -> vps.dump.Fs
+	30, // 17: vps.dump.Fs.cwd:type_name -> vps.dump.FileRef
+	30, // 18: vps.dump.Fs.root:type_name -> vps.dump.FileRef
+	2,  // 19: vps.dump.Restart.kind:type_name -> vps.dump.Restart.Kind
+	26, // 20: vps.dump.SigHand.actions:type_name -> vps.dump.SigAction
+	28, // 21: vps.dump.Mm.mappings:type_name -> vps.dump.Mapping
+	30, // 22: vps.dump.Mm.exe:type_name -> vps.dump.FileRef
+	3,  // 23: vps.dump.Mapping.kind:type_name -> vps.dump.Mapping.Kind
+	30, // 24: vps.dump.Mapping.file:type_name -> vps.dump.FileRef
+	29, // 25: vps.dump.Mapping.aio:type_name -> vps.dump.AioRing
+	4,  // 26: vps.dump.Memory.kind:type_name -> vps.dump.Memory.Kind
+	33, // 27: vps.dump.FdTable.fds:type_name -> vps.dump.Fd
+	36, // 28: vps.dump.File.owner:type_name -> vps.dump.Owner
+	35, // 29: vps.dump.File.locks:type_name -> vps.dump.Lock
+	30, // 30: vps.dump.File.path:type_name -> vps.dump.FileRef
+	37, // 31: vps.dump.File.pipe:type_name -> vps.dump.PipeEnd
+	38, // 32: vps.dump.File.eventfd:type_name -> vps.dump.EventFd
+	39, // 33: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
+	40, // 34: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
+	41, // 35: vps.dump.File.epoll:type_name -> vps.dump.Epoll
+	48, // 36: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
+	49, // 37: vps.dump.File.external:type_name -> vps.dump.External
+	43, // 38: vps.dump.File.inotify:type_name -> vps.dump.Inotify
+	45, // 39: vps.dump.File.fanotify:type_name -> vps.dump.Fanotify
+	47, // 40: vps.dump.File.pidfd:type_name -> vps.dump.PidFd
+	5,  // 41: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
+	6,  // 42: vps.dump.Lock.breaking:type_name -> vps.dump.Lock.Breaking
+	30, // 43: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
+	42, // 44: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
+	44, // 45: vps.dump.Inotify.watches:type_name -> vps.dump.InotifyWatch
+	30, // 46: vps.dump.InotifyWatch.file:type_name -> vps.dump.FileRef
+	46, // 47: vps.dump.Fanotify.marks:type_name -> vps.dump.FanotifyMark
+	30, // 48: vps.dump.FanotifyMark.file:type_name -> vps.dump.FileRef
+	30, // 49: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
+	30, // 50: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
+	7,  // 51: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
+	30, // 52: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
+	53, // 53: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
+	54, // 54: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
+	52, // 55: vps.dump.UnixSocket.waiting:type_name -> vps.dump.Connection
+	53, // 56: vps.dump.Connection.queue:type_name -> vps.dump.Message
+	56, // 57: vps.dump.Tty.termios:type_name -> vps.dump.Termios
+	57, // 58: vps.dump.ShmSegment.perm:type_name -> vps.dump.IpcPerm
+	57, // 59: vps.dump.SemSet.perm:type_name -> vps.dump.IpcPerm
+	60, // 60: vps.dump.SemSet.semaphores:type_name -> vps.dump.Semaphore
+	57, // 61: vps.dump.MsgQueue.perm:type_name -> vps.dump.IpcPerm
+	63, // 62: vps.dump.MsgQueue.queue:type_name -> vps.dump.IpcMessage
+	63, // 63: vps.dump.Mqueue.queue:type_name -> vps.dump.IpcMessage
+	65, // 64: vps.dump.Mqueue.notify:type_name -> vps.dump.MqueueNotify
+	65, // [65:65] is the sub-list for method output_type
+	65, // [65:65] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	65, // [65:65] is the sub-list for extension extendee
+	0,  // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_dump_record_proto_init() }
@@ -7107,8 +7030,8 @@ func file_dump_record_proto_init() {
 	if File_dump_record_proto != nil {
 		return
 	}
-	file_dump_record_proto_msgTypes[5].OneofWrappers = []any{}
-	file_dump_record_proto_msgTypes[27].OneofWrappers = []any{
+	file_dump_record_proto_msgTypes[4].OneofWrappers = []any{}
+	file_dump_record_proto_msgTypes[26].OneofWrappers = []any{
 		(*File_Path)(nil),
 		(*File_Pipe)(nil),
 		(*File_Eventfd)(nil),
@@ -7132,7 +7055,7 @@ func file_dump_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dump_record_proto_rawDesc), len(file_dump_record_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   61,
+			NumMessages:   60,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

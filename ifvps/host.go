@@ -113,15 +113,24 @@ func sameMaps(a, b *ebpf.ProgramInfo) bool {
 	return true
 }
 
-// route has the host send packets for an address to a port.
+// route has the host send packets for an address to a port, or say that the address is unreachable.
 func (p *Port) route(a netip.Addr) error {
-	err := p.member.sw.net.RouteReplace(&netlink.Route{
-		LinkIndex: p.entry().Link(), Dst: single(a), Scope: scope(a), Protocol: routeProtocol,
-	})
-	if err != nil {
+	s := p.member.sw
+	if err := ignoreGone(s.net.RouteDel(p.way(a, !p.has(a)))); err != nil {
+		return fmt.Errorf("remove route to %v: %w", a, err)
+	}
+	if err := s.net.RouteReplace(p.way(a, p.has(a))); err != nil {
 		return fmt.Errorf("route to %v: %w", a, err)
 	}
 	return lasting(p.member.sw.net, p.entry().Link(), a, p.MAC)
+}
+
+// way is the route to an address that is there, or is not.
+func (p *Port) way(a netip.Addr, present bool) *netlink.Route {
+	if !present {
+		return &netlink.Route{Dst: single(a), Type: unix.RTN_UNREACHABLE, Protocol: routeProtocol}
+	}
+	return &netlink.Route{LinkIndex: p.entry().Link(), Dst: single(a), Scope: scope(a), Protocol: routeProtocol}
 }
 
 // lasting enters a neighbour that needs no place in the table of neighbours, which is one for all namespaces, and may be full.
@@ -143,9 +152,7 @@ func family(a netip.Addr) int {
 }
 
 func (p *Port) unroute(a netip.Addr) error {
-	err := p.member.sw.net.RouteDel(&netlink.Route{
-		LinkIndex: p.entry().Link(), Dst: single(a), Scope: scope(a), Protocol: routeProtocol,
-	})
+	err := p.member.sw.net.RouteDel(p.way(a, p.has(a)))
 	if err = ignoreGone(err); err != nil {
 		return fmt.Errorf("remove route to %v: %w", a, err)
 	}

@@ -1,10 +1,14 @@
 package ifvps
 
 import (
+	"errors"
 	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"vps/internal/nettest"
 )
@@ -98,5 +102,37 @@ func TestReach(t *testing.T) {
 	}
 	if text := nettest.IP(t, "neigh show proxy") + nettest.IP(t, "-6 neigh show proxy"); strings.Contains(text, ":10 ") || strings.Contains(text, ".10 ") {
 		t.Errorf("answers after the removal: %s", text)
+	}
+}
+
+// TestUnreachable: who speaks to an interface that is down, or to an address that is not configured, is told.
+func TestUnreachable(t *testing.T) {
+	w := newWorld(t)
+	a := w.guest(t, spec("a", "192.0.2.10", "2001:db8::10"))
+	b := w.guest(t, spec("b", "192.0.2.11", "2001:db8::11"))
+	told := func(from *nettest.Place, to string) bool {
+		err := from.Reach(to, 5*time.Second)
+		return errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.ENETUNREACH) // as IPv6 has it for a route that says so
+	}
+	all := []string{"192.0.2.11", "2001:db8::11"}
+	for what, change := range map[string][2]string{
+		"down":           {"link set vps0 down", "link set vps0 up"},
+		"not configured": {"addr flush dev vps0", "link set vps0 up"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			b.IP(change[0])
+			for _, to := range all {
+				for name, from := range map[string]*nettest.Place{"outside": w.outside, "instance": a.Place, "host": w.self} {
+					eventually(t, to+" to be unreachable from "+name, func() bool { return told(from, to) })
+				}
+			}
+			b.IP(change[1])
+			for _, to := range all {
+				b.IP("addr replace " + to + " dev vps0")
+			}
+			b.IP("route replace default via 169.254.1.1 dev vps0 onlink")
+			b.IP("-6 route replace default via fe80::1 dev vps0")
+			eventually(t, "a way back", func() bool { return a.Reach(all[0], time.Second) == nil && a.Reach(all[1], time.Second) == nil })
+		})
 	}
 }

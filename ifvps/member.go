@@ -28,6 +28,7 @@ type Port struct {
 	member *Member
 	n      uint32       // in the table of ports
 	owned  []netip.Addr // sorted: the configured ones, and what the instance has added
+	absent []netip.Addr // of these, what the instance has not configured, or has on an interface that is down
 	tap    *tap         // nil: it has not been needed yet
 }
 
@@ -118,6 +119,7 @@ func (m *Member) build(in *inside, pid int, closed bool) error {
 func (m *Member) connect(in *inside, pid int) error {
 	m.pid, m.parked = pid, false
 	for _, p := range m.ports {
+		p.absent = nil
 		if err := p.furnish(in); err != nil {
 			return err
 		}
@@ -135,7 +137,7 @@ func (p *Port) present() error {
 	}
 	p.entry().Limit(p.In, p.Out)
 	for _, a := range p.owned {
-		if err := p.member.sw.tables.Own(a, p.n); err != nil {
+		if err := p.member.sw.tables.Own(a, p.n, p.has(a)); err != nil {
 			return err
 		}
 		if err := p.announce(a); err != nil {
@@ -147,7 +149,7 @@ func (p *Port) present() error {
 
 // own makes an address the port's.
 func (p *Port) own(a netip.Addr) error {
-	if err := p.member.sw.tables.Own(a, p.n); err != nil {
+	if err := p.member.sw.tables.Own(a, p.n, p.has(a)); err != nil {
 		return err
 	}
 	if at, has := slices.BinarySearchFunc(p.owned, a, netip.Addr.Compare); !has {
@@ -155,6 +157,9 @@ func (p *Port) own(a netip.Addr) error {
 	}
 	return nil
 }
+
+// has tells whether the instance has configured an address, as far as is known.
+func (p *Port) has(a netip.Addr) bool { return !slices.Contains(p.absent, a) }
 
 func (p *Port) disown(a netip.Addr) error {
 	if at, has := slices.BinarySearchFunc(p.owned, a, netip.Addr.Compare); has {
@@ -249,6 +254,7 @@ func (s *Switch) Adopt(spec Spec, pid int) (*Member, error) {
 func (m *Member) stayParked() error {
 	m.parked = true
 	for _, p := range m.ports {
+		p.absent = nil
 		if _, err := m.sw.net.LinkByName(p.hostName()); err != nil {
 			if err = ignoreGone(err); err == nil {
 				err = p.makeParked()

@@ -108,7 +108,7 @@ func (p *Port) whole(st *state) (bool, error) {
 		}
 	}
 	for _, a := range p.owned {
-		if !st.routes[toLink{a, ifindex}] || !p.member.sw.tables.Owns(a, p.n) {
+		if p.has(a) && !st.routes[toLink{a, ifindex}] || !p.member.sw.tables.Owns(a, p.n) {
 			return false, nil
 		}
 		for _, l := range st.networks.neighbours(a) {

@@ -112,11 +112,30 @@ func (m *Member) look(in *inside) error {
 			}
 			errs = append(errs, p.announce(a))
 		}
+		errs = append(errs, p.follow(has))
 	}
 	return errors.Join(errs...)
 }
 
-// configured returns the addresses that an instance has given to an interface.
+// follow makes unreachable what the instance has of its own not configured.
+func (p *Port) follow(has []netip.Addr) error {
+	var errs []error
+	for _, a := range p.owned {
+		present := slices.Contains(has, a)
+		switch {
+		case present == p.has(a):
+			continue
+		case present:
+			p.absent = slices.DeleteFunc(p.absent, func(other netip.Addr) bool { return other == a })
+		default:
+			p.absent = append(p.absent, a)
+		}
+		errs = append(errs, p.member.sw.tables.Own(a, p.n, present), p.route(a))
+	}
+	return errors.Join(errs...)
+}
+
+// configured returns the addresses that an instance has given to an interface; none, if that is down.
 func (p *Port) configured(in *inside) ([]netip.Addr, error) {
 	link, err := in.LinkByName(p.Name)
 	if err != nil {
@@ -125,6 +144,9 @@ func (p *Port) configured(in *inside) ([]netip.Addr, error) {
 	p.Index = link.Attrs().Index
 	if mac := link.Attrs().HardwareAddr; len(mac) == len(p.MAC) {
 		copy(p.MAC[:], mac)
+	}
+	if link.Attrs().RawFlags&unix.IFF_UP == 0 {
+		return nil, nil
 	}
 	all, err := in.AddrList(link, netlink.FAMILY_ALL)
 	if err != nil {

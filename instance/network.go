@@ -9,11 +9,13 @@ import (
 	"strings"
 	"sync"
 
+	"vps/cell"
 	"vps/config"
 	"vps/dump"
 	"vps/ifvps"
 	"vps/ifvps/nat"
 	"vps/instance/blueprint"
+	"vps/instance/registry"
 	"vps/suspend"
 )
 
@@ -69,8 +71,8 @@ func (i *instance) port() suspend.Network {
 	return i.member
 }
 
-// atSwitch is what a configuration gives an instance at the switch.
-func atSwitch(cfg *config.Config, ports []*dump.SwitchPort) ifvps.Spec {
+// atSwitch is what a configuration gives an instance at the switch, as interfaces of the host's were in a snapshot.
+func atSwitch(cfg *config.Config, were []*dump.Interface) ifvps.Spec {
 	spec := ifvps.Spec{ID: cfg.Name, Networks: cfg.Networks, Silent: cfg.NetworkAnnounce != ""}
 	for _, c := range cfg.Interfaces {
 		one := ifvps.Interface{Name: c.Name(), Addresses: c.Addresses}
@@ -78,23 +80,14 @@ func atSwitch(cfg *config.Config, ports []*dump.SwitchPort) ifvps.Spec {
 		for _, f := range c.Forwards {
 			one.Forwards = append(one.Forwards, nat.Forward{UDP: f.Protocol == "udp", Host: f.Host, Port: f.Port, Inside: f.Inside})
 		}
-		for _, p := range ports {
-			if p.GetName() == one.Name && len(p.GetMac()) == len(one.MAC) {
-				one.Index, one.MAC = int(p.GetIfindex()), [6]byte(p.GetMac())
+		for _, w := range were {
+			if w.GetName() == one.Name && len(w.GetAddress()) == len(one.MAC) {
+				one.Index, one.MAC = int(w.GetIndex()), [6]byte(w.GetAddress())
 			}
 		}
 		spec.Interfaces = append(spec.Interfaces, one)
 	}
 	return spec
-}
-
-// asRecorded is what a snapshot says of interfaces.
-func asRecorded(all []ifvps.Interface) []*dump.SwitchPort {
-	var ports []*dump.SwitchPort
-	for _, i := range all {
-		ports = append(ports, &dump.SwitchPort{Name: i.Name, Ifindex: uint32(i.Index), Mac: i.MAC[:]})
-	}
-	return ports
 }
 
 // connect gives an instance, whose init is given by its pid here, its interfaces. Those of a restored one stay closed until it is
@@ -107,7 +100,7 @@ func (i *instance) connect(ctx context.Context, init int, b birth) error {
 	if err != nil {
 		return err
 	}
-	m, err := sw.Attach(atSwitch(i.cfg, b.ports), init, b.state == Restoring)
+	m, err := sw.Attach(atSwitch(i.cfg, b.were), init, b.state == Restoring)
 	if err != nil {
 		return fmt.Errorf("network: %w", err)
 	}
@@ -185,6 +178,17 @@ func (i *instance) park() error {
 	defer i.mu.Unlock()
 	i.rec.Parked = true
 	return i.save()
+}
+
+// Park ends a suspended instance, whose memory is in a safe place, as Abort does. Its addresses are kept for it: what speaks to them
+// hears nothing until it is restored or started, or they are released.
+func (h *Host) Park(ctx context.Context, id string) error {
+	return h.audit(ctx, "park", id, h.change("park", id, Suspended, func(i *instance) error {
+		if err := i.park(); err != nil {
+			return err
+		}
+		return i.end(ctx, registry.ReasonAbort, func(*cell.Cell) error { return i.killAll() })
+	}))
 }
 
 // releaseParked gives up what is kept for a dead instance.

@@ -115,6 +115,9 @@ func TestParkedAddresses(t *testing.T) {
 	h, outside := lanHost(t)
 	h.start("db", "NETIF_0_ADDRESS=192.0.2.11", echoInit)
 	h.until("the server", func() bool { return outside.Reach("192.0.2.11", time.Second) == nil })
+	h.shell("db", "ip route add 10.1.0.0/16 via 169.254.1.1 dev vps0 metric 7 onlink && ip addr add 10.2.0.1/24 dev vps0 && ip link set vps0 mtu 1400")
+	const look = "ip -o link; ip -o addr; ip route; ip -6 route"
+	before := h.shell("db", look)
 	snapshot := h.snapshotted("db", SnapshotOptions{Stop: true})
 	silent := func() {
 		t.Helper()
@@ -146,7 +149,14 @@ func TestParkedAddresses(t *testing.T) {
 		t.Fatal(err)
 	}
 	outside.MustReach("192.0.2.11")
-	h.snapshotted("db", SnapshotOptions{Stop: true})
+	if after := h.shell("db", look); after != before {
+		t.Errorf("network after the restore:\n%s\nbefore:\n%s", after, before)
+	}
+	h.snapshotted("db", SnapshotOptions{Suspend: true})
+	if err := h.Park(t.Context(), "db"); err != nil {
+		t.Fatal(err)
+	}
+	silent()
 	if err := h.Release(t.Context(), "db"); err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func (i *instance) restore(ctx context.Context, r io.Reader, opt RestoreOptions,
 	if err != nil {
 		return err
 	}
-	err = i.create(ctx, cfg, birth{state: Restoring, what: "restore", bootID: im.BootID, adjust: im.Adjust, ports: im.Info.GetPorts()})
+	err = i.create(ctx, cfg, birth{state: Restoring, what: "restore", bootID: im.BootID, adjust: im.Adjust, were: im.Given()})
 	if err != nil {
 		return err
 	}

@@ -85,11 +85,7 @@ func (i *instance) source() (*snapshot.Source, error) {
 	if i.cell == nil {
 		return nil, &StateError{ID: i.id, Operation: "look at", State: i.rec.State} // it has just ended
 	}
-	src, err := image.Source(&i.rec, i.cfg, i.group, i.port(), i.cell.Init.PID, i.host.insight, i.host.log)
-	if err == nil && i.member != nil {
-		src.Info.Ports = asRecorded(i.member.Interfaces())
-	}
-	return src, err
+	return image.Source(&i.rec, i.cfg, i.group, i.port(), i.cell.Init.PID, i.host.insight, i.host.log)
 }
 
 // Check tells whether an instance can be snapshotted now, and what a snapshot would cost.

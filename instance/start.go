@@ -84,7 +84,7 @@ type birth struct {
 	what   string
 	bootID registry.UUID          // zero: a new one
 	adjust func(*cell.Spec) error // nil: nothing
-	ports  []*dump.SwitchPort     // as they were
+	were   []*dump.Interface      // the interfaces that the host had given it
 }
 
 var starting = birth{state: Creating, what: "create"}

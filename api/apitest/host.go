@@ -242,6 +242,9 @@ func (h *Host) MoveInterface(_ context.Context, id, _, _ string) error {
 	return h.use("ifmove", id, func(*instance.Info) error { return nil }, instance.Running)
 }
 
+// Park ends a suspended instance.
+func (h *Host) Park(ctx context.Context, id string) error { return h.Abort(ctx, id) }
+
 // Release changes nothing.
 func (h *Host) Release(_ context.Context, id string) error {
 	return h.use("release", id, func(*instance.Info) error { return nil }, instance.Dead)

@@ -3004,7 +3004,7 @@ const file_api_vps_proto_rawDesc = "" +
 	"\x05force\x18\x04 \x01(\bR\x05force\x12-\n" +
 	"\x06config\x18\x05 \x01(\v2\x15.vps.v1.ConfigurationR\x06config\x12\x12\n" +
 	"\x04lazy\x18\x06 \x01(\bR\x04lazy\x12\x12\n" +
-	"\x04wait\x18\a \x01(\bR\x04wait2\xc4\t\n" +
+	"\x04wait\x18\a \x01(\bR\x04wait2\xeb\t\n" +
 	"\x04Host\x121\n" +
 	"\aVersion\x12\r.vps.v1.Empty\x1a\x17.vps.v1.VersionResponse\x12+\n" +
 	"\x04List\x12\r.vps.v1.Empty\x1a\x14.vps.v1.ListResponse\x12(\n" +
@@ -3023,7 +3023,8 @@ const file_api_vps_proto_rawDesc = "" +
 	"\x06Resume\x12\x0e.vps.v1.Target\x1a\r.vps.v1.Empty\x12&\n" +
 	"\x05Abort\x12\x0e.vps.v1.Target\x1a\r.vps.v1.Empty\x127\n" +
 	"\rAllowNetworks\x12\x17.vps.v1.NetworksRequest\x1a\r.vps.v1.Empty\x12<\n" +
-	"\rMoveInterface\x12\x1c.vps.v1.MoveInterfaceRequest\x1a\r.vps.v1.Empty\x12(\n" +
+	"\rMoveInterface\x12\x1c.vps.v1.MoveInterfaceRequest\x1a\r.vps.v1.Empty\x12%\n" +
+	"\x04Park\x12\x0e.vps.v1.Target\x1a\r.vps.v1.Empty\x12(\n" +
 	"\aRelease\x12\x0e.vps.v1.Target\x1a\r.vps.v1.Empty\x12(\n" +
 	"\x06Events\x12\r.vps.v1.Empty\x1a\r.vps.v1.Event0\x01\x123\n" +
 	"\x04Logs\x12\x13.vps.v1.LogsRequest\x1a\x14.vps.v1.LogsResponse0\x01\x125\n" +
@@ -3122,40 +3123,42 @@ var file_api_vps_proto_depIdxs = []int32{
 	1,  // 34: vps.v1.Host.Abort:input_type -> vps.v1.Target
 	7,  // 35: vps.v1.Host.AllowNetworks:input_type -> vps.v1.NetworksRequest
 	8,  // 36: vps.v1.Host.MoveInterface:input_type -> vps.v1.MoveInterfaceRequest
-	1,  // 37: vps.v1.Host.Release:input_type -> vps.v1.Target
-	0,  // 38: vps.v1.Host.Events:input_type -> vps.v1.Empty
-	21, // 39: vps.v1.Host.Logs:input_type -> vps.v1.LogsRequest
-	24, // 40: vps.v1.Host.Exec:input_type -> vps.v1.ExecRequest
-	28, // 41: vps.v1.Host.Console:input_type -> vps.v1.ConsoleRequest
-	31, // 42: vps.v1.Host.Snapshot:input_type -> vps.v1.SnapshotRequest
-	36, // 43: vps.v1.Host.Restore:input_type -> vps.v1.RestoreRequest
-	2,  // 44: vps.v1.Host.Version:output_type -> vps.v1.VersionResponse
-	9,  // 45: vps.v1.Host.List:output_type -> vps.v1.ListResponse
-	4,  // 46: vps.v1.Host.Show:output_type -> vps.v1.Instance
-	11, // 47: vps.v1.Host.Args:output_type -> vps.v1.Arguments
-	13, // 48: vps.v1.Host.Processes:output_type -> vps.v1.ProcessesResponse
-	15, // 49: vps.v1.Host.Check:output_type -> vps.v1.CheckReport
-	0,  // 50: vps.v1.Host.Create:output_type -> vps.v1.Empty
-	0,  // 51: vps.v1.Host.Start:output_type -> vps.v1.Empty
-	0,  // 52: vps.v1.Host.Stop:output_type -> vps.v1.Empty
-	0,  // 53: vps.v1.Host.Restart:output_type -> vps.v1.Empty
-	0,  // 54: vps.v1.Host.Remove:output_type -> vps.v1.Empty
-	0,  // 55: vps.v1.Host.Kill:output_type -> vps.v1.Empty
-	3,  // 56: vps.v1.Host.Wait:output_type -> vps.v1.ExitStatus
-	0,  // 57: vps.v1.Host.Suspend:output_type -> vps.v1.Empty
-	0,  // 58: vps.v1.Host.Resume:output_type -> vps.v1.Empty
-	0,  // 59: vps.v1.Host.Abort:output_type -> vps.v1.Empty
-	0,  // 60: vps.v1.Host.AllowNetworks:output_type -> vps.v1.Empty
-	0,  // 61: vps.v1.Host.MoveInterface:output_type -> vps.v1.Empty
-	0,  // 62: vps.v1.Host.Release:output_type -> vps.v1.Empty
-	20, // 63: vps.v1.Host.Events:output_type -> vps.v1.Event
-	22, // 64: vps.v1.Host.Logs:output_type -> vps.v1.LogsResponse
-	26, // 65: vps.v1.Host.Exec:output_type -> vps.v1.ExecResponse
-	29, // 66: vps.v1.Host.Console:output_type -> vps.v1.ConsoleResponse
-	32, // 67: vps.v1.Host.Snapshot:output_type -> vps.v1.SnapshotResponse
-	30, // 68: vps.v1.Host.Restore:output_type -> vps.v1.Progress
-	44, // [44:69] is the sub-list for method output_type
-	19, // [19:44] is the sub-list for method input_type
+	1,  // 37: vps.v1.Host.Park:input_type -> vps.v1.Target
+	1,  // 38: vps.v1.Host.Release:input_type -> vps.v1.Target
+	0,  // 39: vps.v1.Host.Events:input_type -> vps.v1.Empty
+	21, // 40: vps.v1.Host.Logs:input_type -> vps.v1.LogsRequest
+	24, // 41: vps.v1.Host.Exec:input_type -> vps.v1.ExecRequest
+	28, // 42: vps.v1.Host.Console:input_type -> vps.v1.ConsoleRequest
+	31, // 43: vps.v1.Host.Snapshot:input_type -> vps.v1.SnapshotRequest
+	36, // 44: vps.v1.Host.Restore:input_type -> vps.v1.RestoreRequest
+	2,  // 45: vps.v1.Host.Version:output_type -> vps.v1.VersionResponse
+	9,  // 46: vps.v1.Host.List:output_type -> vps.v1.ListResponse
+	4,  // 47: vps.v1.Host.Show:output_type -> vps.v1.Instance
+	11, // 48: vps.v1.Host.Args:output_type -> vps.v1.Arguments
+	13, // 49: vps.v1.Host.Processes:output_type -> vps.v1.ProcessesResponse
+	15, // 50: vps.v1.Host.Check:output_type -> vps.v1.CheckReport
+	0,  // 51: vps.v1.Host.Create:output_type -> vps.v1.Empty
+	0,  // 52: vps.v1.Host.Start:output_type -> vps.v1.Empty
+	0,  // 53: vps.v1.Host.Stop:output_type -> vps.v1.Empty
+	0,  // 54: vps.v1.Host.Restart:output_type -> vps.v1.Empty
+	0,  // 55: vps.v1.Host.Remove:output_type -> vps.v1.Empty
+	0,  // 56: vps.v1.Host.Kill:output_type -> vps.v1.Empty
+	3,  // 57: vps.v1.Host.Wait:output_type -> vps.v1.ExitStatus
+	0,  // 58: vps.v1.Host.Suspend:output_type -> vps.v1.Empty
+	0,  // 59: vps.v1.Host.Resume:output_type -> vps.v1.Empty
+	0,  // 60: vps.v1.Host.Abort:output_type -> vps.v1.Empty
+	0,  // 61: vps.v1.Host.AllowNetworks:output_type -> vps.v1.Empty
+	0,  // 62: vps.v1.Host.MoveInterface:output_type -> vps.v1.Empty
+	0,  // 63: vps.v1.Host.Park:output_type -> vps.v1.Empty
+	0,  // 64: vps.v1.Host.Release:output_type -> vps.v1.Empty
+	20, // 65: vps.v1.Host.Events:output_type -> vps.v1.Event
+	22, // 66: vps.v1.Host.Logs:output_type -> vps.v1.LogsResponse
+	26, // 67: vps.v1.Host.Exec:output_type -> vps.v1.ExecResponse
+	29, // 68: vps.v1.Host.Console:output_type -> vps.v1.ConsoleResponse
+	32, // 69: vps.v1.Host.Snapshot:output_type -> vps.v1.SnapshotResponse
+	30, // 70: vps.v1.Host.Restore:output_type -> vps.v1.Progress
+	45, // [45:71] is the sub-list for method output_type
+	19, // [19:45] is the sub-list for method input_type
 	19, // [19:19] is the sub-list for extension type_name
 	19, // [19:19] is the sub-list for extension extendee
 	0,  // [0:19] is the sub-list for field type_name

@@ -42,7 +42,7 @@ func (a *app) snapshotCmd() *cobra.Command {
 			report, err := a.snapshot(ctx, c, id, file, opt)
 			if err == nil && stop {
 				// Not before the file is safe: until then the instance can still go on.
-				err = c.Abort(ctx, id)
+				err = c.Park(ctx, id)
 			}
 			if err != nil {
 				return cli.Fail(ctx, "snapshot", id, err)

@@ -108,6 +108,7 @@ var (
 
 	ownerPort     = int16(unsafe.Offsetof(owner{}.Port))
 	ownerInstance = int16(unsafe.Offsetof(owner{}.Instance))
+	ownerAbsent   = int16(unsafe.Offsetof(owner{}.Absent))
 
 	skbLen      = int16(unsafe.Offsetof(linux.SkBuff{}.Len))
 	skbMark     = int16(unsafe.Offsetof(linux.SkBuff{}.Mark))
@@ -143,6 +144,8 @@ func outProgram(t *Tables) asm.Instructions {
 		toHost(),
 		lookup(t.addresses, atDest),
 		asm.JEq.Imm(asm.R0, 0, "host"),
+		asm.LoadMem(asm.R1, asm.R0, ownerAbsent, asm.Word),
+		asm.JNE.Imm(asm.R1, 0, "host"), // which says that it is unreachable
 		asm.LoadMem(asm.R1, asm.R0, ownerPort, asm.Word),
 		asm.LoadMem(asm.R2, asm.RFP, atPort, asm.Word),
 		asm.JEq.Reg(asm.R1, asm.R2, "itself"),

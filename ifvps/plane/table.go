@@ -61,6 +61,8 @@ const costUnit = 1 << 16
 // owner is what the table of addresses knows of one.
 type owner struct {
 	Port, Instance uint32
+	Absent         uint32 // not 0: the instance has not configured it, or its interface is down
+	_              uint32
 }
 
 // Tables are the maps that the programs share with us.
@@ -80,7 +82,7 @@ var (
 		Name: "vps_links_1", Type: ebpf.Hash, Flags: unix.BPF_F_NO_PREALLOC, KeySize: 4, ValueSize: 4, MaxEntries: MaxPorts,
 	}
 	addressesSpec = ebpf.MapSpec{
-		Name: "vps_addresses_1", Type: ebpf.Hash, Flags: unix.BPF_F_NO_PREALLOC,
+		Name: "vps_addresses_2", Type: ebpf.Hash, Flags: unix.BPF_F_NO_PREALLOC,
 		KeySize: 16, ValueSize: uint32(unsafe.Sizeof(owner{})), MaxEntries: maxAddresses,
 	}
 )
@@ -197,9 +199,12 @@ func (t *Tables) Of(ifindex int) (n uint32) {
 	return n
 }
 
-// Own gives an address to a port. Error: ErrTaken.
-func (t *Tables) Own(a netip.Addr, n uint32) error {
+// Own gives an address to a port, where it is, or is not for the moment. Error: ErrTaken.
+func (t *Tables) Own(a netip.Addr, n uint32, present bool) error {
 	to := owner{Port: n, Instance: t.Port(n).instance}
+	if !present {
+		to.Absent = 1
+	}
 	err := t.addresses.Update(a.As16(), &to, ebpf.UpdateNoExist)
 	if errors.Is(err, ebpf.ErrKeyExist) {
 		var has owner

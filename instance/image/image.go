@@ -18,6 +18,7 @@ import (
 	"vps/instance/blueprint"
 	"vps/instance/registry"
 	"vps/object"
+	"vps/object/network"
 	"vps/object/recordset"
 	"vps/pager/lazy"
 	"vps/restore"
@@ -105,6 +106,9 @@ func (im *Image) Close() error {
 	}
 	return im.snapshot.Close()
 }
+
+// Given returns the interfaces that the host had given the instance.
+func (im *Image) Given() []*dump.Interface { return network.External(im.set) }
 
 // Config returns the configuration in the snapshot for an instance of the given name, with default rights only.
 func (im *Image) Config(id string) (*config.Config, error) {

@@ -72,6 +72,8 @@ const (
 	HostAllowNetworksProcedure = "/vps.v1.Host/AllowNetworks"
 	// HostMoveInterfaceProcedure is the fully-qualified name of the Host's MoveInterface RPC.
 	HostMoveInterfaceProcedure = "/vps.v1.Host/MoveInterface"
+	// HostParkProcedure is the fully-qualified name of the Host's Park RPC.
+	HostParkProcedure = "/vps.v1.Host/Park"
 	// HostReleaseProcedure is the fully-qualified name of the Host's Release RPC.
 	HostReleaseProcedure = "/vps.v1.Host/Release"
 	// HostEventsProcedure is the fully-qualified name of the Host's Events RPC.
@@ -108,6 +110,7 @@ type HostClient interface {
 	Abort(context.Context, *vpsv1.Target) (*vpsv1.Empty, error)
 	AllowNetworks(context.Context, *vpsv1.NetworksRequest) (*vpsv1.Empty, error)
 	MoveInterface(context.Context, *vpsv1.MoveInterfaceRequest) (*vpsv1.Empty, error)
+	Park(context.Context, *vpsv1.Target) (*vpsv1.Empty, error)
 	Release(context.Context, *vpsv1.Target) (*vpsv1.Empty, error)
 	Events(context.Context, *vpsv1.Empty) (*connect.ServerStreamForClient[vpsv1.Event], error)
 	Logs(context.Context, *vpsv1.LogsRequest) (*connect.ServerStreamForClient[vpsv1.LogsResponse], error)
@@ -238,6 +241,12 @@ func NewHostClient(httpClient connect.HTTPClient, baseURL string, opts ...connec
 			connect.WithSchema(hostMethods.ByName("MoveInterface")),
 			connect.WithClientOptions(opts...),
 		),
+		park: connect.NewClient[vpsv1.Target, vpsv1.Empty](
+			httpClient,
+			baseURL+HostParkProcedure,
+			connect.WithSchema(hostMethods.ByName("Park")),
+			connect.WithClientOptions(opts...),
+		),
 		release: connect.NewClient[vpsv1.Target, vpsv1.Empty](
 			httpClient,
 			baseURL+HostReleaseProcedure,
@@ -303,6 +312,7 @@ type hostClient struct {
 	abort         *connect.Client[vpsv1.Target, vpsv1.Empty]
 	allowNetworks *connect.Client[vpsv1.NetworksRequest, vpsv1.Empty]
 	moveInterface *connect.Client[vpsv1.MoveInterfaceRequest, vpsv1.Empty]
+	park          *connect.Client[vpsv1.Target, vpsv1.Empty]
 	release       *connect.Client[vpsv1.Target, vpsv1.Empty]
 	events        *connect.Client[vpsv1.Empty, vpsv1.Event]
 	logs          *connect.Client[vpsv1.LogsRequest, vpsv1.LogsResponse]
@@ -474,6 +484,15 @@ func (c *hostClient) MoveInterface(ctx context.Context, req *vpsv1.MoveInterface
 	return nil, err
 }
 
+// Park calls vps.v1.Host.Park.
+func (c *hostClient) Park(ctx context.Context, req *vpsv1.Target) (*vpsv1.Empty, error) {
+	response, err := c.park.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // Release calls vps.v1.Host.Release.
 func (c *hostClient) Release(ctx context.Context, req *vpsv1.Target) (*vpsv1.Empty, error) {
 	response, err := c.release.CallUnary(ctx, connect.NewRequest(req))
@@ -533,6 +552,7 @@ type HostHandler interface {
 	Abort(context.Context, *vpsv1.Target) (*vpsv1.Empty, error)
 	AllowNetworks(context.Context, *vpsv1.NetworksRequest) (*vpsv1.Empty, error)
 	MoveInterface(context.Context, *vpsv1.MoveInterfaceRequest) (*vpsv1.Empty, error)
+	Park(context.Context, *vpsv1.Target) (*vpsv1.Empty, error)
 	Release(context.Context, *vpsv1.Target) (*vpsv1.Empty, error)
 	Events(context.Context, *vpsv1.Empty, *connect.ServerStream[vpsv1.Event]) error
 	Logs(context.Context, *vpsv1.LogsRequest, *connect.ServerStream[vpsv1.LogsResponse]) error
@@ -659,6 +679,12 @@ func NewHostHandler(svc HostHandler, opts ...connect.HandlerOption) (string, htt
 		connect.WithSchema(hostMethods.ByName("MoveInterface")),
 		connect.WithHandlerOptions(opts...),
 	)
+	hostParkHandler := connect.NewUnaryHandlerSimple(
+		HostParkProcedure,
+		svc.Park,
+		connect.WithSchema(hostMethods.ByName("Park")),
+		connect.WithHandlerOptions(opts...),
+	)
 	hostReleaseHandler := connect.NewUnaryHandlerSimple(
 		HostReleaseProcedure,
 		svc.Release,
@@ -739,6 +765,8 @@ func NewHostHandler(svc HostHandler, opts ...connect.HandlerOption) (string, htt
 			hostAllowNetworksHandler.ServeHTTP(w, r)
 		case HostMoveInterfaceProcedure:
 			hostMoveInterfaceHandler.ServeHTTP(w, r)
+		case HostParkProcedure:
+			hostParkHandler.ServeHTTP(w, r)
 		case HostReleaseProcedure:
 			hostReleaseHandler.ServeHTTP(w, r)
 		case HostEventsProcedure:
@@ -832,6 +860,10 @@ func (UnimplementedHostHandler) AllowNetworks(context.Context, *vpsv1.NetworksRe
 
 func (UnimplementedHostHandler) MoveInterface(context.Context, *vpsv1.MoveInterfaceRequest) (*vpsv1.Empty, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("vps.v1.Host.MoveInterface is not implemented"))
+}
+
+func (UnimplementedHostHandler) Park(context.Context, *vpsv1.Target) (*vpsv1.Empty, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("vps.v1.Host.Park is not implemented"))
 }
 
 func (UnimplementedHostHandler) Release(context.Context, *vpsv1.Target) (*vpsv1.Empty, error) {

@@ -259,9 +259,9 @@ func (r *Restorer) Settle() error {
 			return err
 		}
 		settled := !slices.ContainsFunc(r.want, func(i *dump.Interface) bool {
-			return i.State == linux.IF_OPER_UP && here[i.Name].GetState() != linux.IF_OPER_UP
+			return !i.External && i.State == linux.IF_OPER_UP && here[i.Name].GetState() != linux.IF_OPER_UP
 		})
-		if settled || time.Now().After(end) { // the other end of what the host gave may be down
+		if settled || time.Now().After(end) { // what it stands on may be the host's, and down
 			return nil
 		}
 	}
