@@ -1479,6 +1479,8 @@ type Thread struct {
 	Syscall       bool                   `protobuf:"varint,21,opt,name=syscall,proto3" json:"syscall,omitempty"`                         // regs are those of a system call that is to be made again
 	FdTable       uint64                 `protobuf:"varint,22,opt,name=fd_table,json=fdTable,proto3" json:"fd_table,omitempty"`          // its own FdTable; 0: that of its process
 	Fs            *Fs                    `protobuf:"bytes,23,opt,name=fs,proto3" json:"fs,omitempty"`                                    // its own; none: that of its process
+	Ended         bool                   `protobuf:"varint,24,opt,name=ended,proto3" json:"ended,omitempty"`                             // the first thread of a process, which goes on without it: only names and credentials are known
+	WaitStatus    uint32                 `protobuf:"varint,25,opt,name=wait_status,json=waitStatus,proto3" json:"wait_status,omitempty"` // ended: its exit status, as wait(2) gives it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1679,6 +1681,20 @@ func (x *Thread) GetFs() *Fs {
 		return x.Fs
 	}
 	return nil
+}
+
+func (x *Thread) GetEnded() bool {
+	if x != nil {
+		return x.Ended
+	}
+	return false
+}
+
+func (x *Thread) GetWaitStatus() uint32 {
+	if x != nil {
+		return x.WaitStatus
+	}
+	return 0
 }
 
 // Fs is a thread's root, current directory and umask, where they are not those of its process.
@@ -3647,6 +3663,7 @@ type Lock struct {
 	Len           int64                  `protobuf:"varint,4,opt,name=len,proto3" json:"len,omitempty"`                                        // 0: to the end
 	Pid           uint32                 `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"`                                        // POSIX: its owner; flock, lease: who took it
 	Breaking      Lock_Breaking          `protobuf:"varint,50,opt,name=breaking,proto3,enum=vps.dump.Lock_Breaking" json:"breaking,omitempty"` // lease: what somebody waits for it to become
+	FdTable       uint64                 `protobuf:"varint,51,opt,name=fd_table,json=fdTable,proto3" json:"fd_table,omitempty"`                // POSIX: the FdTable that owns it; 0: that of process pid
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3721,6 +3738,13 @@ func (x *Lock) GetBreaking() Lock_Breaking {
 		return x.Breaking
 	}
 	return Lock_NOT
+}
+
+func (x *Lock) GetFdTable() uint64 {
+	if x != nil {
+		return x.FdTable
+	}
+	return 0
 }
 
 type Owner struct {
@@ -6071,7 +6095,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x03tid\x18\x06 \x01(\rR\x03tid\x12\x1a\n" +
 	"\binterval\x18\a \x01(\x03R\binterval\x12\x14\n" +
 	"\x05value\x18\b \x01(\x03R\x05value\x12\x18\n" +
-	"\aoverrun\x18\t \x01(\x05R\aoverrun\"\x87\x06\n" +
+	"\aoverrun\x18\t \x01(\x05R\aoverrun\"\xbe\x06\n" +
 	"\x06Thread\x12\x10\n" +
 	"\x03tid\x18\x01 \x01(\rR\x03tid\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x12'\n" +
@@ -6102,7 +6126,10 @@ const file_dump_record_proto_rawDesc = "" +
 	"ioPriority\x12\x18\n" +
 	"\asyscall\x18\x15 \x01(\bR\asyscall\x12\x19\n" +
 	"\bfd_table\x18\x16 \x01(\x04R\afdTable\x12\x1c\n" +
-	"\x02fs\x18\x17 \x01(\v2\f.vps.dump.FsR\x02fs\"v\n" +
+	"\x02fs\x18\x17 \x01(\v2\f.vps.dump.FsR\x02fs\x12\x14\n" +
+	"\x05ended\x18\x18 \x01(\bR\x05ended\x12\x1f\n" +
+	"\vwait_status\x18\x19 \x01(\rR\n" +
+	"waitStatus\"v\n" +
 	"\x02Fs\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12#\n" +
 	"\x03cwd\x18\x02 \x01(\v2\x11.vps.dump.FileRefR\x03cwd\x12%\n" +
@@ -6306,14 +6333,15 @@ const file_dump_record_proto_rawDesc = "" +
 	"\ainotify\x183 \x01(\v2\x11.vps.dump.InotifyH\x00R\ainotify\x12'\n" +
 	"\x05pidfd\x184 \x01(\v2\x0f.vps.dump.PidFdH\x00R\x05pidfd\x12\x18\n" +
 	"\x06socket\x18< \x01(\x04H\x00R\x06socketB\x06\n" +
-	"\x04kind\"\x95\x02\n" +
+	"\x04kind\"\xb0\x02\n" +
 	"\x04Lock\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.vps.dump.Lock.KindR\x04kind\x12\x14\n" +
 	"\x05write\x18\x02 \x01(\bR\x05write\x12\x14\n" +
 	"\x05start\x18\x03 \x01(\x03R\x05start\x12\x10\n" +
 	"\x03len\x18\x04 \x01(\x03R\x03len\x12\x10\n" +
 	"\x03pid\x18\x05 \x01(\rR\x03pid\x123\n" +
-	"\bbreaking\x182 \x01(\x0e2\x17.vps.dump.Lock.BreakingR\bbreaking\"0\n" +
+	"\bbreaking\x182 \x01(\x0e2\x17.vps.dump.Lock.BreakingR\bbreaking\x12\x19\n" +
+	"\bfd_table\x183 \x01(\x04R\afdTable\"0\n" +
 	"\x04Kind\x12\t\n" +
 	"\x05FLOCK\x10\x00\x12\t\n" +
 	"\x05POSIX\x10\x01\x12\a\n" +

@@ -58,13 +58,16 @@ type Thread struct {
 }
 
 // Seize takes hold of a thread, which goes on running; its seccomp filters do not apply until it is let go.
-// With mortal set it dies with the tracer.
+// With mortal set it dies with the tracer. ESRCH: it has ended, even if it still shows as a zombie.
 func (t *Tracer) Seize(tid int, mortal bool) (*Thread, error) {
 	options := uintptr(unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_SUSPEND_SECCOMP)
 	if mortal {
 		options |= unix.PTRACE_O_EXITKILL
 	}
 	if err := ptrace(unix.PTRACE_SEIZE, tid, 0, options); err != nil {
+		if err == unix.EPERM && ended(tid) {
+			err = unix.ESRCH
+		}
 		return nil, fmt.Errorf("seize task %d: %w", tid, err)
 	}
 	th := &Thread{TID: tid, tracer: t}

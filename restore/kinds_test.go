@@ -50,7 +50,6 @@ var refusals = map[string]string{
 	"directory":       "deleted directory /tmp/kind/gone",
 	"unlinked":        "/tmp/kind/first",
 	"aio":             "aio ring",
-	"descriptors":     "a thread with descriptors of its own is not supported",
 	"mounted":         "mount /tmp/kind/mount (proc) is not supported",
 	"traced":          "being traced is not supported",
 	"uts namespace":   "its own uts namespace is not supported",

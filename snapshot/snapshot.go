@@ -260,8 +260,15 @@ func probeProcess(p object.Proc, init int, d *file.Descriptors) []error {
 			add(r)
 		}
 	}
-	for _, r := range d.Probe(p) {
-		add(r)
+	tables, err := tables(p)
+	add(err)
+	for _, table := range tables {
+		for _, r := range d.Probe(table) {
+			add(r)
+		}
+		if table.PidFD != p.PidFD {
+			table.Close()
+		}
 	}
 	return refusals
 }

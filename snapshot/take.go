@@ -36,7 +36,7 @@ type taker struct {
 	ids      object.IDMaps
 	procs    []*process
 	inside   map[int]int // pids and tids from here to inside
-	shared   object.Sharings
+	shared   *object.Sharings
 	files    *file.Descriptors
 	ipc      *ipc.Objects
 	filters  *task.Seccomps
@@ -56,6 +56,8 @@ type process struct {
 	mm     *dump.Mm      // nil: another process's record has it, too
 	hand   *dump.SigHand // nil: likewise
 	tasks  []*dump.Thread
+	ended  *dump.Thread // the first one, if it has ended
+	own    []ownThread
 }
 
 // Put and Memory make a taker the sink of the objects.
@@ -69,6 +71,9 @@ func (t *taker) Memory(id uint64, r io.ReaderAt, size int64) error {
 func (t *taker) close() {
 	for _, p := range t.procs {
 		p.Close()
+		for _, th := range p.own {
+			th.Close()
+		}
 	}
 }
 
@@ -152,18 +157,19 @@ func (t *taker) living() []object.Proc {
 // examine reads a process, and asks it.
 func (t *taker) examine(p *process) error {
 	var err error
-	if p.status, err = object.ReadStatus(p.Host); err != nil {
+	if p.status, err = object.ReadStatus(p.Task()); err != nil {
 		return err
 	}
 	if p.record, err = task.DumpProcess(p.status); err != nil {
 		return err
 	}
+	p.record.Pid = uint32(p.PID)
 	p.record.Ppid = uint32(t.inside[p.status.PPID])
 	p.record.ExternalParent = p.record.Ppid == 0 && p.PID != 1
 	if p.held.Zombie {
 		return nil
 	}
-	if err := task.DumpAttributes(p.record, p.Host, t.ids); err != nil {
+	if err := task.DumpAttributes(p.record, p.Task(), t.ids); err != nil {
 		return err
 	}
 	if signal := p.held.Threads[0].Stopped; signal != 0 {
@@ -175,7 +181,7 @@ func (t *taker) examine(p *process) error {
 	if p.memory, err = memory.ReadAddressSpace(p.Proc); err != nil {
 		return err
 	}
-	if err := t.shared.Fill(p.record, p.Host); err != nil {
+	if err := t.shared.Fill(p.record, p.Proc); err != nil {
 		return err
 	}
 	id := uint64(p.PID)
@@ -183,6 +189,9 @@ func (t *taker) examine(p *process) error {
 		if p.mm, err = p.memory.Dump(id, t.files); err != nil {
 			return err
 		}
+	}
+	if err := t.endedThread(p); err != nil {
+		return err
 	}
 	for _, th := range p.held.Threads {
 		record, err := t.thread(p, th)
@@ -192,6 +201,9 @@ func (t *taker) examine(p *process) error {
 		p.tasks = append(p.tasks, record)
 		p.record.Threads = append(p.record.Threads, record.GetTid())
 	}
+	if err := t.ownThings(p); err != nil {
+		return err
+	}
 	pending, err := p.held.Threads[0].Pending(true)
 	if err != nil {
 		return err
@@ -200,21 +212,11 @@ func (t *taker) examine(p *process) error {
 	if p.record.Pending, stop = task.SplitStop(pending); stop {
 		p.record.State = dump.Process_STOPPED
 	}
-	p.record.Timers, err = task.DumpTimers(p.Host, t.insideTID)
+	p.record.Timers, err = task.DumpTimers(p.Task(), t.insideTID)
 	if err != nil {
 		return err
 	}
 	return t.ask(p)
-}
-
-// askObjects asks a process for what only it can tell of the objects that it uses, see [file.Descriptors.Ask].
-func (t *taker) askObjects(b *remote.Batch, p *process) (answer func() error, more bool, err error) {
-	files, more, err := t.files.Ask(b, p.Proc)
-	if err != nil || p.PID != 1 {
-		return files, more, err
-	}
-	objects, again := t.ipc.Ask(b)
-	return func() error { return errors.Join(files(), objects()) }, more || again, nil
 }
 
 // undos notes what the ends of the processes do to semaphores.
@@ -229,16 +231,10 @@ func (t *taker) undos() error {
 // places notes where the process stands: its directories, its controlling terminal.
 func (t *taker) places(p *process) error {
 	var err error
-	if p.record.Cwd, err = t.link(p, "cwd"); err != nil {
+	if p.record.Root, p.record.Cwd, err = t.directories(p.Proc); err != nil {
 		return err
 	}
-	if p.record.Root, err = t.link(p, "root"); err != nil {
-		return err
-	}
-	if p.record.Root.GetProcess() != 0 {
-		return &object.Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "root directory " + p.record.Root.GetPath()}
-	}
-	stat, err := object.ReadStat(p.Host)
+	stat, err := object.ReadStat(p.Task())
 	if err != nil {
 		return err
 	}
@@ -246,9 +242,23 @@ func (t *taker) places(p *process) error {
 	return err
 }
 
+// directories notes root and current directory of a process, or of the thread that shows it.
+func (t *taker) directories(p object.Proc) (root, cwd *dump.FileRef, err error) {
+	if cwd, err = t.link(p, "cwd"); err != nil {
+		return nil, nil, err
+	}
+	if root, err = t.link(p, "root"); err != nil {
+		return nil, nil, err
+	}
+	if root.GetProcess() != 0 {
+		return nil, nil, &object.Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "root directory " + root.GetPath()}
+	}
+	return root, cwd, nil
+}
+
 // link notes the file that a link of the process's /proc directory leads to.
-func (t *taker) link(p *process, name string) (*dump.FileRef, error) {
-	link := fmt.Sprintf("/proc/%d/%s", p.Host, name)
+func (t *taker) link(p object.Proc, name string) (*dump.FileRef, error) {
+	link := fmt.Sprintf("/proc/%d/%s", p.Task(), name)
 	path, err := os.Readlink(link)
 	if err != nil {
 		return nil, err
@@ -278,7 +288,7 @@ func (t *taker) insideTID(tid int) (int, error) {
 func (t *taker) thread(p *process, th *remote.Thread) (*dump.Thread, error) {
 	t.threads++
 	status := p.status
-	if th.TID != p.Host {
+	if th.TID != p.Task() {
 		var err error
 		if status, err = object.ReadStatus(th.TID); err != nil {
 			return nil, err
@@ -358,7 +368,7 @@ func (t *taker) ask(p *process) error {
 		mm := memory.Ask(b)
 		answers = append(answers, func() error { return mm(p.mm) })
 	}
-	open, more, err := t.askObjects(b, p)
+	open, more, err := t.askObjects(jobs, p)
 	if err != nil {
 		return errors.Join(err, live.Leave())
 	}
@@ -370,9 +380,12 @@ func (t *taker) ask(p *process) error {
 		}
 	}
 	for err == nil && more {
-		b = live.Arena.Page(0).Batch()
-		if open, more, err = t.askObjects(b, p); err == nil {
-			err = errors.Join(live.Run(t.ctx, []remote.Job{{Thread: leader, Batch: b}}), open())
+		for i := range jobs {
+			jobs[i].Batch = live.Arena.Page(i).Batch()
+		}
+		if open, more, err = t.askObjects(jobs, p); err == nil {
+			asked := slices.DeleteFunc(slices.Clone(jobs), func(j remote.Job) bool { return j.Batch.Len() == 0 })
+			err = errors.Join(live.Run(t.ctx, asked), open())
 		}
 	}
 	if lerr := live.Leave(); err == nil {

@@ -57,6 +57,7 @@ type Files struct {
 	memories map[uint64]*memory
 	watches  map[uint64][]watch // by FdTable record
 	locks    map[uint32][]lockedFile
+	posix    map[uint64][]ownedLock // by FdTable record
 	checks   []func() error
 	late     []lateSeal
 
@@ -91,7 +92,7 @@ func Restore(ctx context.Context, m *object.Maker, set *object.Set, content obje
 	r := &Files{
 		m: m, set: set, content: content, opt: opt,
 		fds: make(map[uint64]int), memories: make(map[uint64]*memory),
-		watches: make(map[uint64][]watch), locks: make(map[uint32][]lockedFile),
+		watches: make(map[uint64][]watch), locks: make(map[uint32][]lockedFile), posix: make(map[uint64][]ownedLock),
 		postponed: make(map[uint64]func(*remote.Script, int)),
 	}
 	for _, kind := range kinds {

@@ -28,7 +28,7 @@ type AddressSpace struct {
 
 // ReadAddressSpace reads the mappings of a process.
 func ReadAddressSpace(p object.Proc) (*AddressSpace, error) {
-	vmas, err := readSmaps(p.Host)
+	vmas, err := readSmaps(p.Task())
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +143,7 @@ var keptFlags = []string{"gd", "lo", "hg", "nh", "dc", "dd", "wf", "sr", "rr", "
 // Dump returns the record of the address space, without what only the process itself can tell (see [Ask]).
 func (a *AddressSpace) Dump(id uint64, files FileRefs) (*dump.Mm, error) {
 	mm := &dump.Mm{Id: id}
-	pages, err := pager.NewScanner(a.Host)
+	pages, err := pager.NewScanner(a.Task())
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +173,7 @@ func (a *AddressSpace) Dump(id uint64, files FileRefs) (*dump.Mm, error) {
 		}
 		mm.Mappings = append(mm.Mappings, m)
 	}
-	link := fmt.Sprintf("/proc/%d/exe", a.Host)
+	link := fmt.Sprintf("/proc/%d/exe", a.Task())
 	path, err := os.Readlink(link)
 	if err != nil {
 		return nil, err
@@ -186,7 +186,7 @@ func (a *AddressSpace) Dump(id uint64, files FileRefs) (*dump.Mm, error) {
 	if mm.Exe, err = a.refer(exe, path, files); err != nil {
 		return nil, fmt.Errorf("pid %d (%s): executable: %w", a.PID, a.Comm, err)
 	}
-	if mm.Auxv, err = os.ReadFile(fmt.Sprintf("/proc/%d/auxv", a.Host)); err != nil {
+	if mm.Auxv, err = os.ReadFile(fmt.Sprintf("/proc/%d/auxv", a.Task())); err != nil {
 		return nil, err
 	}
 	return mm, a.layout(mm)
@@ -208,7 +208,7 @@ func guards(pages *pager.Scanner, m *dump.Mapping) ([]uint64, error) {
 
 // file notes what file a mapping is of. It is opened through map_files, which leads to the mapped inode itself.
 func (a *AddressSpace) file(v *vma, m *dump.Mapping, files FileRefs) error {
-	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/map_files/%x-%x", a.Host, v.start, v.end), openFlags(v.name), 0)
+	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/map_files/%x-%x", a.Task(), v.start, v.end), openFlags(v.name), 0)
 	if err != nil {
 		return fmt.Errorf("pid %d (%s): mapping of %s: %w", a.PID, a.Comm, v.name, err)
 	}
@@ -240,7 +240,7 @@ func (a *AddressSpace) refer(f *os.File, path string, files FileRefs) (*dump.Fil
 
 // layout reads the borders of code, data, stack, arguments and environment.
 func (a *AddressSpace) layout(mm *dump.Mm) error {
-	s, err := object.ReadStat(a.Host)
+	s, err := object.ReadStat(a.Task())
 	if err != nil {
 		return err
 	}
@@ -271,7 +271,7 @@ func Ask(b *remote.Batch) func(mm *dump.Mm) error {
 
 // Space returns the private mappings as the pager wants to know them. id is that of the Mm record.
 func (a *AddressSpace) Space(id uint64) *pager.Space {
-	s := &pager.Space{ID: id, PID: a.Host, PIDFD: a.PidFD}
+	s := &pager.Space{ID: id, PID: a.Task(), PIDFD: a.PidFD}
 	s.VDSO.Start, s.VDSO.End = a.VDSO()
 	for i := range a.vmas {
 		v := &a.vmas[i]

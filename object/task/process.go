@@ -72,6 +72,13 @@ func RestoreProcess(b *remote.Batch, p *dump.Process) {
 	}
 }
 
+// RestorePersonality gives a further thread of a stub the execution domain of its process.
+func RestorePersonality(b *remote.Batch, p *dump.Process) {
+	if p.GetPersonality() != 0 {
+		b.Call("set personality", unix.SYS_PERSONALITY, p.GetPersonality())
+	}
+}
+
 // RestoreOOMScore sets a stub's oom_score_adj (proc_pid_oom_score_adj(5)) from outside, by its pid here. It is an error to
 // ask for less than the stub has by birth: that is a privilege.
 func RestoreOOMScore(pid int, p *dump.Process) error {

@@ -51,6 +51,22 @@ func DumpThread(s *object.Status, m object.IDMaps) (*dump.Thread, error) {
 	return t, nil
 }
 
+// DumpEnded returns the record of the first thread of a process, which has ended while others go on.
+func DumpEnded(s *object.Status, m object.IDMaps) (*dump.Thread, error) {
+	tid, _, _ := s.Inside()
+	creds, err := DumpCreds(s, m)
+	if err != nil {
+		return nil, err
+	}
+	stat, err := object.ReadStat(s.PID)
+	if err != nil {
+		return nil, err
+	}
+	return &dump.Thread{
+		Tid: uint32(tid), Pid: uint32(tid), Comm: s.Name, Creds: creds, Ended: true, WaitStatus: stat.ExitCode,
+	}, nil
+}
+
 // AskThread asks a thread for what only it can tell of itself.
 func AskThread(b *remote.Batch) func(t *dump.Thread) error {
 	stackAt, stack := object.Space[linux.Stack](b)
@@ -100,6 +116,11 @@ func RestoreThread(b *remote.Batch, t *dump.Thread) {
 	if t.GetTimerSlack() != 0 { // 0: that of a real-time task, which has none
 		b.Call("set timer slack", unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, t.GetTimerSlack(), 0, 0, 0)
 	}
+}
+
+// RestoreEnded gives the first thread of a stub, which is about to end, what still shows of it; its credentials follow.
+func RestoreEnded(b *remote.Batch, t *dump.Thread) {
+	b.Call("set name", unix.SYS_PRCTL, unix.PR_SET_NAME, b.String(t.GetComm()), 0, 0, 0)
 }
 
 // RestoreDeathSignal sets the signal that the thread gets when its parent dies. It comes after the credentials, whose

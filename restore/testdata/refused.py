@@ -124,10 +124,7 @@ def namespace(flag):
     return hold
 
 
-def descriptors():
-    """A thread with a table of its own."""
-    started = threading.Event()
-    def body():
+def body():
         same("unshare", call(SYS_UNSHARE, CLONE_FILES), 0)
         os.close(os.open("/dev/null", os.O_RDONLY))
         started.set()
@@ -197,7 +194,7 @@ def full():
 
 
 holds = {f.__name__: f for f in (inet, corked, unread, watch, events, descriptor, directory, unlinked, aio, shm, semaphores, messages,
-                                 descriptors, mounted, traced, vfork, full)}
+                                 mounted, traced, vfork, full)}
 holds |= {"uts namespace": namespace(CLONE_NEWUTS), "mount namespace": namespace(CLONE_NEWNS), "net namespace": namespace(CLONE_NEWNET)}
 
 
