@@ -148,7 +148,8 @@ func ProbeProcess(p Proc) error {
 			return err
 		}
 		if waits {
-			return refuse("waiting for a child in vfork")
+			return fmt.Errorf("%w: %w", ErrBusy, &Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "vfork",
+				Why: "it waits for a child that has not executed a program yet"})
 		}
 	}
 	return nil

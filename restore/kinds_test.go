@@ -55,7 +55,7 @@ var refusals = map[string]string{
 	"uts namespace":   "its own uts namespace is not supported",
 	"mount namespace": "its own mnt namespace is not supported",
 	"net namespace":   "its own net namespace is not supported",
-	"vfork":           "waiting for a child in vfork is not supported",
+	"vfork":           "vfork: it waits for a child that has not executed a program yet",
 }
 
 // kindSite is a site whose image has Python and the programs.

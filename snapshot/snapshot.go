@@ -186,8 +186,9 @@ const (
 // Probe returns everything that stands in the way of a snapshot, as [object.Refusal] where it can be named. The instance
 // may run, and change meanwhile: what ends during the probe is passed over.
 func Probe(src *Source) []error {
+	begin := time.Now()
 	refusals := probe(src)
-	for look := 1; look < probeLooks && len(refusals) > 0; look++ {
+	for look := 1; len(refusals) > 0 && (look < probeLooks || allBusy(refusals) && time.Since(begin) < patience); look++ {
 		time.Sleep(probePause)
 		again := make(map[string]bool)
 		for _, err := range probe(src) {
@@ -196,6 +197,11 @@ func Probe(src *Source) []error {
 		refusals = slices.DeleteFunc(refusals, func(err error) bool { return !again[err.Error()] })
 	}
 	return refusals
+}
+
+// allBusy tells whether all that stands in the way is likely to pass.
+func allBusy(refusals []error) bool {
+	return !slices.ContainsFunc(refusals, func(err error) bool { return !errors.Is(err, object.ErrBusy) })
 }
 
 // probe looks once.
