@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vps/linux"
 	"vps/remote"
 )
 
@@ -16,22 +17,61 @@ const MaxPID = 1 << 22
 // OpenProc finds a process of an instance by its pid here. level is the depth of the instance's pid namespace, see [ReadLevel];
 // a process below it is a [Refusal]. The caller closes what it gets.
 func OpenProc(pid, level int) (Proc, error) {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return Proc{PidFD: -1}, fmt.Errorf("open process %d: %w", pid, err)
-	}
-	p := Proc{Host: pid, PidFD: fd}
+	p := Proc{Host: pid, PidFD: -1}
 	s, err := ReadStatus(pid)
-	if err == nil {
-		err = s.CheckLevel(level)
-	}
 	if err != nil {
-		p.Close()
-		return Proc{PidFD: -1}, err
+		return p, err
+	}
+	if err := s.CheckLevel(level); err != nil {
+		return p, err
 	}
 	p.PID, _, _ = s.Inside()
 	p.Comm = s.Name
+	if s.State == 'Z' {
+		if p.Lead, err = livingThread(pid); err != nil {
+			return p, err
+		}
+	}
+	if p.Lead != 0 {
+		p, err = p.Thread(p.Lead)
+		return p, err
+	}
+	if p.PidFD, err = unix.PidfdOpen(pid, 0); err != nil {
+		return p, fmt.Errorf("open process %d: %w", pid, err)
+	}
 	return p, nil
+}
+
+// Thread returns the process as one of its threads shows it, by its tid here. The caller closes what it gets, too.
+func (p Proc) Thread(tid int) (Proc, error) {
+	fd, err := unix.PidfdOpen(tid, unix.PIDFD_THREAD)
+	if err == unix.EINVAL {
+		return p, &Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "a thread with descriptors of its own, or without its first one",
+			Why: "that needs Linux 6.9"}
+	}
+	if err != nil {
+		return p, fmt.Errorf("open task %d: %w", tid, err)
+	}
+	p.Lead, p.PidFD = tid, fd
+	return p, nil
+}
+
+// livingThread returns a thread of a process whose first one has ended: the lowest that has not. 0: it is a zombie.
+func livingThread(pid int) (int, error) {
+	tids, err := remote.Tasks(pid)
+	if err != nil {
+		return 0, err
+	}
+	for _, tid := range tids {
+		s, err := ReadStatus(tid)
+		if err != nil && !Vanished(err) {
+			return 0, err
+		}
+		if err == nil && s.State != 'Z' && s.State != 'X' {
+			return tid, nil
+		}
+	}
+	return 0, nil
 }
 
 // Close closes the process's pidfd.
@@ -61,7 +101,7 @@ var namespaces = []string{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", 
 // ProbeNamespaces refuses a process that is in other namespaces than its instance's init, or has made some for its children.
 func ProbeNamespaces(p Proc, init int) error {
 	for _, name := range append(namespaces, "pid_for_children", "time_for_children") {
-		have, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", p.Host, name))
+		have, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", p.Task(), name))
 		if errors.Is(err, os.ErrNotExist) && Alive(p.PidFD) {
 			continue // a namespace for children that nobody has entered yet, or none of this kind in this kernel
 		}
@@ -84,7 +124,7 @@ func Alive(pidfd int) bool { return unix.PidfdSendSignal(pidfd, 0, nil, 0) == ni
 
 // ProbeProcess refuses kinds of processes that cannot be dumped.
 func ProbeProcess(p Proc) error {
-	s, err := ReadStatus(p.Host)
+	s, err := ReadStatus(p.Task())
 	if err != nil {
 		return err
 	}
@@ -103,16 +143,17 @@ func ProbeProcess(p Proc) error {
 	if err != nil {
 		return err
 	}
-	if s.State == 'Z' && len(tasks) > 1 {
-		return refuse("a process whose first thread has ended")
-	}
 	for _, tid := range tasks {
+		if linux.CoreCookie(tid) != 0 {
+			return refuse("core scheduling (PR_SCHED_CORE)")
+		}
 		waits, err := remote.WaitsInVfork(tid)
 		if err != nil {
 			return err
 		}
 		if waits {
-			return refuse("waiting for a child in vfork")
+			return fmt.Errorf("%w: %w", ErrBusy, &Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "vfork",
+				Why: "it waits for a child that has not executed a program yet"})
 		}
 	}
 	return nil

@@ -62,7 +62,7 @@ func Enter(leader *Thread, pidfd int, vdsoStart, vdsoEnd uint64, slots, slotSize
 	file, err := l.take(int(fd), size)
 	if err == nil {
 		var base uint64
-		base, err = leader.call(at, unix.SYS_MMAP, 0, uint64(size), unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC, unix.MAP_SHARED, fd, 0)
+		base, err = leader.mapStub(at, fd, uint64(size))
 		if err == nil {
 			l.Arena, err = mapArena(file, base, size, slotSize)
 			if err != nil {
@@ -81,6 +81,23 @@ func Enter(leader *Thread, pidfd int, vdsoStart, vdsoEnd uint64, slots, slotSize
 	}
 	copy(l.Arena.mem, stubCode())
 	return l, nil
+}
+
+// mapStub maps an arena, of which the first page is executed. A process may not be allowed to have memory that can be written and
+// executed (PR_SET_MDWE).
+func (th *Thread) mapStub(at, fd, size uint64) (base uint64, err error) {
+	const data, code = unix.PROT_READ | unix.PROT_WRITE, unix.PROT_READ | unix.PROT_EXEC
+	base, err = th.call(at, unix.SYS_MMAP, 0, size, data|code, unix.MAP_SHARED, fd, 0)
+	if err != unix.EACCES {
+		return base, err
+	}
+	if base, err = th.call(at, unix.SYS_MMAP, 0, size, data, unix.MAP_SHARED, fd, 0); err != nil {
+		return 0, err
+	}
+	if _, err = th.call(at, unix.SYS_MMAP, base, pageSize, code, unix.MAP_SHARED|unix.MAP_FIXED, fd, 0); err != nil {
+		th.call(at, unix.SYS_MUNMAP, base, size)
+	}
+	return base, err
 }
 
 func (l *Live) take(fd, size int) (*os.File, error) {
@@ -197,6 +214,9 @@ func (th *Thread) State() (*State, error) {
 		return th.state, nil
 	}
 	s := &State{}
+	if err := th.checkDispatch(); err != nil {
+		return nil, err
+	}
 	var err error
 	if s.Registers, err = th.Registers(); err != nil {
 		return nil, err

@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -13,16 +12,11 @@ import (
 // WaitsInVfork tells whether a task waits for a child that has not executed a program yet (vfork(2), CLONE_VFORK of clone(2)). Nobody
 // but SIGKILL gets it out of there, no tracer either.
 func WaitsInVfork(tid int) (bool, error) {
-	dir := "/proc/" + strconv.Itoa(tid)
-	stat, err := os.ReadFile(dir + "/stat")
-	if err != nil {
+	// It waits uninterruptibly (kernel/fork.c, wait_for_vfork_done).
+	if state, err := taskState(tid); state != 'D' || err != nil {
 		return false, err
 	}
-	// "pid (comm) state": it waits uninterruptibly (kernel/fork.c, wait_for_vfork_done).
-	if i := bytes.LastIndexByte(stat, ')'); i < 0 || i+2 >= len(stat) || stat[i+2] != 'D' {
-		return false, nil
-	}
-	text, err := os.ReadFile(dir + "/syscall") // proc_pid_syscall(5)
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(tid) + "/syscall") // proc_pid_syscall(5)
 	if err != nil {
 		return false, err
 	}

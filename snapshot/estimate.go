@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"vps/object"
-	"vps/object/file"
 	"vps/object/memory"
 	"vps/pager"
 )
@@ -59,7 +58,7 @@ func Estimate(src *Source) (Forecast, error) {
 		if err != nil {
 			continue
 		}
-		direct, err := file.WritesDirectly(p)
+		direct, err := writesDirectly(p)
 		if err != nil {
 			continue
 		}

@@ -8,7 +8,6 @@ import (
 
 	"vps/linux"
 	"vps/object"
-	"vps/object/file"
 	"vps/object/memory"
 	"vps/pager"
 )
@@ -136,7 +135,7 @@ func sharer(s *pager.Space, others []*pager.Space) *pager.Space {
 
 // readSpace returns the address space of a process; nil if it is not to be copied now.
 func readSpace(p object.Proc, pages *pager.Copy) *pager.Space {
-	status, err := object.ReadStatus(p.Host)
+	status, err := object.ReadStatus(p.Task())
 	if err != nil {
 		return nil
 	}
@@ -150,7 +149,7 @@ func readSpace(p object.Proc, pages *pager.Copy) *pager.Space {
 	}
 	s := as.Space(id)
 	s.Threads = status.Threads
-	if s.Direct, err = file.WritesDirectly(p); err != nil {
+	if s.Direct, err = writesDirectly(p); err != nil {
 		return nil
 	}
 	return s

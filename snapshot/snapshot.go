@@ -186,8 +186,9 @@ const (
 // Probe returns everything that stands in the way of a snapshot, as [object.Refusal] where it can be named. The instance
 // may run, and change meanwhile: what ends during the probe is passed over.
 func Probe(src *Source) []error {
+	begin := time.Now()
 	refusals := probe(src)
-	for look := 1; look < probeLooks && len(refusals) > 0; look++ {
+	for look := 1; len(refusals) > 0 && (look < probeLooks || allBusy(refusals) && time.Since(begin) < patience); look++ {
 		time.Sleep(probePause)
 		again := make(map[string]bool)
 		for _, err := range probe(src) {
@@ -196,6 +197,11 @@ func Probe(src *Source) []error {
 		refusals = slices.DeleteFunc(refusals, func(err error) bool { return !again[err.Error()] })
 	}
 	return refusals
+}
+
+// allBusy tells whether all that stands in the way is likely to pass.
+func allBusy(refusals []error) bool {
+	return !slices.ContainsFunc(refusals, func(err error) bool { return !errors.Is(err, object.ErrBusy) })
 }
 
 // probe looks once.
@@ -227,7 +233,6 @@ func probe(src *Source) []error {
 		defer p.Close()
 		procs = append(procs, p)
 	}
-	refusals = append(refusals, object.ProbeMemory(procs)...)
 	refusals = append(refusals, ipc.Probe(src.Init)...)
 	refusals = append(refusals, network.Probe(src.Init)...)
 	d := src.descriptors(procs, nil)
@@ -261,8 +266,15 @@ func probeProcess(p object.Proc, init int, d *file.Descriptors) []error {
 			add(r)
 		}
 	}
-	for _, r := range d.Probe(p) {
-		add(r)
+	tables, err := tables(p)
+	add(err)
+	for _, table := range tables {
+		for _, r := range d.Probe(table) {
+			add(r)
+		}
+		if table.PidFD != p.PidFD {
+			table.Close()
+		}
 	}
 	return refusals
 }

@@ -38,7 +38,7 @@ type taker struct {
 	procs    []*process
 	inside   map[int]int // pids from here to inside
 	mu       sync.Mutex  // of files and shared
-	shared   object.Sharings
+	shared   *object.Sharings
 	files    *file.Descriptors
 	mapped   *memory.Files
 	ipc      *ipc.Objects
@@ -59,6 +59,8 @@ type process struct {
 	mm     *dump.Mm      // nil: another process's record has it, too
 	hand   *dump.SigHand // nil: likewise
 	tasks  []*dump.Thread
+	ended  *dump.Thread // the first one, if it has ended
+	own    []ownThread
 	seized []*seized
 }
 
@@ -73,6 +75,9 @@ func (t *taker) Memory(id uint64, r io.ReaderAt, size int64) error {
 func (t *taker) close() {
 	for _, p := range t.procs {
 		p.Close()
+		for _, th := range p.own {
+			th.Close()
+		}
 	}
 }
 
@@ -176,6 +181,9 @@ func (t *taker) askAll(read <-chan error) error {
 	for _, p := range t.procs {
 		for i, th := range p.held.Threads {
 			s, err := seize(th, i == 0)
+			if errors.Is(err, remote.ErrDispatch) {
+				return &object.Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "system call user dispatch"}
+			}
 			if err != nil {
 				return nameOf(p.Proc, fmt.Errorf("task %d: %w", th.TID, err))
 			}
@@ -202,18 +210,19 @@ func (t *taker) askAll(read <-chan error) error {
 // read reads what /proc tells of a process.
 func (t *taker) read(p *process) error {
 	var err error
-	if p.status, err = object.ReadStatus(p.Host); err != nil {
+	if p.status, err = object.ReadStatus(p.Task()); err != nil {
 		return err
 	}
 	if p.record, err = task.DumpProcess(p.status); err != nil {
 		return err
 	}
+	p.record.Pid = uint32(p.PID)
 	p.record.Ppid = uint32(t.inside[p.status.PPID])
 	p.record.ExternalParent = p.record.Ppid == 0 && p.PID != 1
 	if p.held.Zombie {
 		return nil
 	}
-	if err := task.DumpAttributes(p.record, p.Host, t.ids); err != nil {
+	if err := task.DumpAttributes(p.record, p.Task(), t.ids); err != nil {
 		return err
 	}
 	if signal := p.held.Threads[0].Stopped; signal != 0 {
@@ -223,6 +232,9 @@ func (t *taker) read(p *process) error {
 		return err
 	}
 	if err := t.refer(p); err != nil {
+		return err
+	}
+	if err := t.endedThread(p); err != nil {
 		return err
 	}
 	inside := make(map[int]int)
@@ -235,7 +247,10 @@ func (t *taker) read(p *process) error {
 		p.tasks = append(p.tasks, record)
 		p.record.Threads = append(p.record.Threads, record.GetTid())
 	}
-	p.record.Timers, err = task.DumpTimers(p.Host, func(tid int) (int, error) {
+	if err := t.ownThings(p); err != nil {
+		return err
+	}
+	p.record.Timers, err = task.DumpTimers(p.Task(), func(tid int) (int, error) {
 		if inside[tid] == 0 {
 			return 0, fmt.Errorf("timer: task %d is none of its threads", tid)
 		}
@@ -251,7 +266,7 @@ func (t *taker) refer(p *process) error {
 	if err := t.places(p); err != nil {
 		return err
 	}
-	if err := t.shared.Fill(p.record, p.Host); err != nil {
+	if err := t.shared.Fill(p.record, p.Proc); err != nil {
 		return err
 	}
 	var err error
@@ -259,18 +274,6 @@ func (t *taker) refer(p *process) error {
 		p.mm, err = p.memory.Dump(id, t.mapped)
 	}
 	return err
-}
-
-// askObjects asks a process for what only it can tell of the objects that it uses, see [file.Descriptors.Ask].
-func (t *taker) askObjects(b *remote.Batch, p *process) (answer func() error, more bool, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	files, more, err := t.files.Ask(b, p.Proc)
-	if err != nil || p.PID != 1 {
-		return files, more, err
-	}
-	objects, again := t.ipc.Ask(b)
-	return func() error { return errors.Join(files(), objects()) }, more || again, nil
 }
 
 // undos notes what the ends of the processes do to semaphores.
@@ -285,16 +288,10 @@ func (t *taker) undos() error {
 // places notes where the process stands: its directories, its controlling terminal.
 func (t *taker) places(p *process) error {
 	var err error
-	if p.record.Cwd, err = t.link(p, "cwd"); err != nil {
+	if p.record.Root, p.record.Cwd, err = t.directories(p.Proc); err != nil {
 		return err
 	}
-	if p.record.Root, err = t.link(p, "root"); err != nil {
-		return err
-	}
-	if p.record.Root.GetProcess() != 0 {
-		return &object.Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "root directory " + p.record.Root.GetPath()}
-	}
-	stat, err := object.ReadStat(p.Host)
+	stat, err := object.ReadStat(p.Task())
 	if err != nil {
 		return err
 	}
@@ -302,9 +299,23 @@ func (t *taker) places(p *process) error {
 	return err
 }
 
+// directories notes root and current directory of a process, or of the thread that shows it.
+func (t *taker) directories(p object.Proc) (root, cwd *dump.FileRef, err error) {
+	if cwd, err = t.link(p, "cwd"); err != nil {
+		return nil, nil, err
+	}
+	if root, err = t.link(p, "root"); err != nil {
+		return nil, nil, err
+	}
+	if root.GetProcess() != 0 {
+		return nil, nil, &object.Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "root directory " + root.GetPath()}
+	}
+	return root, cwd, nil
+}
+
 // link notes the file that a link of the process's /proc directory leads to.
-func (t *taker) link(p *process, name string) (*dump.FileRef, error) {
-	link := fmt.Sprintf("/proc/%d/%s", p.Host, name)
+func (t *taker) link(p object.Proc, name string) (*dump.FileRef, error) {
+	link := fmt.Sprintf("/proc/%d/%s", p.Task(), name)
 	path, err := os.Readlink(link)
 	if err != nil {
 		return nil, err
@@ -324,7 +335,7 @@ func (t *taker) link(p *process, name string) (*dump.FileRef, error) {
 // thread reads what /proc tells of a thread.
 func (t *taker) thread(p *process, tid int) (*dump.Thread, error) {
 	status := p.status
-	if tid != p.Host {
+	if tid != p.Task() {
 		var err error
 		if status, err = object.ReadStatus(tid); err != nil {
 			return nil, err
@@ -363,10 +374,10 @@ func (t *taker) ask(p *process) error {
 		answers = append(answers, func() error { return hand(p.hand) })
 	}
 	if p.mm != nil {
-		mm := memory.Ask(b)
+		mm := p.memory.Ask(b)
 		answers = append(answers, func() error { return mm(p.mm) })
 	}
-	open, more, err := t.askObjects(b, p)
+	open, more, err := t.askObjects(jobs, p)
 	if err != nil {
 		return errors.Join(err, live.Leave())
 	}
@@ -378,9 +389,12 @@ func (t *taker) ask(p *process) error {
 		}
 	}
 	for err == nil && more {
-		b = live.Arena.Page(0).Batch()
-		if open, more, err = t.askObjects(b, p); err == nil {
-			err = errors.Join(live.Run(t.ctx, []remote.Job{{Thread: leader, Batch: b}}), open())
+		for i := range jobs {
+			jobs[i].Batch = live.Arena.Page(i).Batch()
+		}
+		if open, more, err = t.askObjects(jobs, p); err == nil {
+			asked := slices.DeleteFunc(slices.Clone(jobs), func(j remote.Job) bool { return j.Batch.Len() == 0 })
+			err = errors.Join(live.Run(t.ctx, asked), open())
 		}
 	}
 	if lerr := live.Leave(); err == nil {

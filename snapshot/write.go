@@ -9,7 +9,6 @@ import (
 
 	"vps/dump"
 	"vps/object"
-	"vps/object/file"
 	"vps/object/ipc"
 	"vps/object/mount"
 	"vps/object/task"
@@ -80,14 +79,17 @@ func (t *taker) writeProcess(p *process) error {
 	if p.held.Zombie {
 		return t.w.Put(uint64(p.PID), p.record)
 	}
-	var err error
-	if p.record.FdTable, err = t.files.Dump(p.Proc); err != nil {
+	if err := t.writeTables(p); err != nil {
 		return err
 	}
 	if err := t.w.Put(uint64(p.PID), p.record); err != nil {
 		return err
 	}
-	for _, th := range p.tasks {
+	tasks := p.tasks
+	if p.ended != nil {
+		tasks = append(tasks, p.ended)
+	}
+	for _, th := range tasks {
 		if err := t.w.Put(uint64(th.GetTid()), th); err != nil {
 			return err
 		}
@@ -154,7 +156,7 @@ func (t *taker) pages() error {
 		}
 		if t.memory.Tracks(id) && !s.Direct {
 			var err error
-			if s.Direct, err = file.WritesDirectly(p.Proc); err != nil {
+			if s.Direct, err = writesDirectly(p.Proc); err != nil {
 				return nameOf(p.Proc, err)
 			}
 		}

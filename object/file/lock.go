@@ -52,7 +52,7 @@ func (d *Descriptors) lock(line string) (*dump.Lock, error) {
 		return lock, nil
 	case "POSIX":
 		lock.Kind = dump.Lock_POSIX
-		lock.Pid = uint32(d.Inside(pid))
+		lock.Pid, lock.FdTable = uint32(d.Inside(pid)), d.table
 	case "OFDLCK":
 		lock.Kind = dump.Lock_OFD
 	case "LEASE":
@@ -81,12 +81,31 @@ func (r *Files) restoreLocks(s *remote.Script, f *dump.File) {
 			continue
 		}
 		taker := r.set.Processes[uint64(lock.GetPid())]
-		if lock.GetKind() == dump.Lock_POSIX || lock.GetKind() == dump.Lock_FLOCK && taker != nil && taker.GetState() != dump.Process_ZOMBIE {
+		living := taker != nil && taker.GetState() != dump.Process_ZOMBIE
+		switch {
+		case lock.GetKind() == dump.Lock_POSIX:
+			table := lock.GetFdTable()
+			if table == 0 {
+				table = taker.GetFdTable()
+			}
+			owned := ownedLock{lockedFile: lockedFile{f.GetId(), lock}}
+			if living && r.holds(taker, table) {
+				owned.taker = taker.GetPid()
+			}
+			r.posix[table] = append(r.posix[table], owned)
+		case lock.GetKind() == dump.Lock_FLOCK && living:
 			r.locks[lock.GetPid()] = append(r.locks[lock.GetPid()], lockedFile{f.GetId(), lock})
-		} else {
+		default:
 			takeLock(s, r.fds[f.GetId()], lock)
 		}
 	}
+}
+
+// holds tells whether a process, or one of its threads, has a table.
+func (r *Files) holds(p *dump.Process, table uint64) bool {
+	return p.GetFdTable() == table || slices.ContainsFunc(p.GetThreads(), func(tid uint32) bool {
+		return r.set.Threads[uint64(tid)].GetFdTable() == table
+	})
 }
 
 func takeLock(s *remote.Script, fd int, lock *dump.Lock) {
@@ -114,17 +133,26 @@ func (r *Files) TakeFlocks(s *remote.Script, pid uint32) {
 	}
 }
 
-// TakeLocks lets a process take its own locks. It has its final descriptors: closing any that is open on a file would
-// drop its locks there (fcntl(2)).
+// TakeLocks lets a stub take the locks that a table owns, and that process pid took; 0: those of processes that are gone. It has its
+// final descriptors: closing any that is open on a file would drop the table's locks there (fcntl(2)).
 func (r *Files) TakeLocks(s *remote.Script, pid uint32, table *dump.FdTable) {
-	for _, l := range r.locks[pid] {
+	for _, l := range r.posix[table.GetId()] {
+		if l.taker != pid {
+			continue
+		}
 		for _, fd := range table.GetFds() {
-			if fd.GetFile() == l.file && l.lock.GetKind() == dump.Lock_POSIX {
+			if fd.GetFile() == l.file {
 				takeLock(s, int(fd.GetFd()), l.lock)
 				break
 			}
 		}
 	}
+}
+
+// ownedLock is a lock that a table of descriptors owns.
+type ownedLock struct {
+	lockedFile
+	taker uint32 // 0: it is gone
 }
 
 // lockedFile is a lock that a process takes.

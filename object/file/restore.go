@@ -52,11 +52,14 @@ type Files struct {
 	bench [2]int // the two lowest free descriptors of the maker: where open(2) and pipe(2) put what they make
 	next  int    // free descriptor above all others
 
+	allowed uint64 // how many descriptors the maker may have
+
 	kinds    []Restorer     // those of other packages
 	fds      map[uint64]int // File records
 	memories map[uint64]*memory
 	watches  map[uint64][]watch // by FdTable record
 	locks    map[uint32][]lockedFile
+	posix    map[uint64][]ownedLock // by FdTable record
 	checks   []func() error
 	late     []lateSeal
 
@@ -91,7 +94,7 @@ func Restore(ctx context.Context, m *object.Maker, set *object.Set, content obje
 	r := &Files{
 		m: m, set: set, content: content, opt: opt,
 		fds: make(map[uint64]int), memories: make(map[uint64]*memory),
-		watches: make(map[uint64][]watch), locks: make(map[uint32][]lockedFile),
+		watches: make(map[uint64][]watch), locks: make(map[uint32][]lockedFile), posix: make(map[uint64][]ownedLock),
 		postponed: make(map[uint64]func(*remote.Script, int)),
 	}
 	for _, kind := range kinds {
@@ -218,7 +221,7 @@ func (r *Files) number(ctx context.Context) error {
 		}
 		r.bench[i] = int(v)
 	}
-	allowed := limit().Max
+	r.allowed = limit().Max
 	r.next = max(top, r.bench[1]) + 1
 	for _, id := range object.SortedIDs(r.set.Files) {
 		r.fds[id] = r.Stage()
@@ -227,11 +230,11 @@ func (r *Files) number(ctx context.Context) error {
 	for _, kind := range r.kinds {
 		need += uint64(kind.Needs())
 	}
-	if need > allowed {
-		return fmt.Errorf("%d descriptors are needed, the limit (RLIMIT_NOFILE) is %d", need, allowed)
+	if need > r.allowed {
+		return fmt.Errorf("%d descriptors are needed, the limit (RLIMIT_NOFILE) is %d", need, r.allowed)
 	}
 	return r.m.Run(ctx, func(b *remote.Batch) {
-		b.Call("raise RLIMIT_NOFILE", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, b.Words(allowed, allowed), 0)
+		b.Call("raise RLIMIT_NOFILE", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, b.Words(r.allowed, r.allowed), 0)
 		for _, fd := range r.bench {
 			b.Call("close", unix.SYS_CLOSE, fd)
 		}

@@ -17,6 +17,8 @@ type vma struct {
 	device     string
 	name       string // path, [heap], [anon:...] or nothing
 	flags      []string
+	resident   uint64 // bytes
+	key        uint64 // that protects it, pkeys(7)
 }
 
 func (v *vma) has(flag string) bool {
@@ -63,13 +65,12 @@ func parseSmaps(text []byte) ([]vma, error) {
 	var list []vma
 	for line := range bytes.Lines(text) {
 		line = bytes.TrimSuffix(line, []byte("\n"))
-		if rest, ok := bytes.CutPrefix(line, []byte("VmFlags: ")); ok {
-			if len(list) > 0 {
-				list[len(list)-1].flags = strings.Fields(string(rest))
-			}
-			continue
-		}
 		if len(line) == 0 || line[0] >= 'A' && line[0] <= 'Z' {
+			if len(list) > 0 {
+				if err := list[len(list)-1].property(line); err != nil {
+					return nil, err
+				}
+			}
 			continue
 		}
 		v, err := parseVMA(string(line))
@@ -79,6 +80,24 @@ func parseSmaps(text []byte) ([]vma, error) {
 		list = append(list, v)
 	}
 	return list, nil
+}
+
+// property parses a line below that of a mapping. Those of interest: "Rss: n kB", "ProtectionKey: n", "VmFlags: rd wr ...".
+func (v *vma) property(line []byte) error {
+	var err error
+	switch name, rest, _ := bytes.Cut(line, []byte(":")); string(name) {
+	case "VmFlags":
+		v.flags = strings.Fields(string(rest))
+	case "Rss":
+		v.resident, err = strconv.ParseUint(string(bytes.TrimSpace(bytes.TrimSuffix(rest, []byte("kB")))), 10, 54)
+		v.resident <<= 10
+	case "ProtectionKey":
+		v.key, err = strconv.ParseUint(string(bytes.TrimSpace(rest)), 10, 64)
+	}
+	if err != nil {
+		return fmt.Errorf("mapping %#x: %q: %w", v.start, line, err)
+	}
+	return nil
 }
 
 // parseVMA parses "start-end perms offset device inode   name", proc_pid_maps(5).
