@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // write sets an existing file of a group, in one write(2) as the kernel wants.
@@ -111,15 +113,8 @@ func descend(parent *os.Root, name string, visit func(*os.Root, string) error) e
 		return err
 	}
 	defer group.Close()
-	list, err := group.Open(".")
-	if gone(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	entries, err := list.ReadDir(-1)
-	if err := errors.Join(err, list.Close()); err != nil && !gone(err) {
+	entries, err := list(group)
+	if err != nil && !gone(err) {
 		return err
 	}
 	for _, e := range entries {
@@ -134,4 +129,20 @@ func descend(parent *os.Root, name string, visit func(*os.Root, string) error) e
 		return err
 	}
 	return nil
+}
+
+// list reads a directory by a plain descriptor of it: one of a Root asks after every file, and a group has many.
+func list(dir *os.Root) ([]os.DirEntry, error) {
+	rooted, err := dir.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer rooted.Close()
+	fd, err := unix.FcntlInt(rooted.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	plain := os.NewFile(uintptr(fd), rooted.Name())
+	defer plain.Close()
+	return plain.ReadDir(-1)
 }

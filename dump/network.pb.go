@@ -34,6 +34,7 @@ const (
 	Tcp_CLOSE_WAIT  Tcp_State = 5
 	Tcp_LAST_ACK    Tcp_State = 6
 	Tcp_CLOSING     Tcp_State = 7
+	Tcp_DEAD        Tcp_State = 8 // closed, after a connection
 )
 
 // Enum value maps for Tcp_State.
@@ -47,6 +48,7 @@ var (
 		5: "CLOSE_WAIT",
 		6: "LAST_ACK",
 		7: "CLOSING",
+		8: "DEAD",
 	}
 	Tcp_State_value = map[string]int32{
 		"CLOSED":      0,
@@ -57,6 +59,7 @@ var (
 		"CLOSE_WAIT":  5,
 		"LAST_ACK":    6,
 		"CLOSING":     7,
+		"DEAD":        8,
 	}
 )
 
@@ -458,27 +461,29 @@ func (x *Membership) GetSources() [][]byte {
 	return nil
 }
 
+// Tcp is what a TCP socket has of its own. Sequence numbers are those of data: no FIN counts.
 type Tcp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	State         Tcp_State              `protobuf:"varint,1,opt,name=state,proto3,enum=vps.dump.Tcp_State" json:"state,omitempty"`
-	Dead          bool                   `protobuf:"varint,2,opt,name=dead,proto3" json:"dead,omitempty"`                               // CLOSED, after a connection
-	Failed        bool                   `protobuf:"varint,3,opt,name=failed,proto3" json:"failed,omitempty"`                           // dead, and the error has not been told yet
+	Failed        bool                   `protobuf:"varint,2,opt,name=failed,proto3" json:"failed,omitempty"`                           // DEAD, and the error has not been told yet
+	Deaf          bool                   `protobuf:"varint,3,opt,name=deaf,proto3" json:"deaf,omitempty"`                               // reading was shut down by its owner
 	Backlog       uint32                 `protobuf:"varint,4,opt,name=backlog,proto3" json:"backlog,omitempty"`                         // of LISTEN
-	Mss           uint32                 `protobuf:"varint,5,opt,name=mss,proto3" json:"mss,omitempty"`                                 // the peer's
-	SendSeq       uint32                 `protobuf:"varint,6,opt,name=send_seq,json=sendSeq,proto3" json:"send_seq,omitempty"`          // of the byte behind all that was written; no FIN counts
-	ReceiveSeq    uint32                 `protobuf:"varint,7,opt,name=receive_seq,json=receiveSeq,proto3" json:"receive_seq,omitempty"` // of the byte behind all that was received
-	Sent          []byte                 `protobuf:"bytes,8,opt,name=sent,proto3" json:"sent,omitempty"`                                // written, not acknowledged
-	Unsent        []byte                 `protobuf:"bytes,9,opt,name=unsent,proto3" json:"unsent,omitempty"`
-	Received      []byte                 `protobuf:"bytes,10,opt,name=received,proto3" json:"received,omitempty"` // not yet read
-	Sack          bool                   `protobuf:"varint,11,opt,name=sack,proto3" json:"sack,omitempty"`
-	WindowScaling bool                   `protobuf:"varint,12,opt,name=window_scaling,json=windowScaling,proto3" json:"window_scaling,omitempty"`
-	SendScale     uint32                 `protobuf:"varint,13,opt,name=send_scale,json=sendScale,proto3" json:"send_scale,omitempty"`
-	ReceiveScale  uint32                 `protobuf:"varint,14,opt,name=receive_scale,json=receiveScale,proto3" json:"receive_scale,omitempty"`
-	Timestamps    bool                   `protobuf:"varint,15,opt,name=timestamps,proto3" json:"timestamps,omitempty"`
-	Timestamp     uint32                 `protobuf:"varint,16,opt,name=timestamp,proto3" json:"timestamp,omitempty"` // TCP_TIMESTAMP
-	Window        *TcpWindow             `protobuf:"bytes,17,opt,name=window,proto3" json:"window,omitempty"`
-	SendBuffer    uint32                 `protobuf:"varint,18,opt,name=send_buffer,json=sendBuffer,proto3" json:"send_buffer,omitempty"`
-	ReceiveBuffer uint32                 `protobuf:"varint,19,opt,name=receive_buffer,json=receiveBuffer,proto3" json:"receive_buffer,omitempty"`
+	SendSeq       uint32                 `protobuf:"varint,5,opt,name=send_seq,json=sendSeq,proto3" json:"send_seq,omitempty"`          // behind all that was written
+	ReceiveSeq    uint32                 `protobuf:"varint,6,opt,name=receive_seq,json=receiveSeq,proto3" json:"receive_seq,omitempty"` // behind all that was received
+	Sent          []byte                 `protobuf:"bytes,7,opt,name=sent,proto3" json:"sent,omitempty"`                                // written, not acknowledged
+	Unsent        []byte                 `protobuf:"bytes,8,opt,name=unsent,proto3" json:"unsent,omitempty"`
+	Received      []byte                 `protobuf:"bytes,9,opt,name=received,proto3" json:"received,omitempty"`                         // not yet read
+	Urgent        uint32                 `protobuf:"varint,10,opt,name=urgent,proto3" json:"urgent,omitempty"`                           // 1 + place of the urgent byte in received; 0: there is none
+	UrgentRead    bool                   `protobuf:"varint,11,opt,name=urgent_read,json=urgentRead,proto3" json:"urgent_read,omitempty"` // the urgent byte has been read
+	Mss           uint32                 `protobuf:"varint,12,opt,name=mss,proto3" json:"mss,omitempty"`                                 // the peer's
+	Sack          bool                   `protobuf:"varint,13,opt,name=sack,proto3" json:"sack,omitempty"`
+	WindowScaling bool                   `protobuf:"varint,14,opt,name=window_scaling,json=windowScaling,proto3" json:"window_scaling,omitempty"`
+	SendScale     uint32                 `protobuf:"varint,15,opt,name=send_scale,json=sendScale,proto3" json:"send_scale,omitempty"`
+	ReceiveScale  uint32                 `protobuf:"varint,16,opt,name=receive_scale,json=receiveScale,proto3" json:"receive_scale,omitempty"`
+	Timestamps    bool                   `protobuf:"varint,17,opt,name=timestamps,proto3" json:"timestamps,omitempty"`
+	Timestamp     uint32                 `protobuf:"varint,18,opt,name=timestamp,proto3" json:"timestamp,omitempty"` // TCP_TIMESTAMP of tcp(7): of the kernel's milliseconds, or, if odd, of its microseconds
+	Window        *TcpWindow             `protobuf:"bytes,19,opt,name=window,proto3" json:"window,omitempty"`
+	Waiting       bool                   `protobuf:"varint,20,opt,name=waiting,proto3" json:"waiting,omitempty"` // ESTABLISHED: its peer is of the instance, and waits at a listener to be accepted; nothing was sent
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -520,13 +525,6 @@ func (x *Tcp) GetState() Tcp_State {
 	return Tcp_CLOSED
 }
 
-func (x *Tcp) GetDead() bool {
-	if x != nil {
-		return x.Dead
-	}
-	return false
-}
-
 func (x *Tcp) GetFailed() bool {
 	if x != nil {
 		return x.Failed
@@ -534,16 +532,16 @@ func (x *Tcp) GetFailed() bool {
 	return false
 }
 
+func (x *Tcp) GetDeaf() bool {
+	if x != nil {
+		return x.Deaf
+	}
+	return false
+}
+
 func (x *Tcp) GetBacklog() uint32 {
 	if x != nil {
 		return x.Backlog
-	}
-	return 0
-}
-
-func (x *Tcp) GetMss() uint32 {
-	if x != nil {
-		return x.Mss
 	}
 	return 0
 }
@@ -581,6 +579,27 @@ func (x *Tcp) GetReceived() []byte {
 		return x.Received
 	}
 	return nil
+}
+
+func (x *Tcp) GetUrgent() uint32 {
+	if x != nil {
+		return x.Urgent
+	}
+	return 0
+}
+
+func (x *Tcp) GetUrgentRead() bool {
+	if x != nil {
+		return x.UrgentRead
+	}
+	return false
+}
+
+func (x *Tcp) GetMss() uint32 {
+	if x != nil {
+		return x.Mss
+	}
+	return 0
 }
 
 func (x *Tcp) GetSack() bool {
@@ -632,27 +651,20 @@ func (x *Tcp) GetWindow() *TcpWindow {
 	return nil
 }
 
-func (x *Tcp) GetSendBuffer() uint32 {
+func (x *Tcp) GetWaiting() bool {
 	if x != nil {
-		return x.SendBuffer
+		return x.Waiting
 	}
-	return 0
+	return false
 }
 
-func (x *Tcp) GetReceiveBuffer() uint32 {
-	if x != nil {
-		return x.ReceiveBuffer
-	}
-	return 0
-}
-
-// TcpWindow is struct tcp_repair_window of include/uapi/linux/tcp.h.
+// TcpWindow is what TCP_REPAIR_WINDOW tells: struct tcp_repair_window of include/uapi/linux/tcp.h.
 type TcpWindow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	SendWl1       uint32                 `protobuf:"varint,1,opt,name=send_wl1,json=sendWl1,proto3" json:"send_wl1,omitempty"`
-	SendWindow    uint32                 `protobuf:"varint,2,opt,name=send_window,json=sendWindow,proto3" json:"send_window,omitempty"`
-	MaxWindow     uint32                 `protobuf:"varint,3,opt,name=max_window,json=maxWindow,proto3" json:"max_window,omitempty"`
-	ReceiveWindow uint32                 `protobuf:"varint,4,opt,name=receive_window,json=receiveWindow,proto3" json:"receive_window,omitempty"`
+	Send          uint32                 `protobuf:"varint,2,opt,name=send,proto3" json:"send,omitempty"`
+	Max           uint32                 `protobuf:"varint,3,opt,name=max,proto3" json:"max,omitempty"`
+	Receive       uint32                 `protobuf:"varint,4,opt,name=receive,proto3" json:"receive,omitempty"`
 	ReceiveWup    uint32                 `protobuf:"varint,5,opt,name=receive_wup,json=receiveWup,proto3" json:"receive_wup,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -695,23 +707,23 @@ func (x *TcpWindow) GetSendWl1() uint32 {
 	return 0
 }
 
-func (x *TcpWindow) GetSendWindow() uint32 {
+func (x *TcpWindow) GetSend() uint32 {
 	if x != nil {
-		return x.SendWindow
+		return x.Send
 	}
 	return 0
 }
 
-func (x *TcpWindow) GetMaxWindow() uint32 {
+func (x *TcpWindow) GetMax() uint32 {
 	if x != nil {
-		return x.MaxWindow
+		return x.Max
 	}
 	return 0
 }
 
-func (x *TcpWindow) GetReceiveWindow() uint32 {
+func (x *TcpWindow) GetReceive() uint32 {
 	if x != nil {
-		return x.ReceiveWindow
+		return x.Receive
 	}
 	return 0
 }
@@ -1074,33 +1086,34 @@ const file_dump_network_proto_rawDesc = "" +
 	"\x05group\x18\x01 \x01(\fR\x05group\x12\x1c\n" +
 	"\tinterface\x18\x02 \x01(\rR\tinterface\x12\x18\n" +
 	"\ainclude\x18\x03 \x01(\bR\ainclude\x12\x18\n" +
-	"\asources\x18\x04 \x03(\fR\asources\"\xb7\x05\n" +
+	"\asources\x18\x04 \x03(\fR\asources\"\xcd\x05\n" +
 	"\x03Tcp\x12)\n" +
-	"\x05state\x18\x01 \x01(\x0e2\x13.vps.dump.Tcp.StateR\x05state\x12\x12\n" +
-	"\x04dead\x18\x02 \x01(\bR\x04dead\x12\x16\n" +
-	"\x06failed\x18\x03 \x01(\bR\x06failed\x12\x18\n" +
-	"\abacklog\x18\x04 \x01(\rR\abacklog\x12\x10\n" +
-	"\x03mss\x18\x05 \x01(\rR\x03mss\x12\x19\n" +
-	"\bsend_seq\x18\x06 \x01(\rR\asendSeq\x12\x1f\n" +
-	"\vreceive_seq\x18\a \x01(\rR\n" +
+	"\x05state\x18\x01 \x01(\x0e2\x13.vps.dump.Tcp.StateR\x05state\x12\x16\n" +
+	"\x06failed\x18\x02 \x01(\bR\x06failed\x12\x12\n" +
+	"\x04deaf\x18\x03 \x01(\bR\x04deaf\x12\x18\n" +
+	"\abacklog\x18\x04 \x01(\rR\abacklog\x12\x19\n" +
+	"\bsend_seq\x18\x05 \x01(\rR\asendSeq\x12\x1f\n" +
+	"\vreceive_seq\x18\x06 \x01(\rR\n" +
 	"receiveSeq\x12\x12\n" +
-	"\x04sent\x18\b \x01(\fR\x04sent\x12\x16\n" +
-	"\x06unsent\x18\t \x01(\fR\x06unsent\x12\x1a\n" +
-	"\breceived\x18\n" +
-	" \x01(\fR\breceived\x12\x12\n" +
-	"\x04sack\x18\v \x01(\bR\x04sack\x12%\n" +
-	"\x0ewindow_scaling\x18\f \x01(\bR\rwindowScaling\x12\x1d\n" +
+	"\x04sent\x18\a \x01(\fR\x04sent\x12\x16\n" +
+	"\x06unsent\x18\b \x01(\fR\x06unsent\x12\x1a\n" +
+	"\breceived\x18\t \x01(\fR\breceived\x12\x16\n" +
+	"\x06urgent\x18\n" +
+	" \x01(\rR\x06urgent\x12\x1f\n" +
+	"\vurgent_read\x18\v \x01(\bR\n" +
+	"urgentRead\x12\x10\n" +
+	"\x03mss\x18\f \x01(\rR\x03mss\x12\x12\n" +
+	"\x04sack\x18\r \x01(\bR\x04sack\x12%\n" +
+	"\x0ewindow_scaling\x18\x0e \x01(\bR\rwindowScaling\x12\x1d\n" +
 	"\n" +
-	"send_scale\x18\r \x01(\rR\tsendScale\x12#\n" +
-	"\rreceive_scale\x18\x0e \x01(\rR\freceiveScale\x12\x1e\n" +
+	"send_scale\x18\x0f \x01(\rR\tsendScale\x12#\n" +
+	"\rreceive_scale\x18\x10 \x01(\rR\freceiveScale\x12\x1e\n" +
 	"\n" +
-	"timestamps\x18\x0f \x01(\bR\n" +
+	"timestamps\x18\x11 \x01(\bR\n" +
 	"timestamps\x12\x1c\n" +
-	"\ttimestamp\x18\x10 \x01(\rR\ttimestamp\x12+\n" +
-	"\x06window\x18\x11 \x01(\v2\x13.vps.dump.TcpWindowR\x06window\x12\x1f\n" +
-	"\vsend_buffer\x18\x12 \x01(\rR\n" +
-	"sendBuffer\x12%\n" +
-	"\x0ereceive_buffer\x18\x13 \x01(\rR\rreceiveBuffer\"w\n" +
+	"\ttimestamp\x18\x12 \x01(\rR\ttimestamp\x12+\n" +
+	"\x06window\x18\x13 \x01(\v2\x13.vps.dump.TcpWindowR\x06window\x12\x18\n" +
+	"\awaiting\x18\x14 \x01(\bR\awaiting\"\x81\x01\n" +
 	"\x05State\x12\n" +
 	"\n" +
 	"\x06CLOSED\x10\x00\x12\n" +
@@ -1112,14 +1125,13 @@ const file_dump_network_proto_rawDesc = "" +
 	"\n" +
 	"CLOSE_WAIT\x10\x05\x12\f\n" +
 	"\bLAST_ACK\x10\x06\x12\v\n" +
-	"\aCLOSING\x10\a\"\xae\x01\n" +
+	"\aCLOSING\x10\a\x12\b\n" +
+	"\x04DEAD\x10\b\"\x87\x01\n" +
 	"\tTcpWindow\x12\x19\n" +
-	"\bsend_wl1\x18\x01 \x01(\rR\asendWl1\x12\x1f\n" +
-	"\vsend_window\x18\x02 \x01(\rR\n" +
-	"sendWindow\x12\x1d\n" +
-	"\n" +
-	"max_window\x18\x03 \x01(\rR\tmaxWindow\x12%\n" +
-	"\x0ereceive_window\x18\x04 \x01(\rR\rreceiveWindow\x12\x1f\n" +
+	"\bsend_wl1\x18\x01 \x01(\rR\asendWl1\x12\x12\n" +
+	"\x04send\x18\x02 \x01(\rR\x04send\x12\x10\n" +
+	"\x03max\x18\x03 \x01(\rR\x03max\x12\x18\n" +
+	"\areceive\x18\x04 \x01(\rR\areceive\x12\x1f\n" +
 	"\vreceive_wup\x18\x05 \x01(\rR\n" +
 	"receiveWup\"j\n" +
 	"\aNetlink\x12\x12\n" +

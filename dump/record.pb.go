@@ -239,6 +239,7 @@ const (
 	Mapping_VVAR     Mapping_Kind = 4
 	Mapping_VSYSCALL Mapping_Kind = 5
 	Mapping_SHM      Mapping_Kind = 10
+	Mapping_AIO      Mapping_Kind = 50
 )
 
 // Enum value maps for Mapping_Kind.
@@ -251,6 +252,7 @@ var (
 		4:  "VVAR",
 		5:  "VSYSCALL",
 		10: "SHM",
+		50: "AIO",
 	}
 	Mapping_Kind_value = map[string]int32{
 		"ANON":     0,
@@ -260,6 +262,7 @@ var (
 		"VVAR":     4,
 		"VSYSCALL": 5,
 		"SHM":      10,
+		"AIO":      50,
 	}
 )
 
@@ -293,11 +296,12 @@ func (Mapping_Kind) EnumDescriptor() ([]byte, []int) {
 type Memory_Kind int32
 
 const (
-	Memory_ANON    Memory_Kind = 0
-	Memory_MEMFD   Memory_Kind = 1
-	Memory_DELETED Memory_Kind = 2
-	Memory_TMPFS   Memory_Kind = 3
-	Memory_SYSV    Memory_Kind = 10
+	Memory_ANON      Memory_Kind = 0
+	Memory_MEMFD     Memory_Kind = 1
+	Memory_DELETED   Memory_Kind = 2
+	Memory_TMPFS     Memory_Kind = 3
+	Memory_SYSV      Memory_Kind = 10
+	Memory_DIRECTORY Memory_Kind = 50
 )
 
 // Enum value maps for Memory_Kind.
@@ -308,13 +312,15 @@ var (
 		2:  "DELETED",
 		3:  "TMPFS",
 		10: "SYSV",
+		50: "DIRECTORY",
 	}
 	Memory_Kind_value = map[string]int32{
-		"ANON":    0,
-		"MEMFD":   1,
-		"DELETED": 2,
-		"TMPFS":   3,
-		"SYSV":    10,
+		"ANON":      0,
+		"MEMFD":     1,
+		"DELETED":   2,
+		"TMPFS":     3,
+		"SYSV":      10,
+		"DIRECTORY": 50,
 	}
 )
 
@@ -342,7 +348,7 @@ func (x Memory_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Memory_Kind.Descriptor instead.
 func (Memory_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{22, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{23, 0}
 }
 
 type Lock_Kind int32
@@ -394,7 +400,7 @@ func (x Lock_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Lock_Kind.Descriptor instead.
 func (Lock_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{26, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{27, 0}
 }
 
 type Lock_Breaking int32
@@ -443,7 +449,7 @@ func (x Lock_Breaking) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Lock_Breaking.Descriptor instead.
 func (Lock_Breaking) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{26, 1}
+	return file_dump_record_proto_rawDescGZIP(), []int{27, 1}
 }
 
 type UnixSocket_State int32
@@ -492,7 +498,7 @@ func (x UnixSocket_State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use UnixSocket_State.Descriptor instead.
 func (UnixSocket_State) EnumDescriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{40, 0}
+	return file_dump_record_proto_rawDescGZIP(), []int{41, 0}
 }
 
 // Instance is the general information; its record id is 1.
@@ -2881,8 +2887,9 @@ type Mapping struct {
 	Name          string                 `protobuf:"bytes,10,opt,name=name,proto3" json:"name,omitempty"`                                     // PR_SET_VMA_ANON_NAME
 	MaxWrite      bool                   `protobuf:"varint,11,opt,name=max_write,json=maxWrite,proto3" json:"max_write,omitempty"`            // may be made writable (VM_MAYWRITE)
 	Shm           uint64                 `protobuf:"varint,20,opt,name=shm,proto3" json:"shm,omitempty"`                                      // SHM: ShmSegment; offset is that in the segment
-	LockOnFault   bool                   `protobuf:"varint,50,opt,name=lock_on_fault,json=lockOnFault,proto3" json:"lock_on_fault,omitempty"` // lo: locked as pages come (MLOCK_ONFAULT)
+	LockOnFault   bool                   `protobuf:"varint,57,opt,name=lock_on_fault,json=lockOnFault,proto3" json:"lock_on_fault,omitempty"` // lo: locked as pages come (MLOCK_ONFAULT)
 	Guards        []uint64               `protobuf:"varint,60,rep,packed,name=guards,proto3" json:"guards,omitempty"`                         // start and end of each guard region (MADV_GUARD_INSTALL), ascending
+	Aio           *AioRing               `protobuf:"bytes,50,opt,name=aio,proto3" json:"aio,omitempty"`                                       // AIO
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3015,6 +3022,82 @@ func (x *Mapping) GetGuards() []uint64 {
 	return nil
 }
 
+func (x *Mapping) GetAio() *AioRing {
+	if x != nil {
+		return x.Aio
+	}
+	return nil
+}
+
+// AioRing is the ring of an aio context (io_setup(2)), in which no request is under way.
+type AioRing struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nr            uint32                 `protobuf:"varint,1,opt,name=nr,proto3" json:"nr,omitempty"`        // places for events
+	Head          uint32                 `protobuf:"varint,2,opt,name=head,proto3" json:"head,omitempty"`    // place of the first event that nobody has fetched
+	Tail          uint32                 `protobuf:"varint,3,opt,name=tail,proto3" json:"tail,omitempty"`    // and behind the last one
+	Events        []byte                 `protobuf:"bytes,4,opt,name=events,proto3" json:"events,omitempty"` // struct io_event[], from head on
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AioRing) Reset() {
+	*x = AioRing{}
+	mi := &file_dump_record_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AioRing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AioRing) ProtoMessage() {}
+
+func (x *AioRing) ProtoReflect() protoreflect.Message {
+	mi := &file_dump_record_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AioRing.ProtoReflect.Descriptor instead.
+func (*AioRing) Descriptor() ([]byte, []int) {
+	return file_dump_record_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *AioRing) GetNr() uint32 {
+	if x != nil {
+		return x.Nr
+	}
+	return 0
+}
+
+func (x *AioRing) GetHead() uint32 {
+	if x != nil {
+		return x.Head
+	}
+	return 0
+}
+
+func (x *AioRing) GetTail() uint32 {
+	if x != nil {
+		return x.Tail
+	}
+	return 0
+}
+
+func (x *AioRing) GetEvents() []byte {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
 // FileRef is a file by its path in the instance, with what tells whether it is still the same.
 type FileRef struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3028,6 +3111,7 @@ type FileRef struct {
 	Writable      bool                   `protobuf:"varint,8,opt,name=writable,proto3" json:"writable,omitempty"` // somebody has it open for writing
 	Deleted       bool                   `protobuf:"varint,9,opt,name=deleted,proto3" json:"deleted,omitempty"`   // the path is not there any more
 	Other         string                 `protobuf:"bytes,10,opt,name=other,proto3" json:"other,omitempty"`       // deleted: another name of the same file
+	Beneath       string                 `protobuf:"bytes,51,opt,name=beneath,proto3" json:"beneath,omitempty"`   // another mount covers it: the mount point of the one that it is in
 	Process       uint32                 `protobuf:"varint,50,opt,name=process,proto3" json:"process,omitempty"`  // of this process's directory in /proc; deleted: of one that is gone
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3035,7 +3119,7 @@ type FileRef struct {
 
 func (x *FileRef) Reset() {
 	*x = FileRef{}
-	mi := &file_dump_record_proto_msgTypes[21]
+	mi := &file_dump_record_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3047,7 +3131,7 @@ func (x *FileRef) String() string {
 func (*FileRef) ProtoMessage() {}
 
 func (x *FileRef) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[21]
+	mi := &file_dump_record_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3060,7 +3144,7 @@ func (x *FileRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileRef.ProtoReflect.Descriptor instead.
 func (*FileRef) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{21}
+	return file_dump_record_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *FileRef) GetPath() string {
@@ -3133,6 +3217,13 @@ func (x *FileRef) GetOther() string {
 	return ""
 }
 
+func (x *FileRef) GetBeneath() string {
+	if x != nil {
+		return x.Beneath
+	}
+	return ""
+}
+
 func (x *FileRef) GetProcess() uint32 {
 	if x != nil {
 		return x.Process
@@ -3141,7 +3232,7 @@ func (x *FileRef) GetProcess() uint32 {
 }
 
 // Memory is content that is addressed by (id, offset) in page frames: shared anonymous memory, a memfd, a deleted file; a file
-// of a memory file system (Inode); a System V segment (ShmSegment).
+// of a memory file system (Inode); a System V segment (ShmSegment). A deleted directory has no content.
 type Memory struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -3161,7 +3252,7 @@ type Memory struct {
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_dump_record_proto_msgTypes[22]
+	mi := &file_dump_record_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3173,7 +3264,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[22]
+	mi := &file_dump_record_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3186,7 +3277,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{22}
+	return file_dump_record_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Memory) GetId() uint64 {
@@ -3277,7 +3368,7 @@ type FdTable struct {
 
 func (x *FdTable) Reset() {
 	*x = FdTable{}
-	mi := &file_dump_record_proto_msgTypes[23]
+	mi := &file_dump_record_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3289,7 +3380,7 @@ func (x *FdTable) String() string {
 func (*FdTable) ProtoMessage() {}
 
 func (x *FdTable) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[23]
+	mi := &file_dump_record_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3302,7 +3393,7 @@ func (x *FdTable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FdTable.ProtoReflect.Descriptor instead.
 func (*FdTable) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{23}
+	return file_dump_record_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *FdTable) GetId() uint64 {
@@ -3330,7 +3421,7 @@ type Fd struct {
 
 func (x *Fd) Reset() {
 	*x = Fd{}
-	mi := &file_dump_record_proto_msgTypes[24]
+	mi := &file_dump_record_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3342,7 +3433,7 @@ func (x *Fd) String() string {
 func (*Fd) ProtoMessage() {}
 
 func (x *Fd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[24]
+	mi := &file_dump_record_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3355,7 +3446,7 @@ func (x *Fd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fd.ProtoReflect.Descriptor instead.
 func (*Fd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{24}
+	return file_dump_record_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Fd) GetFd() uint32 {
@@ -3411,7 +3502,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_dump_record_proto_msgTypes[25]
+	mi := &file_dump_record_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3423,7 +3514,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[25]
+	mi := &file_dump_record_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3436,7 +3527,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{25}
+	return file_dump_record_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *File) GetId() uint64 {
@@ -3726,7 +3817,7 @@ type Lock struct {
 
 func (x *Lock) Reset() {
 	*x = Lock{}
-	mi := &file_dump_record_proto_msgTypes[26]
+	mi := &file_dump_record_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3738,7 +3829,7 @@ func (x *Lock) String() string {
 func (*Lock) ProtoMessage() {}
 
 func (x *Lock) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[26]
+	mi := &file_dump_record_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3751,7 +3842,7 @@ func (x *Lock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lock.ProtoReflect.Descriptor instead.
 func (*Lock) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{26}
+	return file_dump_record_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Lock) GetKind() Lock_Kind {
@@ -3816,7 +3907,7 @@ type Owner struct {
 
 func (x *Owner) Reset() {
 	*x = Owner{}
-	mi := &file_dump_record_proto_msgTypes[27]
+	mi := &file_dump_record_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3828,7 +3919,7 @@ func (x *Owner) String() string {
 func (*Owner) ProtoMessage() {}
 
 func (x *Owner) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[27]
+	mi := &file_dump_record_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3841,7 +3932,7 @@ func (x *Owner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Owner.ProtoReflect.Descriptor instead.
 func (*Owner) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{27}
+	return file_dump_record_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Owner) GetType() int32 {
@@ -3889,7 +3980,7 @@ type PipeEnd struct {
 
 func (x *PipeEnd) Reset() {
 	*x = PipeEnd{}
-	mi := &file_dump_record_proto_msgTypes[28]
+	mi := &file_dump_record_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3901,7 +3992,7 @@ func (x *PipeEnd) String() string {
 func (*PipeEnd) ProtoMessage() {}
 
 func (x *PipeEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[28]
+	mi := &file_dump_record_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3914,7 +4005,7 @@ func (x *PipeEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipeEnd.ProtoReflect.Descriptor instead.
 func (*PipeEnd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{28}
+	return file_dump_record_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PipeEnd) GetPipe() uint64 {
@@ -3941,7 +4032,7 @@ type EventFd struct {
 
 func (x *EventFd) Reset() {
 	*x = EventFd{}
-	mi := &file_dump_record_proto_msgTypes[29]
+	mi := &file_dump_record_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3953,7 +4044,7 @@ func (x *EventFd) String() string {
 func (*EventFd) ProtoMessage() {}
 
 func (x *EventFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[29]
+	mi := &file_dump_record_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3966,7 +4057,7 @@ func (x *EventFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventFd.ProtoReflect.Descriptor instead.
 func (*EventFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{29}
+	return file_dump_record_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *EventFd) GetCount() uint64 {
@@ -3996,7 +4087,7 @@ type TimerFd struct {
 
 func (x *TimerFd) Reset() {
 	*x = TimerFd{}
-	mi := &file_dump_record_proto_msgTypes[30]
+	mi := &file_dump_record_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4008,7 +4099,7 @@ func (x *TimerFd) String() string {
 func (*TimerFd) ProtoMessage() {}
 
 func (x *TimerFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[30]
+	mi := &file_dump_record_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4021,7 +4112,7 @@ func (x *TimerFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimerFd.ProtoReflect.Descriptor instead.
 func (*TimerFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{30}
+	return file_dump_record_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TimerFd) GetClock() int32 {
@@ -4068,7 +4159,7 @@ type SignalFd struct {
 
 func (x *SignalFd) Reset() {
 	*x = SignalFd{}
-	mi := &file_dump_record_proto_msgTypes[31]
+	mi := &file_dump_record_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4080,7 +4171,7 @@ func (x *SignalFd) String() string {
 func (*SignalFd) ProtoMessage() {}
 
 func (x *SignalFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[31]
+	mi := &file_dump_record_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4093,7 +4184,7 @@ func (x *SignalFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignalFd.ProtoReflect.Descriptor instead.
 func (*SignalFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{31}
+	return file_dump_record_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SignalFd) GetMask() uint64 {
@@ -4112,7 +4203,7 @@ type Epoll struct {
 
 func (x *Epoll) Reset() {
 	*x = Epoll{}
-	mi := &file_dump_record_proto_msgTypes[32]
+	mi := &file_dump_record_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4124,7 +4215,7 @@ func (x *Epoll) String() string {
 func (*Epoll) ProtoMessage() {}
 
 func (x *Epoll) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[32]
+	mi := &file_dump_record_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4137,7 +4228,7 @@ func (x *Epoll) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Epoll.ProtoReflect.Descriptor instead.
 func (*Epoll) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{32}
+	return file_dump_record_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Epoll) GetItems() []*EpollItem {
@@ -4160,7 +4251,7 @@ type EpollItem struct {
 
 func (x *EpollItem) Reset() {
 	*x = EpollItem{}
-	mi := &file_dump_record_proto_msgTypes[33]
+	mi := &file_dump_record_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4172,7 +4263,7 @@ func (x *EpollItem) String() string {
 func (*EpollItem) ProtoMessage() {}
 
 func (x *EpollItem) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[33]
+	mi := &file_dump_record_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4185,7 +4276,7 @@ func (x *EpollItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EpollItem.ProtoReflect.Descriptor instead.
 func (*EpollItem) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{33}
+	return file_dump_record_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *EpollItem) GetFd() uint32 {
@@ -4232,7 +4323,7 @@ type Inotify struct {
 
 func (x *Inotify) Reset() {
 	*x = Inotify{}
-	mi := &file_dump_record_proto_msgTypes[34]
+	mi := &file_dump_record_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4244,7 +4335,7 @@ func (x *Inotify) String() string {
 func (*Inotify) ProtoMessage() {}
 
 func (x *Inotify) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[34]
+	mi := &file_dump_record_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4257,7 +4348,7 @@ func (x *Inotify) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inotify.ProtoReflect.Descriptor instead.
 func (*Inotify) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{34}
+	return file_dump_record_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Inotify) GetWatches() []*InotifyWatch {
@@ -4278,7 +4369,7 @@ type InotifyWatch struct {
 
 func (x *InotifyWatch) Reset() {
 	*x = InotifyWatch{}
-	mi := &file_dump_record_proto_msgTypes[35]
+	mi := &file_dump_record_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4290,7 +4381,7 @@ func (x *InotifyWatch) String() string {
 func (*InotifyWatch) ProtoMessage() {}
 
 func (x *InotifyWatch) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[35]
+	mi := &file_dump_record_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4303,7 +4394,7 @@ func (x *InotifyWatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InotifyWatch.ProtoReflect.Descriptor instead.
 func (*InotifyWatch) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{35}
+	return file_dump_record_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *InotifyWatch) GetWd() int32 {
@@ -4338,7 +4429,7 @@ type PidFd struct {
 
 func (x *PidFd) Reset() {
 	*x = PidFd{}
-	mi := &file_dump_record_proto_msgTypes[36]
+	mi := &file_dump_record_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4350,7 +4441,7 @@ func (x *PidFd) String() string {
 func (*PidFd) ProtoMessage() {}
 
 func (x *PidFd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[36]
+	mi := &file_dump_record_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4363,7 +4454,7 @@ func (x *PidFd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PidFd.ProtoReflect.Descriptor instead.
 func (*PidFd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{36}
+	return file_dump_record_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PidFd) GetPid() uint32 {
@@ -4398,7 +4489,7 @@ type TtyEnd struct {
 
 func (x *TtyEnd) Reset() {
 	*x = TtyEnd{}
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4410,7 +4501,7 @@ func (x *TtyEnd) String() string {
 func (*TtyEnd) ProtoMessage() {}
 
 func (x *TtyEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[37]
+	mi := &file_dump_record_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4423,7 +4514,7 @@ func (x *TtyEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TtyEnd.ProtoReflect.Descriptor instead.
 func (*TtyEnd) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{37}
+	return file_dump_record_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TtyEnd) GetTty() uint64 {
@@ -4462,7 +4553,7 @@ type External struct {
 
 func (x *External) Reset() {
 	*x = External{}
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4474,7 +4565,7 @@ func (x *External) String() string {
 func (*External) ProtoMessage() {}
 
 func (x *External) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[38]
+	mi := &file_dump_record_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4487,7 +4578,7 @@ func (x *External) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use External.ProtoReflect.Descriptor instead.
 func (*External) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{38}
+	return file_dump_record_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *External) GetWhat() string {
@@ -4541,7 +4632,7 @@ type Pipe struct {
 
 func (x *Pipe) Reset() {
 	*x = Pipe{}
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4553,7 +4644,7 @@ func (x *Pipe) String() string {
 func (*Pipe) ProtoMessage() {}
 
 func (x *Pipe) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[39]
+	mi := &file_dump_record_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4566,7 +4657,7 @@ func (x *Pipe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pipe.ProtoReflect.Descriptor instead.
 func (*Pipe) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{39}
+	return file_dump_record_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Pipe) GetId() uint64 {
@@ -4647,7 +4738,7 @@ type UnixSocket struct {
 
 func (x *UnixSocket) Reset() {
 	*x = UnixSocket{}
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4659,7 +4750,7 @@ func (x *UnixSocket) String() string {
 func (*UnixSocket) ProtoMessage() {}
 
 func (x *UnixSocket) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[40]
+	mi := &file_dump_record_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4672,7 +4763,7 @@ func (x *UnixSocket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnixSocket.ProtoReflect.Descriptor instead.
 func (*UnixSocket) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{40}
+	return file_dump_record_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *UnixSocket) GetId() uint64 {
@@ -4835,7 +4926,7 @@ type Connection struct {
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_dump_record_proto_msgTypes[41]
+	mi := &file_dump_record_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4847,7 +4938,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[41]
+	mi := &file_dump_record_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4860,7 +4951,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{41}
+	return file_dump_record_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Connection) GetPid() uint32 {
@@ -4907,7 +4998,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_dump_record_proto_msgTypes[42]
+	mi := &file_dump_record_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4919,7 +5010,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[42]
+	mi := &file_dump_record_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4932,7 +5023,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{42}
+	return file_dump_record_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Message) GetData() []byte {
@@ -5002,7 +5093,7 @@ type SockOpt struct {
 
 func (x *SockOpt) Reset() {
 	*x = SockOpt{}
-	mi := &file_dump_record_proto_msgTypes[43]
+	mi := &file_dump_record_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5014,7 +5105,7 @@ func (x *SockOpt) String() string {
 func (*SockOpt) ProtoMessage() {}
 
 func (x *SockOpt) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[43]
+	mi := &file_dump_record_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5027,7 +5118,7 @@ func (x *SockOpt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SockOpt.ProtoReflect.Descriptor instead.
 func (*SockOpt) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{43}
+	return file_dump_record_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SockOpt) GetLevel() int32 {
@@ -5081,7 +5172,7 @@ type Tty struct {
 
 func (x *Tty) Reset() {
 	*x = Tty{}
-	mi := &file_dump_record_proto_msgTypes[44]
+	mi := &file_dump_record_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5093,7 +5184,7 @@ func (x *Tty) String() string {
 func (*Tty) ProtoMessage() {}
 
 func (x *Tty) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[44]
+	mi := &file_dump_record_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5106,7 +5197,7 @@ func (x *Tty) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tty.ProtoReflect.Descriptor instead.
 func (*Tty) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{44}
+	return file_dump_record_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Tty) GetId() uint64 {
@@ -5272,7 +5363,7 @@ type Termios struct {
 
 func (x *Termios) Reset() {
 	*x = Termios{}
-	mi := &file_dump_record_proto_msgTypes[45]
+	mi := &file_dump_record_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5284,7 +5375,7 @@ func (x *Termios) String() string {
 func (*Termios) ProtoMessage() {}
 
 func (x *Termios) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[45]
+	mi := &file_dump_record_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5297,7 +5388,7 @@ func (x *Termios) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Termios.ProtoReflect.Descriptor instead.
 func (*Termios) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{45}
+	return file_dump_record_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Termios) GetIflag() uint32 {
@@ -5371,7 +5462,7 @@ type IpcPerm struct {
 
 func (x *IpcPerm) Reset() {
 	*x = IpcPerm{}
-	mi := &file_dump_record_proto_msgTypes[46]
+	mi := &file_dump_record_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5383,7 +5474,7 @@ func (x *IpcPerm) String() string {
 func (*IpcPerm) ProtoMessage() {}
 
 func (x *IpcPerm) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[46]
+	mi := &file_dump_record_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5396,7 +5487,7 @@ func (x *IpcPerm) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IpcPerm.ProtoReflect.Descriptor instead.
 func (*IpcPerm) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{46}
+	return file_dump_record_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *IpcPerm) GetKey() int32 {
@@ -5457,7 +5548,7 @@ type ShmSegment struct {
 
 func (x *ShmSegment) Reset() {
 	*x = ShmSegment{}
-	mi := &file_dump_record_proto_msgTypes[47]
+	mi := &file_dump_record_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5469,7 +5560,7 @@ func (x *ShmSegment) String() string {
 func (*ShmSegment) ProtoMessage() {}
 
 func (x *ShmSegment) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[47]
+	mi := &file_dump_record_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5482,7 +5573,7 @@ func (x *ShmSegment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShmSegment.ProtoReflect.Descriptor instead.
 func (*ShmSegment) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{47}
+	return file_dump_record_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ShmSegment) GetId() uint64 {
@@ -5547,7 +5638,7 @@ type SemSet struct {
 
 func (x *SemSet) Reset() {
 	*x = SemSet{}
-	mi := &file_dump_record_proto_msgTypes[48]
+	mi := &file_dump_record_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5559,7 +5650,7 @@ func (x *SemSet) String() string {
 func (*SemSet) ProtoMessage() {}
 
 func (x *SemSet) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[48]
+	mi := &file_dump_record_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5572,7 +5663,7 @@ func (x *SemSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemSet.ProtoReflect.Descriptor instead.
 func (*SemSet) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{48}
+	return file_dump_record_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *SemSet) GetId() uint64 {
@@ -5613,7 +5704,7 @@ type Semaphore struct {
 
 func (x *Semaphore) Reset() {
 	*x = Semaphore{}
-	mi := &file_dump_record_proto_msgTypes[49]
+	mi := &file_dump_record_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5625,7 +5716,7 @@ func (x *Semaphore) String() string {
 func (*Semaphore) ProtoMessage() {}
 
 func (x *Semaphore) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[49]
+	mi := &file_dump_record_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5638,7 +5729,7 @@ func (x *Semaphore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Semaphore.ProtoReflect.Descriptor instead.
 func (*Semaphore) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{49}
+	return file_dump_record_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Semaphore) GetValue() uint32 {
@@ -5666,7 +5757,7 @@ type SemUndo struct {
 
 func (x *SemUndo) Reset() {
 	*x = SemUndo{}
-	mi := &file_dump_record_proto_msgTypes[50]
+	mi := &file_dump_record_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5678,7 +5769,7 @@ func (x *SemUndo) String() string {
 func (*SemUndo) ProtoMessage() {}
 
 func (x *SemUndo) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[50]
+	mi := &file_dump_record_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5691,7 +5782,7 @@ func (x *SemUndo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SemUndo.ProtoReflect.Descriptor instead.
 func (*SemUndo) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{50}
+	return file_dump_record_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *SemUndo) GetSet() uint64 {
@@ -5723,7 +5814,7 @@ type MsgQueue struct {
 
 func (x *MsgQueue) Reset() {
 	*x = MsgQueue{}
-	mi := &file_dump_record_proto_msgTypes[51]
+	mi := &file_dump_record_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5735,7 +5826,7 @@ func (x *MsgQueue) String() string {
 func (*MsgQueue) ProtoMessage() {}
 
 func (x *MsgQueue) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[51]
+	mi := &file_dump_record_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5748,7 +5839,7 @@ func (x *MsgQueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MsgQueue.ProtoReflect.Descriptor instead.
 func (*MsgQueue) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{51}
+	return file_dump_record_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *MsgQueue) GetId() uint64 {
@@ -5804,7 +5895,7 @@ type IpcMessage struct {
 
 func (x *IpcMessage) Reset() {
 	*x = IpcMessage{}
-	mi := &file_dump_record_proto_msgTypes[52]
+	mi := &file_dump_record_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5816,7 +5907,7 @@ func (x *IpcMessage) String() string {
 func (*IpcMessage) ProtoMessage() {}
 
 func (x *IpcMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[52]
+	mi := &file_dump_record_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5829,7 +5920,7 @@ func (x *IpcMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IpcMessage.ProtoReflect.Descriptor instead.
 func (*IpcMessage) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{52}
+	return file_dump_record_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *IpcMessage) GetType() int64 {
@@ -5865,7 +5956,7 @@ type Mqueue struct {
 
 func (x *Mqueue) Reset() {
 	*x = Mqueue{}
-	mi := &file_dump_record_proto_msgTypes[53]
+	mi := &file_dump_record_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5877,7 +5968,7 @@ func (x *Mqueue) String() string {
 func (*Mqueue) ProtoMessage() {}
 
 func (x *Mqueue) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[53]
+	mi := &file_dump_record_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5890,7 +5981,7 @@ func (x *Mqueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mqueue.ProtoReflect.Descriptor instead.
 func (*Mqueue) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{53}
+	return file_dump_record_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Mqueue) GetId() uint64 {
@@ -5976,7 +6067,7 @@ type MqueueNotify struct {
 
 func (x *MqueueNotify) Reset() {
 	*x = MqueueNotify{}
-	mi := &file_dump_record_proto_msgTypes[54]
+	mi := &file_dump_record_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5988,7 +6079,7 @@ func (x *MqueueNotify) String() string {
 func (*MqueueNotify) ProtoMessage() {}
 
 func (x *MqueueNotify) ProtoReflect() protoreflect.Message {
-	mi := &file_dump_record_proto_msgTypes[54]
+	mi := &file_dump_record_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6001,7 +6092,7 @@ func (x *MqueueNotify) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MqueueNotify.ProtoReflect.Descriptor instead.
 func (*MqueueNotify) Descriptor() ([]byte, []int) {
-	return file_dump_record_proto_rawDescGZIP(), []int{54}
+	return file_dump_record_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *MqueueNotify) GetPid() uint32 {
@@ -6308,7 +6399,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\vlock_future\x182 \x01(\rR\n" +
 	"lockFuture\x12&\n" +
 	"\x0fdeny_write_exec\x183 \x01(\rR\rdenyWriteExec\x12 \n" +
-	"\vmembarriers\x184 \x01(\rR\vmembarriers\"\xcd\x03\n" +
+	"\vmembarriers\x184 \x01(\rR\vmembarriers\"\xfb\x03\n" +
 	"\aMapping\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\x04R\x05start\x12\x10\n" +
 	"\x03end\x18\x02 \x01(\x04R\x03end\x12\x12\n" +
@@ -6323,8 +6414,9 @@ const file_dump_record_proto_rawDesc = "" +
 	" \x01(\tR\x04name\x12\x1b\n" +
 	"\tmax_write\x18\v \x01(\bR\bmaxWrite\x12\x10\n" +
 	"\x03shm\x18\x14 \x01(\x04R\x03shm\x12\"\n" +
-	"\rlock_on_fault\x182 \x01(\bR\vlockOnFault\x12\x16\n" +
-	"\x06guards\x18< \x03(\x04R\x06guards\"Q\n" +
+	"\rlock_on_fault\x189 \x01(\bR\vlockOnFault\x12\x16\n" +
+	"\x06guards\x18< \x03(\x04R\x06guards\x12#\n" +
+	"\x03aio\x182 \x01(\v2\x11.vps.dump.AioRingR\x03aio\"Z\n" +
 	"\x04Kind\x12\b\n" +
 	"\x04ANON\x10\x00\x12\b\n" +
 	"\x04FILE\x10\x01\x12\n" +
@@ -6334,7 +6426,13 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x04VVAR\x10\x04\x12\f\n" +
 	"\bVSYSCALL\x10\x05\x12\a\n" +
 	"\x03SHM\x10\n" +
-	"\"\x81\x02\n" +
+	"\x12\a\n" +
+	"\x03AIO\x102\"Y\n" +
+	"\aAioRing\x12\x0e\n" +
+	"\x02nr\x18\x01 \x01(\rR\x02nr\x12\x12\n" +
+	"\x04head\x18\x02 \x01(\rR\x04head\x12\x12\n" +
+	"\x04tail\x18\x03 \x01(\rR\x04tail\x12\x16\n" +
+	"\x06events\x18\x04 \x01(\fR\x06events\"\x9b\x02\n" +
 	"\aFileRef\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x10\n" +
 	"\x03ino\x18\x02 \x01(\x04R\x03ino\x12\x12\n" +
@@ -6347,7 +6445,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\adeleted\x18\t \x01(\bR\adeleted\x12\x14\n" +
 	"\x05other\x18\n" +
 	" \x01(\tR\x05other\x12\x18\n" +
-	"\aprocess\x182 \x01(\rR\aprocess\"\xba\x02\n" +
+	"\abeneath\x183 \x01(\tR\abeneath\x12\x18\n" +
+	"\aprocess\x182 \x01(\rR\aprocess\"\xc9\x02\n" +
 	"\x06Memory\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12)\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x15.vps.dump.Memory.KindR\x04kind\x12\x12\n" +
@@ -6360,14 +6459,15 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x05flags\x18\t \x01(\rR\x05flags\x12\x14\n" +
 	"\x05mtime\x18\n" +
 	" \x01(\x03R\x05mtime\x12\x14\n" +
-	"\x05atime\x18\v \x01(\x03R\x05atime\"=\n" +
+	"\x05atime\x18\v \x01(\x03R\x05atime\"L\n" +
 	"\x04Kind\x12\b\n" +
 	"\x04ANON\x10\x00\x12\t\n" +
 	"\x05MEMFD\x10\x01\x12\v\n" +
 	"\aDELETED\x10\x02\x12\t\n" +
 	"\x05TMPFS\x10\x03\x12\b\n" +
 	"\x04SYSV\x10\n" +
-	"\"9\n" +
+	"\x12\r\n" +
+	"\tDIRECTORY\x102\"9\n" +
 	"\aFdTable\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x1e\n" +
 	"\x03fds\x18\x02 \x03(\v2\f.vps.dump.FdR\x03fds\"B\n" +
@@ -6651,7 +6751,7 @@ func file_dump_record_proto_rawDescGZIP() []byte {
 }
 
 var file_dump_record_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_dump_record_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_dump_record_proto_goTypes = []any{
 	(Type)(0),             // 0: vps.dump.Type
 	(Process_State)(0),    // 1: vps.dump.Process.State
@@ -6682,54 +6782,55 @@ var file_dump_record_proto_goTypes = []any{
 	(*SigAction)(nil),     // 26: vps.dump.SigAction
 	(*Mm)(nil),            // 27: vps.dump.Mm
 	(*Mapping)(nil),       // 28: vps.dump.Mapping
-	(*FileRef)(nil),       // 29: vps.dump.FileRef
-	(*Memory)(nil),        // 30: vps.dump.Memory
-	(*FdTable)(nil),       // 31: vps.dump.FdTable
-	(*Fd)(nil),            // 32: vps.dump.Fd
-	(*File)(nil),          // 33: vps.dump.File
-	(*Lock)(nil),          // 34: vps.dump.Lock
-	(*Owner)(nil),         // 35: vps.dump.Owner
-	(*PipeEnd)(nil),       // 36: vps.dump.PipeEnd
-	(*EventFd)(nil),       // 37: vps.dump.EventFd
-	(*TimerFd)(nil),       // 38: vps.dump.TimerFd
-	(*SignalFd)(nil),      // 39: vps.dump.SignalFd
-	(*Epoll)(nil),         // 40: vps.dump.Epoll
-	(*EpollItem)(nil),     // 41: vps.dump.EpollItem
-	(*Inotify)(nil),       // 42: vps.dump.Inotify
-	(*InotifyWatch)(nil),  // 43: vps.dump.InotifyWatch
-	(*PidFd)(nil),         // 44: vps.dump.PidFd
-	(*TtyEnd)(nil),        // 45: vps.dump.TtyEnd
-	(*External)(nil),      // 46: vps.dump.External
-	(*Pipe)(nil),          // 47: vps.dump.Pipe
-	(*UnixSocket)(nil),    // 48: vps.dump.UnixSocket
-	(*Connection)(nil),    // 49: vps.dump.Connection
-	(*Message)(nil),       // 50: vps.dump.Message
-	(*SockOpt)(nil),       // 51: vps.dump.SockOpt
-	(*Tty)(nil),           // 52: vps.dump.Tty
-	(*Termios)(nil),       // 53: vps.dump.Termios
-	(*IpcPerm)(nil),       // 54: vps.dump.IpcPerm
-	(*ShmSegment)(nil),    // 55: vps.dump.ShmSegment
-	(*SemSet)(nil),        // 56: vps.dump.SemSet
-	(*Semaphore)(nil),     // 57: vps.dump.Semaphore
-	(*SemUndo)(nil),       // 58: vps.dump.SemUndo
-	(*MsgQueue)(nil),      // 59: vps.dump.MsgQueue
-	(*IpcMessage)(nil),    // 60: vps.dump.IpcMessage
-	(*Mqueue)(nil),        // 61: vps.dump.Mqueue
-	(*MqueueNotify)(nil),  // 62: vps.dump.MqueueNotify
-	nil,                   // 63: vps.dump.Instance.SysctlEntry
-	nil,                   // 64: vps.dump.Inode.XattrsEntry
+	(*AioRing)(nil),       // 29: vps.dump.AioRing
+	(*FileRef)(nil),       // 30: vps.dump.FileRef
+	(*Memory)(nil),        // 31: vps.dump.Memory
+	(*FdTable)(nil),       // 32: vps.dump.FdTable
+	(*Fd)(nil),            // 33: vps.dump.Fd
+	(*File)(nil),          // 34: vps.dump.File
+	(*Lock)(nil),          // 35: vps.dump.Lock
+	(*Owner)(nil),         // 36: vps.dump.Owner
+	(*PipeEnd)(nil),       // 37: vps.dump.PipeEnd
+	(*EventFd)(nil),       // 38: vps.dump.EventFd
+	(*TimerFd)(nil),       // 39: vps.dump.TimerFd
+	(*SignalFd)(nil),      // 40: vps.dump.SignalFd
+	(*Epoll)(nil),         // 41: vps.dump.Epoll
+	(*EpollItem)(nil),     // 42: vps.dump.EpollItem
+	(*Inotify)(nil),       // 43: vps.dump.Inotify
+	(*InotifyWatch)(nil),  // 44: vps.dump.InotifyWatch
+	(*PidFd)(nil),         // 45: vps.dump.PidFd
+	(*TtyEnd)(nil),        // 46: vps.dump.TtyEnd
+	(*External)(nil),      // 47: vps.dump.External
+	(*Pipe)(nil),          // 48: vps.dump.Pipe
+	(*UnixSocket)(nil),    // 49: vps.dump.UnixSocket
+	(*Connection)(nil),    // 50: vps.dump.Connection
+	(*Message)(nil),       // 51: vps.dump.Message
+	(*SockOpt)(nil),       // 52: vps.dump.SockOpt
+	(*Tty)(nil),           // 53: vps.dump.Tty
+	(*Termios)(nil),       // 54: vps.dump.Termios
+	(*IpcPerm)(nil),       // 55: vps.dump.IpcPerm
+	(*ShmSegment)(nil),    // 56: vps.dump.ShmSegment
+	(*SemSet)(nil),        // 57: vps.dump.SemSet
+	(*Semaphore)(nil),     // 58: vps.dump.Semaphore
+	(*SemUndo)(nil),       // 59: vps.dump.SemUndo
+	(*MsgQueue)(nil),      // 60: vps.dump.MsgQueue
+	(*IpcMessage)(nil),    // 61: vps.dump.IpcMessage
+	(*Mqueue)(nil),        // 62: vps.dump.Mqueue
+	(*MqueueNotify)(nil),  // 63: vps.dump.MqueueNotify
+	nil,                   // 64: vps.dump.Instance.SysctlEntry
+	nil,                   // 65: vps.dump.Inode.XattrsEntry
 }
 var file_dump_record_proto_depIdxs = []int32{
 	9,  // 0: vps.dump.Instance.clocks:type_name -> vps.dump.Clocks
-	63, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
-	64, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
+	64, // 1: vps.dump.Instance.sysctl:type_name -> vps.dump.Instance.SysctlEntry
+	65, // 2: vps.dump.Inode.xattrs:type_name -> vps.dump.Inode.XattrsEntry
 	1,  // 3: vps.dump.Process.state:type_name -> vps.dump.Process.State
-	29, // 4: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
-	29, // 5: vps.dump.Process.root:type_name -> vps.dump.FileRef
+	30, // 4: vps.dump.Process.cwd:type_name -> vps.dump.FileRef
+	30, // 5: vps.dump.Process.root:type_name -> vps.dump.FileRef
 	13, // 6: vps.dump.Process.rlimits:type_name -> vps.dump.Rlimit
 	14, // 7: vps.dump.Process.itimers:type_name -> vps.dump.Itimer
 	15, // 8: vps.dump.Process.timers:type_name -> vps.dump.PosixTimer
-	58, // 9: vps.dump.Process.sem_undos:type_name -> vps.dump.SemUndo
+	59, // 9: vps.dump.Process.sem_undos:type_name -> vps.dump.SemUndo
 	20, // 10: vps.dump.Thread.regs:type_name -> vps.dump.Registers
 	21, // 11: vps.dump.Thread.altstack:type_name -> vps.dump.AltStack
 	22, // 12: vps.dump.Thread.rseq:type_name -> vps.dump.Rseq
@@ -6737,55 +6838,56 @@ var file_dump_record_proto_depIdxs = []int32{
 	18, // 14: vps.dump.Thread.restart:type_name -> vps.dump.Restart
 	19, // 15: vps.dump.Thread.sched:type_name -> vps.dump.Sched
 	17, // 16: vps.dump.Thread.fs:type_name -> vps.dump.Fs
-	29, // 17: vps.dump.Fs.cwd:type_name -> vps.dump.FileRef
-	29, // 18: vps.dump.Fs.root:type_name -> vps.dump.FileRef
+	30, // 17: vps.dump.Fs.cwd:type_name -> vps.dump.FileRef
+	30, // 18: vps.dump.Fs.root:type_name -> vps.dump.FileRef
 	2,  // 19: vps.dump.Restart.kind:type_name -> vps.dump.Restart.Kind
 	26, // 20: vps.dump.SigHand.actions:type_name -> vps.dump.SigAction
 	28, // 21: vps.dump.Mm.mappings:type_name -> vps.dump.Mapping
-	29, // 22: vps.dump.Mm.exe:type_name -> vps.dump.FileRef
+	30, // 22: vps.dump.Mm.exe:type_name -> vps.dump.FileRef
 	3,  // 23: vps.dump.Mapping.kind:type_name -> vps.dump.Mapping.Kind
-	29, // 24: vps.dump.Mapping.file:type_name -> vps.dump.FileRef
-	4,  // 25: vps.dump.Memory.kind:type_name -> vps.dump.Memory.Kind
-	32, // 26: vps.dump.FdTable.fds:type_name -> vps.dump.Fd
-	35, // 27: vps.dump.File.owner:type_name -> vps.dump.Owner
-	34, // 28: vps.dump.File.locks:type_name -> vps.dump.Lock
-	29, // 29: vps.dump.File.path:type_name -> vps.dump.FileRef
-	36, // 30: vps.dump.File.pipe:type_name -> vps.dump.PipeEnd
-	37, // 31: vps.dump.File.eventfd:type_name -> vps.dump.EventFd
-	38, // 32: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
-	39, // 33: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
-	40, // 34: vps.dump.File.epoll:type_name -> vps.dump.Epoll
-	45, // 35: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
-	46, // 36: vps.dump.File.external:type_name -> vps.dump.External
-	42, // 37: vps.dump.File.inotify:type_name -> vps.dump.Inotify
-	44, // 38: vps.dump.File.pidfd:type_name -> vps.dump.PidFd
-	5,  // 39: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
-	6,  // 40: vps.dump.Lock.breaking:type_name -> vps.dump.Lock.Breaking
-	29, // 41: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
-	41, // 42: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
-	43, // 43: vps.dump.Inotify.watches:type_name -> vps.dump.InotifyWatch
-	29, // 44: vps.dump.InotifyWatch.file:type_name -> vps.dump.FileRef
-	29, // 45: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
-	29, // 46: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
-	7,  // 47: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
-	29, // 48: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
-	50, // 49: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
-	51, // 50: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
-	49, // 51: vps.dump.UnixSocket.waiting:type_name -> vps.dump.Connection
-	50, // 52: vps.dump.Connection.queue:type_name -> vps.dump.Message
-	53, // 53: vps.dump.Tty.termios:type_name -> vps.dump.Termios
-	54, // 54: vps.dump.ShmSegment.perm:type_name -> vps.dump.IpcPerm
-	54, // 55: vps.dump.SemSet.perm:type_name -> vps.dump.IpcPerm
-	57, // 56: vps.dump.SemSet.semaphores:type_name -> vps.dump.Semaphore
-	54, // 57: vps.dump.MsgQueue.perm:type_name -> vps.dump.IpcPerm
-	60, // 58: vps.dump.MsgQueue.queue:type_name -> vps.dump.IpcMessage
-	60, // 59: vps.dump.Mqueue.queue:type_name -> vps.dump.IpcMessage
-	62, // 60: vps.dump.Mqueue.notify:type_name -> vps.dump.MqueueNotify
-	61, // [61:61] is the sub-list for method output_type
-	61, // [61:61] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	30, // 24: vps.dump.Mapping.file:type_name -> vps.dump.FileRef
+	29, // 25: vps.dump.Mapping.aio:type_name -> vps.dump.AioRing
+	4,  // 26: vps.dump.Memory.kind:type_name -> vps.dump.Memory.Kind
+	33, // 27: vps.dump.FdTable.fds:type_name -> vps.dump.Fd
+	36, // 28: vps.dump.File.owner:type_name -> vps.dump.Owner
+	35, // 29: vps.dump.File.locks:type_name -> vps.dump.Lock
+	30, // 30: vps.dump.File.path:type_name -> vps.dump.FileRef
+	37, // 31: vps.dump.File.pipe:type_name -> vps.dump.PipeEnd
+	38, // 32: vps.dump.File.eventfd:type_name -> vps.dump.EventFd
+	39, // 33: vps.dump.File.timerfd:type_name -> vps.dump.TimerFd
+	40, // 34: vps.dump.File.signalfd:type_name -> vps.dump.SignalFd
+	41, // 35: vps.dump.File.epoll:type_name -> vps.dump.Epoll
+	46, // 36: vps.dump.File.tty:type_name -> vps.dump.TtyEnd
+	47, // 37: vps.dump.File.external:type_name -> vps.dump.External
+	43, // 38: vps.dump.File.inotify:type_name -> vps.dump.Inotify
+	45, // 39: vps.dump.File.pidfd:type_name -> vps.dump.PidFd
+	5,  // 40: vps.dump.Lock.kind:type_name -> vps.dump.Lock.Kind
+	6,  // 41: vps.dump.Lock.breaking:type_name -> vps.dump.Lock.Breaking
+	30, // 42: vps.dump.PipeEnd.path:type_name -> vps.dump.FileRef
+	42, // 43: vps.dump.Epoll.items:type_name -> vps.dump.EpollItem
+	44, // 44: vps.dump.Inotify.watches:type_name -> vps.dump.InotifyWatch
+	30, // 45: vps.dump.InotifyWatch.file:type_name -> vps.dump.FileRef
+	30, // 46: vps.dump.TtyEnd.path:type_name -> vps.dump.FileRef
+	30, // 47: vps.dump.Pipe.fifo:type_name -> vps.dump.FileRef
+	7,  // 48: vps.dump.UnixSocket.state:type_name -> vps.dump.UnixSocket.State
+	30, // 49: vps.dump.UnixSocket.path:type_name -> vps.dump.FileRef
+	51, // 50: vps.dump.UnixSocket.queue:type_name -> vps.dump.Message
+	52, // 51: vps.dump.UnixSocket.options:type_name -> vps.dump.SockOpt
+	50, // 52: vps.dump.UnixSocket.waiting:type_name -> vps.dump.Connection
+	51, // 53: vps.dump.Connection.queue:type_name -> vps.dump.Message
+	54, // 54: vps.dump.Tty.termios:type_name -> vps.dump.Termios
+	55, // 55: vps.dump.ShmSegment.perm:type_name -> vps.dump.IpcPerm
+	55, // 56: vps.dump.SemSet.perm:type_name -> vps.dump.IpcPerm
+	58, // 57: vps.dump.SemSet.semaphores:type_name -> vps.dump.Semaphore
+	55, // 58: vps.dump.MsgQueue.perm:type_name -> vps.dump.IpcPerm
+	61, // 59: vps.dump.MsgQueue.queue:type_name -> vps.dump.IpcMessage
+	61, // 60: vps.dump.Mqueue.queue:type_name -> vps.dump.IpcMessage
+	63, // 61: vps.dump.Mqueue.notify:type_name -> vps.dump.MqueueNotify
+	62, // [62:62] is the sub-list for method output_type
+	62, // [62:62] is the sub-list for method input_type
+	62, // [62:62] is the sub-list for extension type_name
+	62, // [62:62] is the sub-list for extension extendee
+	0,  // [0:62] is the sub-list for field type_name
 }
 
 func init() { file_dump_record_proto_init() }
@@ -6794,7 +6896,7 @@ func file_dump_record_proto_init() {
 		return
 	}
 	file_dump_record_proto_msgTypes[4].OneofWrappers = []any{}
-	file_dump_record_proto_msgTypes[25].OneofWrappers = []any{
+	file_dump_record_proto_msgTypes[26].OneofWrappers = []any{
 		(*File_Path)(nil),
 		(*File_Pipe)(nil),
 		(*File_Eventfd)(nil),
@@ -6817,7 +6919,7 @@ func file_dump_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dump_record_proto_rawDesc), len(file_dump_record_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   57,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

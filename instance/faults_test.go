@@ -361,6 +361,37 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
+// A client that stands still keeps nobody frozen: what is left to be written waits in memory.
+func TestClientStandsStill(t *testing.T) {
+	h := newHost(t)
+	h.start("web", ticking)
+	for _, way := range []string{"auto", "rounds", "frozen"} {
+		for _, at := range []int{0, 5000, 20_000, 50_000} {
+			ctx, cancel := context.WithCancel(t.Context())
+			begun, ended := make(chan bool), make(chan error)
+			go func() {
+				w := &stuckWriter{ctx: ctx, left: at, stuck: func() { close(begun) }}
+				_, err := h.Snapshot(ctx, "web", w, SnapshotOptions{Copy: way}, nil)
+				ended <- err
+			}()
+			<-begun
+			h.ticks()
+			h.ticks()
+			cancel()
+			if err := <-ended; !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+			if state := h.state("web"); state != Running {
+				t.Fatalf("%s, at byte %d: it is %s", way, at, state)
+			}
+			h.ticks()
+		}
+	}
+	if _, err := h.Snapshot(t.Context(), "web", io.Discard, SnapshotOptions{Copy: "twice"}, nil); !errors.Is(err, ErrInvalid) {
+		t.Error(err)
+	}
+}
+
 func TestTwoAtOnce(t *testing.T) {
 	h := newHost(t)
 	h.start("web", ticking)

@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -105,5 +106,44 @@ func TestErrorsStay(t *testing.T) {
 		if v := w.At("task_struct", 64).Member("tgid").Uint(); v != 0 || w.Err() != first {
 			t.Errorf("%s: then %d, %v", what, v, w.Err())
 		}
+	}
+}
+
+func TestMappings(t *testing.T) {
+	r := open(t)
+	pidfd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pidfd)
+	mem, err := unix.Mmap(-1, 0, 1<<20, unix.PROT_READ, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(mem)
+	flags := func() uint64 {
+		list, err := r.Mappings(pidfd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := uint64(uintptr(unsafe.Pointer(&mem[0])))
+		for _, m := range list {
+			if m.Start == at && m.End == at+1<<20 {
+				return m.Flags
+			}
+		}
+		t.Fatalf("%#x is not among %d mappings", at, len(list))
+		return 0
+	}
+	const vmRead, vmShared, vmDontCopy = 1 << 0, 1 << 3, 1 << 17 // include/linux/mm.h
+	before := flags()
+	if before&(vmRead|vmShared) != vmRead|vmShared {
+		t.Errorf("flags %#x", before)
+	}
+	if err := unix.Madvise(mem, unix.MADV_DONTFORK); err != nil {
+		t.Fatal(err)
+	}
+	if got := flags(); got != before|vmDontCopy {
+		t.Errorf("flags %#x, then %#x", before, got)
 	}
 }

@@ -29,6 +29,8 @@ type Reader struct {
 	tasks *ebpf.Program
 	iter  *link.Iter
 
+	mappings *ebpf.Program
+
 	mu sync.Mutex // of mem
 }
 
@@ -76,7 +78,7 @@ func (r *Reader) open() error {
 	if r.iter, err = link.AttachIter(link.IterOptions{Program: r.tasks}); err != nil {
 		return fmt.Errorf("attach the iterator over tasks: %w", err)
 	}
-	return nil
+	return r.openMappings()
 }
 
 // Close frees the reader.
@@ -88,7 +90,7 @@ func (r *Reader) Close() error {
 	if r.mem != nil {
 		errs = append(errs, unix.Munmap(r.mem))
 	}
-	for _, p := range []*ebpf.Program{r.tasks, r.read} {
+	for _, p := range []*ebpf.Program{r.mappings, r.tasks, r.read} {
 		if p != nil {
 			errs = append(errs, p.Close())
 		}

@@ -32,6 +32,12 @@ const (
 	TCPI_OPT_SYN_DATA   = 32
 )
 
+// Requests of ioctl(2) that golang.org/x/sys/unix lacks (include/uapi/asm-generic/sockios.h, include/uapi/linux/sockios.h).
+const (
+	SIOCATMARK  = 0x8905
+	SIOCOUTQNSD = 0x894b
+)
+
 // Values of TCP_REPAIR_QUEUE (include/uapi/linux/tcp.h).
 const (
 	TCP_NO_QUEUE   = 0

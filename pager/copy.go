@@ -2,14 +2,9 @@ package pager
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"runtime"
+	"slices"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"vps/dump"
 	"vps/linux"
@@ -36,12 +31,14 @@ type Mapping struct {
 // since the one before, and the rest when it is frozen. In the end the snapshot has what was there then: a page that was
 // copied and is gone, or is another one's, is withdrawn.
 //
-// [Copy.Round] may be called any number of times, then [Copy.Freeze] and, when the instance may run again, [Copy.Finish].
+// [Copy.Round] may be called any number of times, then, when the instance is frozen, [Copy.Look] for each address
+// space and [Copy.Freeze], and, when it may run again, [Copy.Finish].
 // The caller calls [Copy.Close] in any case.
 type Copy struct {
 	w      *dump.Writer
 	spaces map[uint64]*space
 	owners map[uint64]*space // by frame: the first that had a page there that others may have too
+	looked []*space          // those of the frozen instance
 	stage  *stage            // nil: pages go straight to the writer
 }
 
@@ -55,7 +52,7 @@ type space struct {
 	put     bool         // the snapshot has a record of it
 
 	// What is found when the instance is frozen.
-	final   bool // it is there
+	pid     int
 	scanner *Scanner
 	kept    []dump.Range            // pages that are in the snapshot as they are
 	need    []dump.Range            // pages that are not
@@ -120,7 +117,7 @@ const settle = 10 * time.Millisecond
 // Round copies what was written to since the last round, or all if there was none, of address spaces that are worth it, while their
 // processes run. It returns how much it has copied, and for how long a process stood still at most.
 func (c *Copy) Round(ctx context.Context, spaces []*Space) (copied uint64, stopped time.Duration, err error) {
-	found := make([][]dump.Range, len(spaces))
+	found, any := make([][]dump.Range, len(spaces)), false
 	for i, s := range spaces {
 		sp := c.space(s)
 		err := c.prepare(sp, s)
@@ -135,8 +132,11 @@ func (c *Copy) Round(ctx context.Context, spaces []*Space) (copied uint64, stopp
 			found[i] = nil
 			sp.giveUp() // it has ended, or is another program; if not, it is copied when it is frozen
 		}
+		any = any || len(found[i]) > 0
 	}
-	time.Sleep(settle)
+	if any {
+		time.Sleep(settle)
+	}
 	for i, s := range spaces {
 		if err := c.copyRunning(ctx, c.space(s), s.PID, found[i]); err != nil {
 			return copied, stopped, err
@@ -249,110 +249,76 @@ func (c *Copy) Written(spaces []*Space) uint64 {
 	return n
 }
 
-// Reserve makes room in memory for about n bytes, for what [Copy.Freeze] copies. What does not fit is written while the
-// instance is frozen: room is bounded by a part of what the machine has free.
+// Reserve makes room in memory for about n bytes, for what [Copy.Freeze] copies. More takes longer; what is more than a part of what
+// the machine has free is written while the instance is frozen.
 func (c *Copy) Reserve(n uint64) error {
 	free, err := available()
 	if err != nil {
 		return err
 	}
-	c.stage, err = newStage(min(n, free/4, maxStage))
+	limit := min(free/4, maxStage)
+	c.stage, err = newStage(min(n, limit, maxReserve), limit)
 	return err
 }
 
-// Freeze copies what the snapshot does not have yet, of all address spaces of an instance that is frozen.
-func (c *Copy) Freeze(ctx context.Context, spaces []*Space) error {
-	var list []*space
+// Freeze copies what the snapshot does not have yet, of all address spaces that [Copy.Look] has looked at. Their records may be
+// written meanwhile, until laid is closed; nil: they are there.
+func (c *Copy) Freeze(ctx context.Context, laid <-chan struct{}) error {
 	defer func() {
-		for _, sp := range list {
-			sp.scanner.Close()
+		for _, sp := range c.looked {
+			if sp.scanner != nil {
+				sp.scanner.Close()
+			}
 		}
 	}()
-	g, _ := errgroup.WithContext(ctx)
-	g.SetLimit(runtime.GOMAXPROCS(0))
-	for _, s := range spaces {
-		sp := c.space(s)
+	for _, sp := range c.looked {
 		var err error
-		if sp.scanner, err = NewScanner(s.PID); err != nil {
-			return errors.Join(err, g.Wait())
-		}
-		list = append(list, sp)
-		g.Go(func() error {
-			if err := sp.compare(s); err != nil {
-				return fmt.Errorf("process %d: %w", s.PID, err)
-			}
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	if err := share(list); err != nil {
-		return err
-	}
-	for i, s := range spaces {
-		if err := c.copyFrozen(ctx, list[i].key, s.PID, list[i].need); err != nil {
+		if sp.scanner, err = NewScanner(sp.pid); err != nil {
 			return err
 		}
 	}
-	return nil
+	if err := share(c.looked); err != nil {
+		return err
+	}
+	var parts []part
+	memories := make(map[dump.Key]*memory)
+	for _, sp := range c.looked {
+		memories[sp.key] = &memory{pid: sp.pid}
+		defer memories[sp.key].close()
+		for _, ranges := range split(sp.need, dump.MaxFrame) {
+			parts = append(parts, part{key: sp.key, ranges: ranges})
+		}
+	}
+	return each(ctx, parts, func(_ int, p part) error { return c.copyPart(ctx, p, memories[p.key].read, laid) })
 }
 
-// Forget drops what was copied while the instance was frozen, for another try.
+// Forget drops what was found and copied while the instance was frozen, for another try.
 func (c *Copy) Forget() {
+	c.looked = nil
 	if c.stage != nil {
-		c.stage.parts, c.stage.free = nil, c.stage.mem
+		c.stage.parts = nil
 	}
-}
-
-// compare finds which pages have to be copied, and which are gone.
-func (sp *space) compare(s *Space) error {
-	sp.final = true
-	if s.Direct {
-		sp.giveUp()
-	}
-	var own, clean []dump.Range
-	for _, m := range s.Mappings {
-		if m.Anonymous && sp.tracker != nil {
-			o, c, err := sp.scanner.compare(nil, nil, m.Range)
-			if err == nil {
-				own, clean = append(own, o...), append(clean, c...)
-				continue
-			}
-			if !errors.Is(err, unix.EPERM) {
-				return err
-			}
-		}
-		var err error
-		if own, err = sp.scanner.Private(own, m.Start, m.End); err != nil {
-			return err
-		}
-	}
-	sp.kept = intersect(clean, sp.sound)
-	sp.need = subtract(own, sp.kept)
-	sp.gone = subtract(sp.sent, own)
-	return nil
 }
 
 // Finish writes what Freeze has copied. The instance may run again.
 func (c *Copy) Finish(ctx context.Context) error {
 	c.untrack()
 	for _, sp := range c.spaces {
-		var err error
-		switch {
-		case sp.final:
-			err = c.w.WithdrawPages(sp.key, sp.gone)
-		case sp.put:
-			err = c.w.Delete(sp.key)
+		if sp.put && !slices.Contains(c.looked, sp) {
+			if err := c.w.Delete(sp.key); err != nil {
+				return err
+			}
 		}
-		if err != nil {
+	}
+	for _, sp := range c.looked {
+		if err := c.w.WithdrawPages(sp.key, sp.gone); err != nil {
 			return err
 		}
 	}
 	if err := c.stage.write(ctx, c.w); err != nil {
 		return err
 	}
-	for _, sp := range c.spaces {
+	for _, sp := range c.looked {
 		for src, ranges := range sp.same {
 			if err := c.w.WriteShared(sp.key, ranges, src.from.key, int64(src.shift)); err != nil {
 				return err
@@ -362,21 +328,6 @@ func (c *Copy) Finish(ctx context.Context) error {
 	return nil
 }
 
-// inParts calls f for parts of the ranges that fit in a frame, on all processors.
-func inParts(ctx context.Context, ranges []dump.Range, f func(ranges []dump.Range) error) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(runtime.GOMAXPROCS(0))
-	for _, part := range split(ranges, dump.MaxFrame) {
-		g.Go(func() error {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			return f(part)
-		})
-	}
-	return g.Wait()
-}
-
 // copyRunning writes pages of a process that runs. What cannot be read, since it is gone meanwhile, is written as zero and not sound.
 func (c *Copy) copyRunning(ctx context.Context, sp *space, pid int, ranges []dump.Range) error {
 	var mu sync.Mutex
@@ -384,7 +335,7 @@ func (c *Copy) copyRunning(ctx context.Context, sp *space, pid int, ranges []dum
 	mem := memory{pid: pid}
 	defer mem.close()
 	sp.sent = union(sp.sent, ranges)
-	err := inParts(ctx, ranges, func(part []dump.Range) error {
+	err := each(ctx, split(ranges, dump.MaxFrame), func(_ int, part []dump.Range) error {
 		return c.w.WritePages(sp.key, part, func(buf []byte, ranges []dump.Range) error {
 			if mem.read(buf, ranges) == nil {
 				return nil
@@ -406,21 +357,21 @@ func (c *Copy) copyRunning(ctx context.Context, sp *space, pid int, ranges []dum
 	return err
 }
 
-// copyFrozen copies pages of a process that is stopped.
-func (c *Copy) copyFrozen(ctx context.Context, key dump.Key, pid int, ranges []dump.Range) error {
-	mem := memory{pid: pid}
-	defer mem.close()
-	return c.copyParts(ctx, key, ranges, mem.read)
-}
+// reader reads ranges of something, one after the other.
+type reader func(buf []byte, ranges []dump.Range) error
 
-// copyParts copies pages that read reads to the stage, or straight to the writer where there is no room.
-func (c *Copy) copyParts(ctx context.Context, key dump.Key, ranges []dump.Range, read func([]byte, []dump.Range) error) error {
-	return inParts(ctx, ranges, func(ranges []dump.Range) error {
-		data := c.stage.take(length(ranges))
-		if data == nil {
-			return c.w.WritePages(key, ranges, read)
+// copyPart copies pages that read reads to the stage, or to the writer where there is no room, once laid is closed.
+func (c *Copy) copyPart(ctx context.Context, p part, read reader, laid <-chan struct{}) error {
+	if p.data = c.stage.take(length(p.ranges)); p.data != nil {
+		c.stage.add(p)
+		return read(p.data, p.ranges)
+	}
+	if laid != nil {
+		select {
+		case <-laid:
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
-		c.stage.add(part{key, ranges, data})
-		return read(data, ranges)
-	})
+	}
+	return c.w.WritePages(p.key, p.ranges, read)
 }

@@ -195,7 +195,12 @@ func (g *guest) copied(lines ...string) (s *dump.Snapshot, rounds []uint64) {
 	if err := c.Reserve(64 << 20); err != nil {
 		g.t.Fatal(err)
 	}
-	if err := c.Freeze(context.Background(), spaces); err != nil {
+	for _, s := range spaces {
+		if _, err := c.Look(context.Background(), s); err != nil {
+			g.t.Fatal(err)
+		}
+	}
+	if err := c.Freeze(context.Background(), nil); err != nil {
 		g.t.Fatal(err)
 	}
 	if err := c.Finish(context.Background()); err != nil {

@@ -61,14 +61,14 @@ func (m *memory) close() {
 	}
 }
 
-// File copies the content of r, size bytes, of the Memory record id. If r is a file, its holes are passed over.
+// File copies the content of r, size bytes, of the Memory record id, which is written. If r is a file, its holes are passed over.
 func (c *Copy) File(ctx context.Context, id uint64, r io.ReaderAt, size int64) error {
 	ranges, err := dataRanges(r, size)
 	if err != nil {
 		return err
 	}
 	key := dump.Key{Type: dump.Type_TYPE_MEMORY, ID: id}
-	return c.copyParts(ctx, key, ranges, func(buf []byte, ranges []dump.Range) error {
+	read := func(buf []byte, ranges []dump.Range) error {
 		for _, rg := range ranges {
 			part := buf[:rg.Len()]
 			buf = buf[rg.Len():]
@@ -79,6 +79,9 @@ func (c *Copy) File(ctx context.Context, id uint64, r io.ReaderAt, size int64) e
 			clear(part[n:])
 		}
 		return nil
+	}
+	return each(ctx, split(ranges, dump.MaxFrame), func(_ int, ranges []dump.Range) error {
+		return c.copyPart(ctx, part{key: key, ranges: ranges}, read, nil)
 	})
 }
 

@@ -120,7 +120,10 @@ func dumped(t *testing.T, source []byte, from uint64) *dump.SnapshotFile {
 	defer c.Close()
 	all := dump.Range{Start: from, End: from + uint64(len(source))}
 	space := &Space{ID: 1, PID: os.Getpid(), Mappings: []Mapping{{Range: all, Anonymous: true}}}
-	if err := c.Freeze(t.Context(), []*Space{space}); err != nil {
+	if _, err := c.Look(t.Context(), space); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Freeze(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Finish(t.Context()); err != nil {

@@ -73,17 +73,20 @@ func (s *Scanner) Guards(list []dump.Range, start, end uint64) ([]dump.Range, er
 	return list, nil
 }
 
-// scan finds the pages in [start, end) that are the process's own. arg adds flags, what else is asked of the pages, and what is
-// to be returned of them.
+// scan finds the pages in [start, end) that are the process's own, and guards if these are to be returned. arg adds flags, what else
+// is asked of the pages, and what is to be returned of them.
 func (s *Scanner) scan(start, end uint64, arg linux.PMScanArg, found func(linux.PageRegion)) error {
 	if s.slow {
 		return errors.ErrUnsupported
 	}
-	no := uint64(linux.PAGE_IS_FILE | linux.PAGE_IS_PFNZERO)
 	for start < end {
 		call := arg
 		call.Start, call.End = start, end
-		if s.guards {
+		no := uint64(linux.PAGE_IS_FILE | linux.PAGE_IS_PFNZERO)
+		switch {
+		case !s.guards:
+			call.ReturnMask &^= linux.PAGE_IS_GUARD
+		case arg.ReturnMask&linux.PAGE_IS_GUARD == 0:
 			no |= linux.PAGE_IS_GUARD
 		}
 		call.CategoryInverted |= no
@@ -93,7 +96,6 @@ func (s *Scanner) scan(start, end uint64, arg linux.PMScanArg, found func(linux.
 		switch {
 		case err == unix.EINVAL && s.guards:
 			s.guards = false
-			no &^= linux.PAGE_IS_GUARD
 			continue
 		case err == unix.ENOTTY:
 			s.slow = true
@@ -122,19 +124,6 @@ func (s *Scanner) written(list []dump.Range, r dump.Range, all bool) ([]dump.Ran
 	}
 	err := s.scan(r.Start, r.End, arg, func(r linux.PageRegion) { list = appendRange(list, r.Start, r.End) })
 	return list, err
-}
-
-// compare appends the process's own pages to own, and those that were not written to since they were last protected to
-// clean. The error is EPERM if a part of the range is not tracked.
-func (s *Scanner) compare(own, clean []dump.Range, r dump.Range) ([]dump.Range, []dump.Range, error) {
-	arg := linux.PMScanArg{Flags: linux.PM_SCAN_CHECK_WPASYNC, ReturnMask: linux.PAGE_IS_WRITTEN}
-	err := s.scan(r.Start, r.End, arg, func(r linux.PageRegion) {
-		own = appendRange(own, r.Start, r.End)
-		if r.Categories&linux.PAGE_IS_WRITTEN == 0 {
-			clean = appendRange(clean, r.Start, r.End)
-		}
-	})
-	return own, clean, err
 }
 
 // Bits of an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst).

@@ -70,18 +70,43 @@ type source struct {
 func share(list []*space) error {
 	places := make(map[uint64]place) // by frame: what the others refer to
 	for _, sp := range list {
-		err := sp.scanner.frames(sp.need, func(at, frame uint64) {
-			if _, ok := places[frame]; !ok {
-				places[frame] = place{sp, at}
-			}
-		})
-		if err != nil {
+		if err := sp.refer(places, true); err != nil {
 			return err
 		}
 	}
 	if len(places) == 0 {
 		return nil
 	}
+	kept, err := preferKept(list, places)
+	if err != nil {
+		return err
+	}
+	if kept {
+		for _, sp := range list {
+			if err := sp.refer(places, false); err != nil {
+				return err
+			}
+		}
+	}
+	return confirm(list, places)
+}
+
+// refer finds the pages to be copied that are the same as others. With add set, others may refer to those that are not.
+func (sp *space) refer(places map[uint64]place, add bool) error {
+	sp.same = make(map[source][]dump.Range)
+	return sp.scanner.frames(sp.need, func(at, frame uint64) {
+		switch p, ok := places[frame]; {
+		case ok && p != place{sp, at}:
+			src := source{p.space, p.at - at}
+			sp.same[src] = appendRange(sp.same[src], at, at+pageSize)
+		case !ok && add:
+			places[frame] = place{sp, at}
+		}
+	})
+}
+
+// preferKept lets the others refer to pages that are in the snapshot already, where there are any, and tells whether.
+func preferKept(list []*space, places map[uint64]place) (any bool, err error) {
 	kept := make(map[uint64]bool)
 	for _, sp := range list {
 		err := sp.scanner.frames(sp.kept, func(at, frame uint64) {
@@ -91,29 +116,23 @@ func share(list []*space) error {
 			}
 		})
 		if err != nil {
-			return err
+			return false, err
 		}
 	}
-	for _, sp := range list {
-		sp.same = make(map[source][]dump.Range)
-		err := sp.scanner.frames(sp.need, func(at, frame uint64) {
-			if p, ok := places[frame]; ok && p != (place{sp, at}) {
-				src := source{p.space, p.at - at}
-				sp.same[src] = appendRange(sp.same[src], at, at+pageSize)
-			}
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return confirm(list, places)
+	return len(kept) > 0, nil
 }
 
 // confirm looks once more at the pages that others refer to, and forgets about those that have moved.
 func confirm(list []*space, places map[uint64]place) error {
-	still := make(map[*space][]dump.Range)
+	sources := make(map[*space][]dump.Range)
 	for _, sp := range list {
-		err := sp.scanner.frames(union(sp.need, sp.kept), func(at, frame uint64) {
+		for src, ranges := range sp.same {
+			sources[src.from] = union(sources[src.from], shift(ranges, src.shift))
+		}
+	}
+	still := make(map[*space][]dump.Range)
+	for sp, ranges := range sources {
+		err := sp.scanner.frames(ranges, func(at, frame uint64) {
 			if places[frame] == (place{sp, at}) {
 				still[sp] = appendRange(still[sp], at, at+pageSize)
 			}

@@ -16,9 +16,10 @@ import (
 // stage is memory in which pages wait for the writer: copying into it is all that a frozen instance waits for.
 type stage struct {
 	mu    sync.Mutex
-	mem   []byte // the whole mapping
-	free  []byte // what is left of it
-	parts []part // in the order in which they are to be written
+	mem   [][]byte // mappings
+	free  []byte   // what is left of the last one
+	more  uint64   // how much may still be mapped
+	parts []part   // in the order in which they are to be written
 }
 
 // part is pages of one object.
@@ -28,8 +29,12 @@ type part struct {
 	data   []byte
 }
 
-// maxStage is the most that a stage holds.
-const maxStage = 2 << 30
+const (
+	maxStage = 2 << 30  // the most that a stage holds
+	minStage = 16 << 20 // what it grows by at least
+
+	maxReserve = 256 << 20 // the most that it has from the beginning
+)
 
 // available returns how many bytes the machine can give away (MemAvailable of /proc/meminfo, proc_meminfo(5)).
 func available() (uint64, error) {
@@ -46,28 +51,38 @@ func available() (uint64, error) {
 	return 0, errors.New("/proc/meminfo has no MemAvailable")
 }
 
-// newStage maps a stage of about size bytes, with all its pages there already.
-func newStage(size uint64) (*stage, error) {
+// newStage makes a stage of size bytes that may grow up to limit.
+func newStage(size, limit uint64) (*stage, error) {
+	s := &stage{more: limit}
+	if size == 0 {
+		return s, nil
+	}
+	return s, s.grow(size)
+}
+
+// grow maps memory, with all its pages there already.
+func (s *stage) grow(size uint64) error {
 	const huge = 2 << 20
-	size = max(size+huge-1, huge) &^ (huge - 1)
+	size = min((size+huge-1)&^(huge-1), s.more)
 	mem, err := unix.Mmap(-1, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
-		return nil, fmt.Errorf("map %d bytes: %w", size, err)
+		return fmt.Errorf("map %d bytes: %w", size, err)
 	}
 	// Both only make it faster; the second needs Linux 5.14.
 	_ = unix.Madvise(mem, unix.MADV_HUGEPAGE)
 	_ = unix.Madvise(mem, unix.MADV_POPULATE_WRITE)
-	return &stage{mem: mem, free: mem}, nil
+	s.mem, s.free, s.more = append(s.mem, mem), mem, s.more-size
+	return nil
 }
 
-// take gives n bytes away, nil if there are not so many.
+// take gives n bytes away, nil if there is no room for so many.
 func (s *stage) take(n uint64) []byte {
 	if s == nil {
 		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n > uint64(len(s.free)) {
+	if n > uint64(len(s.free)) && (n > s.more || s.grow(max(n, minStage)) != nil) {
 		return nil
 	}
 	data := s.free[:n:n]
@@ -102,6 +117,8 @@ func (s *stage) write(ctx context.Context, w *dump.Writer) error {
 }
 
 func (s *stage) close() {
-	// What fails to be unmapped stays until the process ends.
-	_ = unix.Munmap(s.mem)
+	for _, mem := range s.mem {
+		// What fails to be unmapped stays until the process ends.
+		_ = unix.Munmap(mem)
+	}
 }

@@ -34,7 +34,7 @@ func NewArena(base uint64, slots, slotSize int) (*Arena, error) {
 		file.Close()
 		return nil, fmt.Errorf("arena: %w", err)
 	}
-	a, err := mapArena(file, base, size, slotSize)
+	a, err := mapSealed(file, base, size, slotSize)
 	if err != nil {
 		file.Close()
 		return nil, err
@@ -49,14 +49,18 @@ func OpenArena(file *os.File, base uint64, slotSize int) (*Arena, error) {
 	if err != nil {
 		return nil, fmt.Errorf("arena: %w", err)
 	}
-	return mapArena(file, base, int(info.Size()), slotSize)
+	return mapSealed(file, base, int(info.Size()), slotSize)
 }
 
-func mapArena(file *os.File, base uint64, size, slotSize int) (*Arena, error) {
-	// A stub must not be able to take our memory away.
+// mapSealed maps the arena in a memfd. A stub must not be able to take our memory away.
+func mapSealed(file *os.File, base uint64, size, slotSize int) (*Arena, error) {
 	if _, err := unix.FcntlInt(file.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW); err != nil {
 		return nil, fmt.Errorf("seal arena: %w", err)
 	}
+	return mapArena(file, base, size, slotSize)
+}
+
+func mapArena(file *os.File, base uint64, size, slotSize int) (*Arena, error) {
 	mem, err := unix.Mmap(int(file.Fd()), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("map arena: %w", err)

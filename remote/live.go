@@ -53,60 +53,64 @@ func Enter(leader *Thread, pidfd int, vdsoStart, vdsoEnd uint64, slots, slotSize
 		return nil, err
 	}
 	defer leader.back(saved)
-	// An empty name: the padding of the vDSO's ELF header.
-	fd, err := leader.call(at, unix.SYS_MEMFD_CREATE, vdsoStart+8, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	if err != nil {
-		return nil, fmt.Errorf("enter process: memfd_create: %w", err)
-	}
 	size := pageSize + slots*slotSize
-	file, err := l.take(int(fd), size)
-	if err == nil {
-		var base uint64
-		base, err = leader.mapStub(at, fd, uint64(size))
-		if err == nil {
-			l.Arena, err = mapArena(file, base, size, slotSize)
-			if err != nil {
-				leader.call(at, unix.SYS_MUNMAP, base, uint64(size))
-			}
-		}
-	}
-	if _, cerr := leader.call(at, unix.SYS_CLOSE, fd); err == nil {
-		err = cerr
-	}
+	base, code, err := leader.mapLive(at, size)
 	if err != nil {
-		if file != nil {
-			file.Close()
-		}
+		return nil, fmt.Errorf("enter process: mmap: %w", err)
+	}
+	if l.Arena, err = openLive(leader.TID, base, code, size, slotSize); err != nil {
+		leader.call(at, unix.SYS_MUNMAP, base, uint64(size))
 		return nil, fmt.Errorf("enter process: %w", err)
 	}
 	copy(l.Arena.mem, stubCode())
 	return l, nil
 }
 
-// mapStub maps an arena, of which the first page is executed. A process may not be allowed to have memory that can be written and
-// executed (PR_SET_MDWE).
-func (th *Thread) mapStub(at, fd, size uint64) (base uint64, err error) {
-	const data, code = unix.PROT_READ | unix.PROT_WRITE, unix.PROT_READ | unix.PROT_EXEC
-	base, err = th.call(at, unix.SYS_MMAP, 0, size, data|code, unix.MAP_SHARED, fd, 0)
+// mapLive maps the arena. code is the place of its own of the first page, which is executed, in a process that must not have memory
+// that can be written and executed (PR_SET_MDWE); else 0.
+func (th *Thread) mapLive(at uint64, size int) (base, code uint64, err error) {
+	const flags = unix.MAP_SHARED | unix.MAP_ANONYMOUS
+	none := ^uint64(0)
+	base, err = th.call(at, unix.SYS_MMAP, 0, uint64(size), unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC, flags|unix.MAP_NORESERVE, none, 0)
 	if err != unix.EACCES {
-		return base, err
+		return base, 0, err
 	}
-	if base, err = th.call(at, unix.SYS_MMAP, 0, size, data, unix.MAP_SHARED, fd, 0); err != nil {
-		return 0, err
+	if base, err = th.call(at, unix.SYS_MMAP, 0, uint64(size), unix.PROT_READ|unix.PROT_WRITE, flags|unix.MAP_NORESERVE, none, 0); err != nil {
+		return 0, 0, err
 	}
-	if _, err = th.call(at, unix.SYS_MMAP, base, pageSize, code, unix.MAP_SHARED|unix.MAP_FIXED, fd, 0); err != nil {
-		th.call(at, unix.SYS_MUNMAP, base, size)
+	if code, err = th.call(at, unix.SYS_MMAP, base, pageSize, unix.PROT_READ|unix.PROT_EXEC, flags|unix.MAP_FIXED, none, 0); err != nil {
+		th.call(at, unix.SYS_MUNMAP, base, uint64(size))
 	}
-	return base, err
+	return base, code, err
 }
 
-func (l *Live) take(fd, size int) (*os.File, error) {
-	n, err := unix.PidfdGetfd(l.pidfd, fd, 0)
-	if err != nil {
-		return nil, fmt.Errorf("pidfd_getfd: %w", err)
+// openLive maps here what is mapped in a process. No task of an instance may reach it so: it cannot be truncated.
+func openLive(pid int, base, code uint64, size, slotSize int) (*Arena, error) {
+	start, end := base, base+uint64(size)
+	if code != 0 {
+		file, err := openMapped(pid, code, code+pageSize)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		if _, err := file.WriteAt(stubCode(), 0); err != nil {
+			return nil, err
+		}
+		start += pageSize
 	}
-	file := os.NewFile(uintptr(n), "live-arena")
-	return file, file.Truncate(int64(size))
+	file, err := openMapped(pid, start, end)
+	if err != nil {
+		return nil, err
+	}
+	arena, err := mapArena(file, base, size, slotSize)
+	if err != nil {
+		file.Close()
+	}
+	return arena, err
+}
+
+func openMapped(pid int, start, end uint64) (*os.File, error) {
+	return os.OpenFile(fmt.Sprintf("/proc/%d/map_files/%x-%x", pid, start, end), os.O_RDWR, 0)
 }
 
 // Leave unmaps the arena. The leader must be stopped.

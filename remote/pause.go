@@ -55,7 +55,6 @@ const stopPatience = 20 * time.Millisecond
 // the stop interrupts are made again. It is [ErrStuck] if a thread does not stop soon.
 func Pause(pid int, f func(threads []*Thread) error) error {
 	return Trace(func(t *Tracer) error {
-		t.Patience = stopPatience
 		return t.pause(pid, f)
 	})
 }
@@ -63,7 +62,9 @@ func Pause(pid int, f func(threads []*Thread) error) error {
 // pause lets go of the threads that it has stopped.
 func (t *Tracer) pause(pid int, f func([]*Thread) error) error {
 	var threads []*Thread
+	t.Patience = stopPatience
 	err := t.stopAll(pid, &threads)
+	t.Patience = patience // from now on they have our registers at times, and are not left so because the machine is busy
 	if err == nil {
 		if i := slices.IndexFunc(threads, func(th *Thread) bool { return th.TID == pid }); i > 0 {
 			threads[0], threads[i] = threads[i], threads[0]

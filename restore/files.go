@@ -19,8 +19,8 @@ import (
 
 // refKey is a file that a process maps, executes or stands in.
 type refKey struct {
-	path, other string // other: deleted, but it has another name
-	flags       int
+	path, other, beneath string // other: deleted, but it has another name
+	flags                int
 }
 
 // makeFiles makes mounts, open file descriptions, and opens what the processes map, in the first stub.
@@ -114,8 +114,8 @@ func (r *restorer) openPlace(ctx context.Context, root, cwd *dump.FileRef) error
 }
 
 func (r *restorer) openRef(ctx context.Context, ref *dump.FileRef, flags int) error {
-	key := refKey{ref.GetPath(), ref.GetOther(), flags}
-	if _, ok := r.refs[key]; ok || ref == nil || ref.GetProcess() != 0 {
+	key := refKey{ref.GetPath(), ref.GetOther(), ref.GetBeneath(), flags}
+	if _, ok := r.refs[key]; ok || ref == nil || ref.GetProcess() != 0 || ref.GetMemory() != 0 {
 		return nil
 	}
 	fd, err := r.files.OpenPath(ctx, ref, flags)
@@ -141,7 +141,7 @@ func (r *restorer) ref(ref *dump.FileRef, flags int) (int, error) {
 	if ref.GetMemory() != 0 {
 		return r.MemoryFD(ref.GetMemory())
 	}
-	fd, ok := r.refs[refKey{ref.GetPath(), ref.GetOther(), flags}]
+	fd, ok := r.refs[refKey{ref.GetPath(), ref.GetOther(), ref.GetBeneath(), flags}]
 	if !ok {
 		return -1, fmt.Errorf("file %s is not open", ref.GetPath())
 	}

@@ -42,14 +42,13 @@ func kinds(t testing.TB) []string {
 
 // refusals are what testdata/refused.py can hold, and what the error says of it.
 var refusals = map[string]string{
-	"inet":            "fd 4: TCP socket is not supported",
+	"md5":             "fd 3: TCP socket with MD5 keys is not supported",
+	"mptcp":           "MPTCP connection is not supported",
 	"corked":          "fd 3: UDP socket: a corked datagram",
 	"unread":          "fd 3: netlink socket: messages of the kernel that nobody has read yet",
 	"watch":           "fd 3: inotify: watches /tmp/kind/watched (deleted)",
 	"descriptor":      "fd 3: file /proc/2/fdinfo/0: of a descriptor",
-	"directory":       "deleted directory /tmp/kind/gone",
-	"unlinked":        "/tmp/kind/first",
-	"aio":             "aio ring",
+	"reading":         "fd 3: directory /dev/shm: in the middle of being read",
 	"mounted":         "mount /tmp/kind/mount (proc) is not supported",
 	"traced":          "being traced is not supported",
 	"uts namespace":   "its own uts namespace is not supported",
@@ -200,6 +199,7 @@ func TestBusy(t *testing.T) {
 	for name, want := range map[string]string{
 		"full":   "ptmx: its output is full",
 		"events": "fd 3: inotify: events wait to be read",
+		"aio":    "asynchronous I/O: requests wait for files to be ready",
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.begin(t, "refused", name)

@@ -10,6 +10,7 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/aio"
 	"vps/object/memory"
 	"vps/object/task"
 	"vps/pager"
@@ -194,6 +195,9 @@ func (r *restorer) furnishMemory(_ context.Context, p *process) error {
 	s, mm := p.space.script, p.space.mm
 	p.space.filled()
 	memory.Protect(s, mm, p.space.change.kept)
+	if err := aio.Restore(s, mm); err != nil {
+		return err
+	}
 	exe, err := r.ref(mm.GetExe(), unix.O_RDONLY)
 	if err != nil {
 		return err

@@ -20,6 +20,7 @@ import (
 	"vps/internal/testimage"
 	"vps/kmem"
 	"vps/object"
+	"vps/object/memory"
 	"vps/object/mount"
 	"vps/object/recordset"
 	"vps/object/task"
@@ -50,6 +51,7 @@ type site struct {
 
 	restarts *task.RestartReader
 	kernel   *kmem.Reader
+	flags    *memory.Flags
 
 	copy     snapshot.Way
 	progress func(int, snapshot.Round)
@@ -94,6 +96,9 @@ func newSite(t testing.TB, opts ...testimage.Option) *site {
 		t.Fatal(err)
 	}
 	if s.kernel, err = kmem.Open(); err != nil {
+		t.Fatal(err)
+	}
+	if s.flags, err = memory.OpenFlags(s.kernel); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -168,7 +173,7 @@ func (s *site) end() {
 func (s *site) source() *snapshot.Source {
 	return &snapshot.Source{
 		Group: s.group, Init: s.cell.Init.PID, Info: &dump.Instance{Name: "web"}, Standard: s.mounts, Filters: 1,
-		Restarts: s.restarts, Kernel: s.kernel, Copy: s.copy, Progress: s.progress,
+		Restarts: s.restarts, Kernel: s.kernel, Flags: s.flags, Copy: s.copy, Progress: s.progress,
 	}
 }
 

@@ -162,8 +162,7 @@ func reserve(src *Source, pages *pager.Copy) error {
 	if err != nil {
 		return err
 	}
-	const spare = 32 << 20
-	room := spare + pages.Written(spaces)*2
+	room := pages.Written(spaces) * 2
 	pids, err := src.Group.Procs()
 	if err != nil {
 		return err

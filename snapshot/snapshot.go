@@ -40,6 +40,7 @@ type Source struct {
 	Externals file.Externals
 	Restarts  *task.RestartReader // nil: the rest of an interrupted sleep is not known
 	Kernel    *kmem.Reader        // nil: what only the kernel's memory tells is refused
+	Flags     *memory.Flags       // nil: mappings take longer to read
 	// Filters is the number of seccomp filters that the manager has installed in every process.
 	Filters int
 	Copy    Way

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,11 +10,13 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/aio"
 	"vps/object/file"
 	"vps/object/ipc"
 	"vps/object/memory"
@@ -107,6 +110,11 @@ func (t *taker) take() error {
 	if err := t.files.Busy(); err != nil {
 		return err
 	}
+	for _, p := range t.procs {
+		if err := aio.Dump(t.src.Kernel, p.Proc, p.mm); err != nil {
+			return err
+		}
+	}
 	t.clock.done("examine")
 	if t.in.Suspended {
 		if err := t.in.Freeze(t.ctx); err != nil {
@@ -114,11 +122,17 @@ func (t *taker) take() error {
 		}
 	}
 	t.writing = true
-	if err := t.write(); err != nil {
-		return err
-	}
+	g, ctx := errgroup.WithContext(t.ctx)
+	laid := make(chan struct{})
+	g.Go(func() error { return t.memory.Freeze(ctx, laid) })
+	err = t.write()
 	t.clock.done("write")
-	err = t.pages()
+	if err != nil {
+		g.Go(func() error { return err }) // it ends the copying too
+	} else {
+		close(laid)
+	}
+	err = g.Wait()
 	t.clock.done("pages")
 	return err
 }
@@ -160,8 +174,9 @@ func (t *taker) living() []object.Proc {
 // examine reads the processes and asks them. What can be read in /proc is read at the same time as the tracer reads what only it can.
 func (t *taker) examine() error {
 	read := make(chan error, len(t.procs)) // one for each process, in their order
+	looked := make(chan error, 1)
 	go func() {
-		defer close(read)
+		defer close(looked)
 		for _, p := range t.procs {
 			err := t.read(p)
 			read <- nameOf(p.Proc, err)
@@ -169,11 +184,43 @@ func (t *taker) examine() error {
 				return
 			}
 		}
+		looked <- t.look()
 	}()
 	err := t.askAll(read)
-	for range read { // until nobody reads any more
+	return cmp.Or(err, <-looked)
+}
+
+// look finds what has to be copied of the memory of all processes.
+func (t *taker) look() error {
+	spaces := make(map[uint64]*pager.Space)
+	for _, p := range t.procs {
+		if p.held.Zombie {
+			continue
+		}
+		id := p.record.GetMm()
+		if spaces[id] == nil {
+			spaces[id] = p.memory.Space(id)
+		}
+		if s := spaces[id]; t.memory.Tracks(id) && !s.Direct {
+			var err error
+			if s.Direct, err = writesDirectly(p.Proc); err != nil {
+				return nameOf(p.Proc, err)
+			}
+		}
 	}
-	return err
+	for _, p := range t.procs {
+		if p.mm == nil {
+			continue
+		}
+		guards, err := t.memory.Look(t.ctx, spaces[p.mm.GetId()])
+		if err == nil {
+			err = p.memory.Guard(p.mm, guards)
+		}
+		if err != nil {
+			return nameOf(p.Proc, err)
+		}
+	}
+	return nil
 }
 
 // askAll asks each process that has been read.
@@ -228,7 +275,7 @@ func (t *taker) read(p *process) error {
 	if signal := p.held.Threads[0].Stopped; signal != 0 {
 		p.record.State, p.record.StopSignal = dump.Process_STOPPED, uint32(signal)
 	}
-	if p.memory, err = memory.ReadAddressSpace(p.Proc); err != nil {
+	if p.memory, err = t.src.Flags.Read(p.Proc); err != nil {
 		return err
 	}
 	if err := t.refer(p); err != nil {

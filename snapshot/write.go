@@ -12,7 +12,6 @@ import (
 	"vps/object/ipc"
 	"vps/object/mount"
 	"vps/object/task"
-	"vps/pager"
 	"vps/remote"
 )
 
@@ -137,29 +136,4 @@ func (t *taker) restarts() error {
 		}
 	}
 	return nil
-}
-
-// pages copies the memory of all processes.
-func (t *taker) pages() error {
-	var spaces []*pager.Space
-	known := make(map[uint64]*pager.Space)
-	for _, p := range t.procs {
-		if p.held.Zombie {
-			continue
-		}
-		id := p.record.GetMm()
-		s := known[id]
-		if s == nil {
-			s = p.memory.Space(id)
-			known[id] = s
-			spaces = append(spaces, s)
-		}
-		if t.memory.Tracks(id) && !s.Direct {
-			var err error
-			if s.Direct, err = writesDirectly(p.Proc); err != nil {
-				return nameOf(p.Proc, err)
-			}
-		}
-	}
-	return t.memory.Freeze(t.ctx, spaces)
 }

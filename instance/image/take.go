@@ -20,6 +20,7 @@ import (
 	"vps/kmem"
 	"vps/object"
 	"vps/object/file"
+	"vps/object/memory"
 	"vps/object/task"
 	"vps/snapshot"
 	"vps/suspend"
@@ -29,11 +30,23 @@ import (
 type Insight struct {
 	restarts func() (*task.RestartReader, error)
 	kernel   func() (*kmem.Reader, error)
+	flags    func() (*memory.Flags, error)
 }
 
 // NewInsight returns an Insight that has opened nothing yet: that takes a while.
 func NewInsight() Insight {
-	return Insight{restarts: sync.OnceValues(task.OpenRestartReader), kernel: sync.OnceValues(kmem.Open)}
+	kernel := sync.OnceValues(kmem.Open)
+	return Insight{
+		restarts: sync.OnceValues(task.OpenRestartReader),
+		kernel:   kernel,
+		flags: sync.OnceValues(func() (*memory.Flags, error) {
+			reader, err := kernel()
+			if err != nil {
+				return nil, err
+			}
+			return memory.OpenFlags(reader)
+		}),
+	}
 }
 
 // Source returns what a snapshot is taken of: an instance by its record and configuration, its control group, and the pid of its
@@ -55,6 +68,10 @@ func Source(rec *registry.Record, cfg *config.Config, group suspend.Group, init 
 	if err != nil {
 		log.Warn("what only the kernel's memory tells is not known", "error", err)
 	}
+	flags, err := in.flags()
+	if err != nil {
+		log.Warn("mappings take longer to read", "error", err)
+	}
 	info := &dump.Instance{
 		Name: rec.ID, Config: cfg.Text(), Ids: idrange.Size, Uuid: bytes.Clone(rec.UUID[:]), BootId: bytes.Clone(rec.BootID[:]),
 		Restores: uint32(rec.Restores), Runs: uint32(rec.Age.Runs), Ran: int64(rec.Age.Ran),
@@ -63,7 +80,7 @@ func Source(rec *registry.Record, cfg *config.Config, group suspend.Group, init 
 		info.Ids = 0
 	}
 	return &snapshot.Source{
-		Group: group, Init: init, Info: info, Standard: rec.Mounts, Externals: ext, Restarts: restarts, Kernel: kernel, Filters: 1,
+		Group: group, Init: init, Info: info, Standard: rec.Mounts, Externals: ext, Restarts: restarts, Kernel: kernel, Flags: flags, Filters: 1,
 	}, nil
 }
 

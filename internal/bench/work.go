@@ -45,6 +45,7 @@ var works = []work{
 	{"start", startContenders, map[string]goal{"to init's first instruction, ms": {below: 20, faster: 1, rival: "runc"}}},
 	{"run", runContenders, nil},
 	{"exec", execContenders, map[string]goal{"exec of /bin/true, ms": {below: 15}}},
+	{"floor", floorContenders, nil},
 	{"tiny", tinyContenders, map[string]goal{
 		"tiny: dump, ms": {faster: 2, rival: "criu"}, "tiny: restore, ms": {faster: 2, rival: "criu"},
 		"tiny: dump and restore, ms": {faster: 2, rival: "criu"}}},

@@ -37,9 +37,9 @@ var layers = map[string]int{
 
 	"pager": 2,
 
+	"kmem":   1,
 	"remote": 1,
 
-	"kmem":  0,
 	"dump":  0,
 	"linux": 0,
 }

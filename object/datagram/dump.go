@@ -93,6 +93,9 @@ func (d *dumper) Dump(f *file.OpenFile, l *file.Look) error {
 	if err != nil {
 		return err
 	}
+	if err := d.ns.Fill(l.FD, s); err != nil {
+		return err
+	}
 	switch s.GetFamily() {
 	case unix.AF_NETLINK:
 		err = d.netlink(l, s)

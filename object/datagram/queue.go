@@ -3,7 +3,6 @@ package datagram
 import (
 	"encoding/binary"
 	"fmt"
-	"net"
 	"net/netip"
 	"time"
 
@@ -129,26 +128,12 @@ type postman struct {
 }
 
 func newPostman(n *socket.Namespace) (*postman, error) {
-	p := &postman{local: make(map[netip.Addr]bool)}
-	err := n.Do(func() error {
-		addresses, err := net.InterfaceAddrs()
-		if err != nil {
-			return fmt.Errorf("list addresses: %w", err)
-		}
-		for _, a := range addresses {
-			if prefix, ok := a.(*net.IPNet); ok {
-				if ip, ok := netip.AddrFromSlice(prefix.IP); ok {
-					p.local[ip.Unmap()] = true
-				}
-			}
-		}
-		return nil
-	})
+	local, err := n.Addresses()
 	if err != nil {
 		return nil, err
 	}
-	p.inject, err = socket.NewInjector(n)
-	return p, err
+	inject, err := socket.NewInjector(n)
+	return &postman{inject, local}, err
 }
 
 func (p *postman) close() { p.inject.Close() }
@@ -165,7 +150,7 @@ func (p *postman) fill(fd int, s *dump.Socket) error {
 		anywhere = &unix.SockaddrInet6{}
 	}
 	if echo && s.GetLocal() != nil { // its number is in what it receives
-		anywhere = withPort(anywhere, int(s.GetLocal().GetPort()))
+		anywhere = socket.WithPort(anywhere, int(s.GetLocal().GetPort()))
 	}
 	if err := unix.Bind(fd, anywhere); err != nil {
 		return fmt.Errorf("bind: %w", err)
@@ -190,16 +175,6 @@ func (p *postman) fill(fd int, s *dump.Socket) error {
 		return fmt.Errorf("unbind: %w", err)
 	}
 	return nil
-}
-
-func withPort(sa unix.Sockaddr, port int) unix.Sockaddr {
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return &unix.SockaddrInet4{Addr: sa.Addr, Port: port}
-	case *unix.SockaddrInet6:
-		return &unix.SockaddrInet6{Addr: sa.Addr, ZoneId: sa.ZoneId, Port: port}
-	}
-	return sa
 }
 
 // packet is a datagram on its way to a port of the instance.

@@ -2,8 +2,6 @@ package datagram
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -149,65 +147,13 @@ func bind(fd int, s *dump.Socket) error {
 	if s.GetLocal() == nil {
 		return nil
 	}
-	return Bind(fd, s)
-}
-
-// Bind binds a socket to its address, which another one may have too, and which need not be the instance's any more. When all
-// are bound, [PutBack] is to follow.
-func Bind(fd int, s *dump.Socket) error {
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-		return fmt.Errorf("set SO_REUSEADDR: %w", err)
-	}
-	if err := setFreebind(fd, s, 1); err != nil {
-		return err
-	}
-	address := socket.Sockaddr(s.GetLocal())
-	if s.GetType() == unix.SOCK_RAW {
-		address = withPort(address, 0)
-	}
-	if err := unix.Bind(fd, address); err != nil {
-		return fmt.Errorf("bind to %s port %d: %w", socket.IP(s.GetLocal()), s.GetLocal().GetPort(), err)
-	}
-	return nil
-}
-
-// PutBack puts back the options that [Bind] has changed.
-func PutBack(fd int, s *dump.Socket) error {
-	if err := setFreebind(fd, s, 0); err != nil {
-		return err
-	}
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, reuse(s)); err != nil {
-		return fmt.Errorf("set SO_REUSEADDR: %w", err)
-	}
-	return nil
-}
-
-// reuse is SO_REUSEADDR of a record.
-func reuse(s *dump.Socket) int {
-	for _, o := range s.GetOptions() {
-		if o.GetLevel() == unix.SOL_SOCKET && o.GetName() == unix.SO_REUSEADDR && len(o.GetValue()) == 4 {
-			return int(binary.NativeEndian.Uint32(o.GetValue()))
-		}
-	}
-	return 0
-}
-
-// setFreebind says whether a socket may be bound to an address that nobody has.
-func setFreebind(fd int, s *dump.Socket, value int) error {
-	level, name := unix.IPPROTO_IP, unix.IP_FREEBIND
-	if s.GetFamily() == unix.AF_INET6 {
-		level, name = unix.IPPROTO_IPV6, unix.IPV6_FREEBIND
-	}
-	if err := unix.SetsockoptInt(fd, level, name, value); err != nil {
-		return fmt.Errorf("set IP_FREEBIND: %w", err)
-	}
-	return nil
+	return socket.Bind(fd, s)
 }
 
 // setUp connects a socket, and gives it what comes with that.
 func setUp(fd int, s *dump.Socket) error {
 	if s.GetLocal() != nil {
-		if err := PutBack(fd, s); err != nil {
+		if err := socket.PutBack(fd, s); err != nil {
 			return err
 		}
 	}
@@ -219,7 +165,7 @@ func setUp(fd int, s *dump.Socket) error {
 	if s.GetPeer() != nil {
 		// Without a way to the peer it stays unconnected: what it sends fails either way.
 		err := unix.Connect(fd, socket.Sockaddr(s.GetPeer()))
-		if err != nil && !unreachable(err) {
+		if err != nil && !socket.Unreachable(err) {
 			return fmt.Errorf("connect to %s port %d: %w", socket.IP(s.GetPeer()), s.GetPeer().GetPort(), err)
 		}
 	}
@@ -228,26 +174,18 @@ func setUp(fd int, s *dump.Socket) error {
 			return err
 		}
 	}
-	return socket.Apply(fd, s, socket.Middle)
-}
-
-// unreachable tells whether there is no way to an address any more.
-func unreachable(err error) bool {
-	return errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.EADDRNOTAVAIL)
+	return nil
 }
 
 // finish gives a socket what would have been in the way.
 func finish(fd int, s *dump.Socket) error {
-	if err := socket.AttachFilter(fd, s.GetFilter()); err != nil {
-		return err
-	}
 	if how := s.GetShutdown() & 3; how != 0 {
 		// One that is not connected says so, and is shut down all the same (net/ipv4/af_inet.c, inet_shutdown).
 		if err := unix.Shutdown(fd, int(how-1)); err != nil && err != unix.ENOTCONN {
 			return fmt.Errorf("shutdown: %w", err)
 		}
 	}
-	return socket.Apply(fd, s, socket.Last)
+	return socket.Finish(fd, s)
 }
 
 // Close closes the copies.

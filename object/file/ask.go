@@ -29,7 +29,7 @@ type Asker interface {
 // Ask lets all kinds ask a process. What it returns is to be called when the batch has run; if more is to be asked, Ask is
 // to be called again then.
 func (d *Descriptors) Ask(b *remote.Batch, p object.Proc) (answer func() error, more bool, err error) {
-	fds, err := descriptors(p.Task())
+	fds, err := Numbers(p.Task())
 	if err != nil {
 		return nil, false, fmt.Errorf("descriptors of pid %d: %w", p.PID, err)
 	}

@@ -15,7 +15,7 @@ import (
 // Endow gives a stub that is not born of the maker all descriptors of that, at the same numbers. It has the maker's up to
 // SocketFD already, and no others.
 func (r *Files) Endow(ctx context.Context, to *object.Maker) error {
-	fds, err := descriptors(r.pid)
+	fds, err := Numbers(r.pid)
 	if err != nil {
 		return err
 	}

@@ -171,8 +171,8 @@ func Reopen(copied int, name string, flags int) (int, error) {
 	return fd, nil
 }
 
-// descriptors lists the open descriptors of a process, ascending.
-func descriptors(host int) ([]int, error) {
+// Numbers lists the open descriptors of a process, by its pid here.
+func Numbers(host int) ([]int, error) {
 	dir, err := os.Open("/proc/" + strconv.Itoa(host) + "/fd")
 	if err != nil {
 		return nil, err
@@ -203,7 +203,7 @@ func Poll(fd int, events int16) int16 {
 
 // WritesDirectly tells whether a process has a file open past the page cache (O_DIRECT): devices write to its memory then.
 func WritesDirectly(p object.Proc) (bool, error) {
-	fds, err := descriptors(p.Task())
+	fds, err := Numbers(p.Task())
 	if err != nil {
 		return false, err
 	}

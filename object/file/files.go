@@ -18,6 +18,7 @@ import (
 	"vps/dump"
 	"vps/linux"
 	"vps/object"
+	"vps/object/inode"
 )
 
 // Externals are the ends of an instance's objects that lie in our own hands.
@@ -42,7 +43,8 @@ type Descriptors struct {
 	files    []*OpenFile // by id - 1
 	byNumber map[descriptor]*OpenFile
 
-	kinds    []Dumper  // those of other packages
+	kinds    []Dumper // those of other packages
+	finder   *inode.Finder
 	objects  objectIDs // of pipes and memory
 	epolls   []*OpenFile
 	inflight []int // our copies of descriptors that lie in socket queues
@@ -78,10 +80,10 @@ type fileKey struct {
 // init is the pid of the instance's init, here. Kinds finish in their order: who comes upon further open files is first.
 func NewDescriptors(procs []object.Proc, init int, ext Externals, sink object.Sink, kinds ...DumpKind) *Descriptors {
 	d := &Descriptors{
-		procs: procs, init: init, ext: ext, sink: sink, self: -1,
+		procs: procs, init: init, ext: ext, sink: sink, self: -1, finder: inode.NewFinder(init),
 		groups:   make(map[fileKey][]*OpenFile),
 		byNumber: make(map[descriptor]*OpenFile),
-		objects:  objectIDs{ids: make(map[inode]uint64)},
+		objects:  objectIDs{ids: make(map[inode.Number]uint64)},
 	}
 	for _, kind := range kinds {
 		d.kinds = append(d.kinds, kind(d))
@@ -95,6 +97,9 @@ func (d *Descriptors) Procs() []object.Proc { return d.procs }
 // Init is the pid of the instance's init, here.
 func (d *Descriptors) Init() int { return d.init }
 
+// Finder finds names of the instance's files.
+func (d *Descriptors) Finder() *inode.Finder { return d.finder }
+
 // Externals are the ends of objects in our own hands.
 func (d *Descriptors) Externals() Externals { return d.ext }
 
@@ -103,7 +108,7 @@ func (d *Descriptors) Sink() object.Sink { return d.sink }
 
 // Probe finds what cannot be dumped in a process that may be running. Each error is a [*object.Refusal], or says why nothing can be known.
 func (d *Descriptors) Probe(p object.Proc) []error {
-	fds, err := descriptors(p.Task())
+	fds, err := Numbers(p.Task())
 	if err != nil {
 		return []error{fmt.Errorf("descriptors of pid %d: %w", p.PID, err)}
 	}
@@ -146,7 +151,7 @@ func (d *Descriptors) Dump(p object.Proc) (uint64, error) {
 	if place >= 0 {
 		return d.tables[place].id, nil
 	}
-	fds, err := descriptors(p.Task())
+	fds, err := Numbers(p.Task())
 	if err != nil {
 		return 0, fmt.Errorf("descriptors of pid %d: %w", p.PID, err)
 	}
@@ -301,15 +306,12 @@ func (d *Descriptors) Received(fd int) (*OpenFile, error) {
 // ObjectID gives a number to an object that has none of its own but that of its inode, and tells whether it is new.
 func (d *Descriptors) ObjectID(st *unix.Stat_t) (id uint64, isNew bool) { return d.objects.id(st) }
 
-// inode identifies a file of the host.
-type inode struct{ dev, ino uint64 }
-
 // objectIDs gives numbers to objects that have none of their own.
-type objectIDs struct{ ids map[inode]uint64 }
+type objectIDs struct{ ids map[inode.Number]uint64 }
 
 // id returns the number of an inode, and whether it is new.
 func (o *objectIDs) id(st *unix.Stat_t) (id uint64, isNew bool) {
-	key := inode{st.Dev, st.Ino}
+	key := inode.Number{Dev: st.Dev, Ino: st.Ino}
 	if id, ok := o.ids[key]; ok {
 		return id, false
 	}

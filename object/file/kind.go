@@ -67,9 +67,9 @@ func (d *Descriptors) kindOf(l *Look) (kind, error) {
 		return d.pathKind(l)
 	case unix.S_IFDIR:
 		if l.Stat.Nlink == 0 {
-			return nil, l.At.Refusal("deleted directory "+l.Link, "")
+			return (*Descriptors).dumpMemory, nil
 		}
-		return d.pathKind(l)
+		return d.directoryKind(l)
 	case unix.S_IFLNK, unix.S_IFSOCK, unix.S_IFIFO: // by O_PATH
 		return d.pathKind(l)
 	case unix.S_IFCHR:
@@ -82,6 +82,25 @@ func (d *Descriptors) kindOf(l *Look) (kind, error) {
 func (d *Descriptors) pathKind(l *Look) (kind, error) {
 	_, err := d.Reference(l)
 	return (*Descriptors).dumpPath, err
+}
+
+// directoryKind refuses a directory in the middle of which somebody is reading, if it will be made anew: offsets mean nothing there
+// (telldir(3)).
+func (d *Descriptors) directoryKind(l *Look) (kind, error) {
+	if l.fs == unix.TMPFS_MAGIC && l.info.pos != 0 && l.info.flags&unix.O_PATH == 0 {
+		fd, err := Reopen(l.FD, l.Link, unix.O_RDONLY|unix.O_DIRECTORY)
+		if err != nil {
+			return nil, err
+		}
+		defer unix.Close(fd)
+		if _, err := unix.Seek(fd, int64(l.info.pos), unix.SEEK_SET); err != nil {
+			return nil, fmt.Errorf("seek in %s: %w", l.Link, err)
+		}
+		if n, err := unix.Getdents(fd, make([]byte, 4096)); err == nil && n > 0 {
+			return nil, l.At.Refusal("directory "+l.Link, "in the middle of being read, in a memory file system")
+		}
+	}
+	return d.pathKind(l)
 }
 
 func (d *Descriptors) deviceKind(l *Look) (kind, error) {

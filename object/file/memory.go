@@ -21,7 +21,7 @@ const (
 )
 
 // Memory returns the id of the Memory record of a file without a name: shared anonymous memory, a memfd, a deleted file.
-// name is how /proc calls it. Record and content are written when the file is met for the first time. f is open for reading.
+// name is how /proc calls it. A deleted directory is one too. Record and content are written when the file is met for the first time. f is open for reading.
 func (d *Descriptors) Memory(f *os.File, name string) (uint64, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
@@ -54,6 +54,10 @@ func (d *Descriptors) memory(f *os.File, name string, st *unix.Stat_t) (uint64, 
 		m.Seals = uint32(seals)
 	case name == "/dev/zero", strings.HasPrefix(name, "[anon_shmem:"):
 		m.Kind = dump.Memory_ANON
+	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+		m.Kind, m.Name, m.Size = dump.Memory_DIRECTORY, name, 0
+		m.Mtime, m.Atime = st.Mtim.Nano(), st.Atim.Nano()
+		return id, d.sink.Put(id, m)
 	default:
 		m.Kind, m.Name = dump.Memory_DELETED, name
 	}
@@ -73,9 +77,6 @@ func (d *Descriptors) memory(f *os.File, name string, st *unix.Stat_t) (uint64, 
 }
 
 func (d *Descriptors) dumpMemory(f *OpenFile, l *Look) error {
-	if l.info.flags&unix.O_PATH != 0 {
-		return l.At.Refusal("O_PATH of "+l.Link, "")
-	}
 	fd, err := Reopen(l.FD, l.Link, unix.O_RDONLY) // the description may be for writing only
 	if err != nil {
 		return err
@@ -118,7 +119,7 @@ func (r *Files) restoreMemory(ctx context.Context, s *remote.Script, m *dump.Mem
 		r.makeMemfd(s, m, fd)
 	case dump.Memory_ANON:
 		err = r.makeAnonymous(ctx, s, m, fd)
-	case dump.Memory_DELETED:
+	case dump.Memory_DELETED, dump.Memory_DIRECTORY:
 		err = r.makeDeleted(s, m, fd)
 	default:
 		err = fmt.Errorf("kind %v: %w", m.GetKind(), object.ErrUnsupported)
@@ -127,7 +128,9 @@ func (r *Files) restoreMemory(ctx context.Context, s *remote.Script, m *dump.Mem
 		return err
 	}
 	if m.GetKind() != dump.Memory_ANON {
-		s.Call("set size of "+m.GetName(), unix.SYS_FTRUNCATE, fd, m.GetSize())
+		if m.GetKind() != dump.Memory_DIRECTORY {
+			s.Call("set size of "+m.GetName(), unix.SYS_FTRUNCATE, fd, m.GetSize())
+		}
 		s.Call("own "+m.GetName(), unix.SYS_FCHOWN, fd, m.GetUid(), m.GetGid())
 		s.Call("set mode of "+m.GetName(), unix.SYS_FCHMOD, fd, m.GetMode()&0o7777)
 	}
@@ -219,30 +222,40 @@ func (r *Files) makeAnonymous(ctx context.Context, s *remote.Script, m *dump.Mem
 	return nil
 }
 
-// makeDeleted makes a file that has no name any more, as near to where it was as there is a directory.
+// makeDeleted makes a file or directory that has no name any more, as near to where it was as there is a directory.
 func (r *Files) makeDeleted(s *remote.Script, m *dump.Memory, fd int) error {
 	if err := object.CheckPath(m.GetName()); err != nil {
 		return err
 	}
-	dir, base := path.Dir(m.GetName()), path.Base(m.GetName())
-	for dir != "/" && !r.IsPlace(s, dir) {
-		dir = path.Dir(dir)
-	}
-	if strings.HasPrefix(base, "#") { // so the kernel calls one that never had a name
-		b := s.Room(1024 + len(dir))
-		made := b.Try("open a file without a name in "+dir, unix.SYS_OPENAT, unix.AT_FDCWD, b.String(dir), unix.O_RDWR|unix.O_TMPFILE, 0o600)
-		if err := s.Run(); err != nil {
-			return err
+	r.Amid(s, path.Dir(m.GetName()), func(dir string) {
+		name := path.Join(dir, path.Base(m.GetName()))
+		switch {
+		case m.GetKind() == dump.Memory_DIRECTORY:
+			r.OpenAside(s, name, unix.O_RDONLY|unix.O_DIRECTORY, fd, func(b *remote.Batch, at remote.Address) {
+				b.Call("make directory "+name, unix.SYS_MKDIRAT, unix.AT_FDCWD, at, 0o700)
+			})
+		case strings.HasPrefix(path.Base(name), "#") && r.openUnnamed(s, dir, fd): // so the kernel calls one that never had a name
+		default:
+			r.OpenAside(s, name, unix.O_RDWR, fd, func(b *remote.Batch, at remote.Address) {
+				b.Call("create "+name, unix.SYS_MKNODAT, unix.AT_FDCWD, at, unix.S_IFREG|0o600, 0)
+			})
 		}
-		if _, err := b.Value(made); err == nil {
-			r.Settle(s.Room(1024), fd)
-			return nil
-		}
-	}
-	r.OpenAside(s, path.Join(dir, base), unix.O_RDWR, fd, func(b *remote.Batch, at remote.Address) {
-		b.Call("create "+m.GetName(), unix.SYS_MKNODAT, unix.AT_FDCWD, at, unix.S_IFREG|0o600, 0)
 	})
 	return nil
+}
+
+// openUnnamed opens a file without a name, where the file system has such.
+func (r *Files) openUnnamed(s *remote.Script, dir string, fd int) bool {
+	b := s.Room(1024 + len(dir))
+	made := b.Try("open a file without a name in "+dir, unix.SYS_OPENAT, unix.AT_FDCWD, b.String(dir), unix.O_RDWR|unix.O_TMPFILE, 0o600)
+	if s.Run() != nil {
+		return false // the script keeps it
+	}
+	if _, err := b.Value(made); err != nil {
+		return false
+	}
+	r.Settle(s.Room(1024), fd)
+	return true
 }
 
 // restoreMemoryFile makes an open file description of a memfd or deleted file.
@@ -258,7 +271,7 @@ func (r *Files) restoreMemoryFile(s *remote.Script, file *dump.File) error {
 	} else {
 		r.Open(s, FDPath(m.fd), OpenFlags(file.GetFlags())&^unix.O_NOFOLLOW, fd)
 	}
-	if file.GetPos() != 0 {
+	if file.GetPos() != 0 && file.GetFlags()&unix.O_PATH == 0 {
 		s.Call("seek", unix.SYS_LSEEK, fd, file.GetPos(), unix.SEEK_SET)
 	}
 	return nil

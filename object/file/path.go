@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -13,6 +12,7 @@ import (
 	"vps/dump"
 	"vps/linux"
 	"vps/object"
+	"vps/object/inode"
 	"vps/remote"
 )
 
@@ -26,7 +26,11 @@ func (d *Descriptors) Refer(f *os.File, path string) (*dump.FileRef, error) {
 	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil {
 		return nil, fmt.Errorf("fstatfs %s: %w", path, err)
 	}
-	ref, why, err := d.Locate(path, &st, fs.Type)
+	if st.Nlink == 0 && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		id, err := d.memory(f, path, &st)
+		return &dump.FileRef{Path: strings.TrimSuffix(path, DeletedMark), Mode: st.Mode, Memory: id}, err
+	}
+	ref, why, err := d.locateOpen(int(f.Fd()), path, &st, fs.Type)
 	if err != nil {
 		return nil, err
 	}
@@ -37,6 +41,30 @@ func (d *Descriptors) Refer(f *os.File, path string) (*dump.FileRef, error) {
 		return nil, &object.Refusal{FD: -1, Object: path, Why: why}
 	}
 	return ref, nil
+}
+
+// locateOpen is [Descriptors.Locate] for what a descriptor of ours is open on: that may be covered by another mount.
+func (d *Descriptors) locateOpen(fd int, name string, st *unix.Stat_t, fs int64) (ref *dump.FileRef, why string, err error) {
+	if ref, why, err = d.Locate(name, st, fs); why == "" || err != nil || strings.HasSuffix(name, DeletedMark) || fs == unix.PROC_SUPER_MAGIC {
+		return ref, why, err
+	}
+	name, point, err := d.finder.Beneath(fd, name, st.Dev)
+	switch {
+	case errors.Is(err, inode.ErrNotFound):
+		return nil, why, nil
+	case err != nil:
+		return nil, "", err
+	}
+	ref = &dump.FileRef{Path: name, Ino: st.Ino, Mode: st.Mode, Beneath: point}
+	describeRef(ref, st, fs)
+	return ref, "", nil
+}
+
+// describeRef notes what tells whether a file is still the same.
+func describeRef(ref *dump.FileRef, st *unix.Stat_t, fs int64) {
+	if st.Mode&unix.S_IFMT == unix.S_IFREG && !generated(fs) {
+		ref.Size, ref.Mtime = uint64(st.Size), st.Mtim.Nano()
+	}
 }
 
 // Locate makes the reference to a file, or tells why its path cannot be one.
@@ -61,33 +89,26 @@ func (d *Descriptors) Locate(name string, st *unix.Stat_t, fs int64) (ref *dump.
 		return nil, "another file has this name now", nil
 	}
 	ref = &dump.FileRef{Path: name, Ino: st.Ino, Mode: st.Mode}
-	if st.Mode&unix.S_IFMT == unix.S_IFREG && !generated(fs) {
-		ref.Size, ref.Mtime = uint64(st.Size), st.Mtim.Nano()
-	}
+	describeRef(ref, st, fs)
 	return ref, "", nil
 }
 
-// referDeleted makes the reference to a file of which one name is deleted and another, in the same directory, is not.
+// referDeleted makes the reference to a file of which one name is deleted and another is not. That is looked for in the same
+// directory first.
 func (d *Descriptors) referDeleted(name string, st *unix.Stat_t) (ref *dump.FileRef, why string, err error) {
 	name = strings.TrimSuffix(name, DeletedMark)
-	dir, err := os.Open(fmt.Sprintf("/proc/%d/root%s", d.init, path.Dir(name)))
-	if err != nil {
+	number := inode.Number{Dev: st.Dev, Ino: st.Ino}
+	other, err := d.finder.Beside(name, number)
+	if errors.Is(err, inode.ErrNotFound) {
+		other, _, err = d.finder.ByNumber(number)
+	}
+	switch {
+	case errors.Is(err, inode.ErrNotFound):
 		return nil, "deleted, and its other names are not known", nil
+	case err != nil:
+		return nil, "", err
 	}
-	defer dir.Close()
-	for {
-		entries, err := dir.Readdirnames(1000)
-		for _, entry := range entries {
-			var found unix.Stat_t
-			if unix.Fstatat(int(dir.Fd()), entry, &found, unix.AT_SYMLINK_NOFOLLOW) == nil && found.Dev == st.Dev && found.Ino == st.Ino {
-				other := path.Join(path.Dir(name), entry)
-				return &dump.FileRef{Path: name, Ino: st.Ino, Mode: st.Mode, Deleted: true, Other: other}, "", nil
-			}
-		}
-		if err != nil {
-			return nil, "deleted, and its other names are not known", nil
-		}
-	}
+	return &dump.FileRef{Path: name, Ino: st.Ino, Mode: st.Mode, Deleted: true, Other: other}, "", nil
 }
 
 // generated tells whether the files of a file system have no lasting content: size and times say nothing.
@@ -102,7 +123,7 @@ func generated(fs int64) bool {
 
 // Reference notes the path of what a descriptor is open on.
 func (d *Descriptors) Reference(l *Look) (*dump.FileRef, error) {
-	ref, why, err := d.Locate(l.Link, &l.Stat, l.fs)
+	ref, why, err := d.locateOpen(l.FD, l.Link, &l.Stat, l.fs)
 	if err == nil && why != "" {
 		err = l.At.Refusal("file "+l.Link, why)
 	}
@@ -143,6 +164,30 @@ func (r *Files) OpenNamed(s *remote.Script, path string, flags uint32, fd int) {
 	r.Settle(b, fd)
 }
 
+// OpenRef is [Files.OpenNamed] for a file that is there, though perhaps beneath another mount: a copy of its own mount, which is
+// attached nowhere, leads there.
+func (r *Files) OpenRef(s *remote.Script, ref *dump.FileRef, flags uint32, fd int) {
+	point := ref.GetBeneath()
+	if point == "" {
+		r.OpenNamed(s, ref.GetPath(), flags, fd)
+		return
+	}
+	if flags&unix.O_PATH == 0 {
+		flags |= unix.O_NONBLOCK
+	}
+	const there = unix.RESOLVE_NO_MAGICLINKS
+	b := s.Room(len(point) + len(ref.GetPath()) + 2048)
+	how := object.Place(b, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY, Resolve: there})
+	b.Call("find mount "+point, unix.SYS_OPENAT2, unix.AT_FDCWD, b.String(point), how, unix.SizeofOpenHow)
+	b.Call("copy mount "+point, unix.SYS_OPEN_TREE, r.bench[0], b.String(""), unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE)
+	b.Call("close", unix.SYS_CLOSE, r.bench[0])
+	name := "." + strings.TrimPrefix(ref.GetPath(), strings.TrimSuffix(point, "/"))
+	how = object.Place(b, &unix.OpenHow{Flags: uint64(flags), Resolve: there | unix.RESOLVE_IN_ROOT})
+	b.Call("open "+ref.GetPath(), unix.SYS_OPENAT2, r.bench[1], b.String(name), how, unix.SizeofOpenHow)
+	r.Settle(b, fd)
+	b.Call("close", unix.SYS_CLOSE, r.bench[1])
+}
+
 // restorePath opens a file by its path.
 func (r *Files) restorePath(s *remote.Script, file *dump.File, ref *dump.FileRef) error {
 	if ref.GetProcess() != 0 {
@@ -161,7 +206,7 @@ func (r *Files) restorePath(s *remote.Script, file *dump.File, ref *dump.FileRef
 			return err
 		}
 	} else {
-		r.OpenNamed(s, ref.GetPath(), flags, fd)
+		r.OpenRef(s, ref, flags, fd)
 	}
 	if file.GetPos() != 0 && file.GetFlags()&unix.O_PATH == 0 {
 		s.Call("seek in "+ref.GetPath(), unix.SYS_LSEEK, fd, file.GetPos(), unix.SEEK_SET)
@@ -170,52 +215,6 @@ func (r *Files) restorePath(s *remote.Script, file *dump.File, ref *dump.FileRef
 	r.checks = append(r.checks, func() error { return r.Check(fd, ref, exact) })
 	return nil
 }
-
-// openUnlinked opens a file by a name that is deleted, while the file has another one beside it.
-func (r *Files) openUnlinked(s *remote.Script, ref *dump.FileRef, flags uint32, fd int) error {
-	name, other := ref.GetPath(), ref.GetOther()
-	if err := object.CheckPath(other); err != nil {
-		return err
-	}
-	if path.Dir(other) != path.Dir(name) || !r.IsPlace(s, path.Dir(name)) {
-		return fmt.Errorf("file %s, deleted as %s: %w", other, name, object.ErrChanged)
-	}
-	r.OpenAside(s, name, flags, fd, func(b *remote.Batch, at remote.Address) {
-		b.Call("link "+other, unix.SYS_LINKAT, unix.AT_FDCWD, b.String(other), unix.AT_FDCWD, at, 0)
-	})
-	return nil
-}
-
-// IsPlace tells whether the maker has a directory, and no magic link leads there.
-func (r *Files) IsPlace(s *remote.Script, dir string) bool {
-	b := s.Room(len(dir) + 512)
-	how := object.Place(b, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY, Resolve: unix.RESOLVE_NO_MAGICLINKS})
-	found := b.Try("find directory "+dir, unix.SYS_OPENAT2, unix.AT_FDCWD, b.String(dir), how, unix.SizeofOpenHow)
-	if err := s.Run(); err != nil {
-		return false // the script keeps it
-	}
-	if _, err := b.Value(found); err != nil {
-		return false
-	}
-	s.Call("close", unix.SYS_CLOSE, r.bench[0])
-	return true
-}
-
-// OpenAside opens a file by a name that is deleted, in a directory that is there: create makes it at the given path. What
-// has the name now keeps it.
-func (r *Files) OpenAside(s *remote.Script, name string, flags uint32, fd int, create func(b *remote.Batch, at remote.Address)) {
-	aside := name + asideMark
-	b := s.Room(4*len(name) + 4096)
-	b.Try("rename "+name, unix.SYS_RENAMEAT2, unix.AT_FDCWD, b.String(name), unix.AT_FDCWD, b.String(aside), unix.RENAME_NOREPLACE)
-	create(b, b.String(name))
-	r.OpenNamed(s, name, flags, fd)
-	b = s.Room(4*len(name) + 1024)
-	b.Call("unlink "+name, unix.SYS_UNLINKAT, unix.AT_FDCWD, b.String(name), 0)
-	b.Try("rename "+aside, unix.SYS_RENAMEAT2, unix.AT_FDCWD, b.String(aside), unix.AT_FDCWD, b.String(name), unix.RENAME_NOREPLACE)
-}
-
-// asideMark is added to the name of what is out of the way for a moment.
-const asideMark = ".vps"
 
 // Check tells whether the maker's descriptor is open on the file that ref means; exact: with the same content.
 func (r *Files) Check(fd int, ref *dump.FileRef, exact bool) error {
@@ -253,7 +252,7 @@ func (r *Files) OpenPath(ctx context.Context, ref *dump.FileRef, flags int) (int
 			return -1, err
 		}
 	} else {
-		r.OpenNamed(s, ref.GetPath(), uint32(flags), fd)
+		r.OpenRef(s, ref, uint32(flags), fd)
 	}
 	if err := s.Run(); err != nil {
 		return -1, err

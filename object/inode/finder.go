@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"strconv"
+	"strings"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -32,25 +33,90 @@ type Finder struct {
 // NewFinder makes a finder for the instance of an init, by its pid here.
 func NewFinder(init int) *Finder { return &Finder{init: init} }
 
-// points returns where a file system is mounted in the instance.
+// read reads the list of mounts, once.
+func (f *Finder) read() error {
+	if f.mounts != nil {
+		return nil
+	}
+	text, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", f.init))
+	if err != nil {
+		return err
+	}
+	defer text.Close()
+	if f.mounts, err = mountinfo.GetMountsFromReader(text, nil); err != nil {
+		return fmt.Errorf("read %s: %w", text.Name(), err)
+	}
+	return nil
+}
+
+// points returns where a file system is mounted in the instance, and not covered.
 func (f *Finder) points(dev uint64) ([]string, error) {
-	if f.mounts == nil {
-		text, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", f.init))
-		if err != nil {
-			return nil, err
-		}
-		defer text.Close()
-		if f.mounts, err = mountinfo.GetMountsFromReader(text, nil); err != nil {
-			return nil, fmt.Errorf("read %s: %w", text.Name(), err)
-		}
+	if err := f.read(); err != nil {
+		return nil, err
 	}
 	var list []string
 	for _, m := range f.mounts {
-		if unix.Mkdev(uint32(m.Major), uint32(m.Minor)) == dev {
+		if unix.Mkdev(uint32(m.Major), uint32(m.Minor)) == dev && f.isTop(m) {
 			list = append(list, m.Mountpoint)
 		}
 	}
 	return list, nil
+}
+
+// Beneath tells by which name, and beneath which mount point, a mount of the instance has what a descriptor of ours is open on, when
+// other mounts cover it. name is what the kernel calls it, which it is unless it is open in a copy of a mount.
+func (f *Finder) Beneath(fd int, name string, dev uint64) (string, string, error) {
+	if err := f.read(); err != nil {
+		return "", "", err
+	}
+	id, err := mountID(fd)
+	if err != nil {
+		return "", "", err
+	}
+	for _, m := range f.mounts {
+		if uint64(m.ID) == id && f.isTop(m) {
+			return name, m.Mountpoint, nil
+		}
+	}
+	handle, _, err := unix.NameToHandleAt(fd, "", unix.AT_EMPTY_PATH)
+	if err != nil {
+		return "", "", ErrNotFound // the file system has none
+	}
+	found, err := f.ByHandle(dev, handle)
+	if err != nil {
+		return "", "", err
+	}
+	defer found.Close()
+	if id, err = mountID(int(found.Fd())); err != nil {
+		return "", "", err
+	}
+	for _, m := range f.mounts {
+		if uint64(m.ID) == id && below(found.Name(), m.Mountpoint) {
+			return found.Name(), m.Mountpoint, nil
+		}
+	}
+	return "", "", ErrNotFound
+}
+
+// isTop tells whether a mount's mount point leads to it, and not to another one that covers the whole of it.
+func (f *Finder) isTop(m *mountinfo.Info) bool {
+	dir, err := f.open(m.Mountpoint)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(dir)
+	id, err := mountID(dir)
+	return err == nil && id == uint64(m.ID)
+}
+
+func below(name, dir string) bool { return strings.HasPrefix(name, strings.TrimSuffix(dir, "/")+"/") }
+
+func mountID(fd int) (uint64, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st); err != nil {
+		return 0, fmt.Errorf("find a mount: %w", err)
+	}
+	return st.Mnt_id, nil
 }
 
 // open opens, with O_PATH, a directory of the instance by its path, which is the kernel's and leads through no links. So nobody is told of
@@ -76,7 +142,7 @@ func (f *Finder) ByHandle(dev uint64, handle unix.FileHandle) (*os.File, error) 
 	for _, point := range points {
 		dir, err := f.open(point)
 		if err != nil {
-			continue // another mount covers it
+			continue
 		}
 		fd := -1
 		err = object.InDirectory(dir, func() (err error) { // which may be open with O_PATH, what else names the file system may not
@@ -95,6 +161,20 @@ func (f *Finder) ByHandle(dev uint64, handle unix.FileHandle) (*os.File, error) 
 		return os.NewFile(uintptr(fd), name), nil
 	}
 	return nil, ErrNotFound
+}
+
+// Beside finds another name of an inode in the directory of one that is deleted.
+func (f *Finder) Beside(name string, n Number) (string, error) {
+	root, err := f.open(path.Dir(name))
+	if err != nil {
+		return "", ErrNotFound
+	}
+	defer unix.Close(root)
+	w := walk{ino: n.Ino, dev: n.Dev, left: maxEntries, buf: make([]byte, 32<<10), flat: true}
+	if found, ok := w.begin(root, path.Dir(name)); ok {
+		return found, nil
+	}
+	return "", ErrNotFound
 }
 
 // ByNumber walks through a file system of the instance until it finds a name of an inode, which it describes.
@@ -119,6 +199,7 @@ const maxEntries = 1 << 20
 type walk struct {
 	ino, dev uint64
 	left     int
+	flat     bool // only this directory
 	buf      []byte
 	st       unix.Stat_t // of what was looked at last
 }
@@ -126,18 +207,22 @@ type walk struct {
 func (w *walk) mount(f *Finder, point string) (string, bool) {
 	root, err := f.open(point)
 	if err != nil {
-		return "", false // another mount covers it
+		return "", false
 	}
 	defer unix.Close(root)
 	if err := unix.Fstat(root, &w.st); err != nil || w.st.Ino == w.ino {
 		return point, err == nil
 	}
 	w.dev = w.st.Dev
+	return w.begin(root, point)
+}
+
+func (w *walk) begin(root int, name string) (string, bool) {
 	dir, err := unix.Openat(root, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", false
 	}
-	return w.search(dir, point)
+	return w.search(dir, name)
 }
 
 // search looks through a directory, which it closes, and those below it. A directory that cannot be read has no names.
@@ -159,7 +244,7 @@ func (w *walk) search(dir int, name string) (string, bool) {
 			case e.name == "." || e.name == "..":
 			case e.ino == w.ino && w.is(dir, e.name):
 				return path.Join(name, e.name), true
-			case e.kind == unix.DT_DIR || e.kind == unix.DT_UNKNOWN:
+			case !w.flat && (e.kind == unix.DT_DIR || e.kind == unix.DT_UNKNOWN):
 				below = append(below, e.name)
 			}
 		}

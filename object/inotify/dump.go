@@ -27,13 +27,12 @@ const link = "anon_inode:inotify"
 // dumper dumps the inotify instances of an instance.
 type dumper struct {
 	*file.Descriptors
-	finder *inode.Finder
-	all    []file.Link
+	all []file.Link
 }
 
 // NewDumper makes inotify's part of a dump.
 func NewDumper(d *file.Descriptors) file.Dumper {
-	return &dumper{Descriptors: d, finder: inode.NewFinder(d.Init())}
+	return &dumper{Descriptors: d}
 }
 
 // Claims claims all inotify instances, and refuses those that watch what has no name.
@@ -102,7 +101,7 @@ func (d *dumper) Finish() error { return nil }
 
 // find finds a name of what is watched, or calls memory if it has none.
 func (d *dumper) find(l *file.Look, m mark, memory func(f *os.File) (uint64, error)) (*dump.FileRef, error) {
-	f, err := d.finder.ByHandle(m.Dev, m.handle)
+	f, err := d.Finder().ByHandle(m.Dev, m.handle)
 	if err == nil {
 		defer f.Close()
 		var st unix.Stat_t
@@ -120,7 +119,7 @@ func (d *dumper) find(l *file.Look, m mark, memory func(f *os.File) (uint64, err
 			return ref, err
 		}
 	}
-	name, st, err := d.finder.ByNumber(m.Number)
+	name, st, err := d.Finder().ByNumber(m.Number)
 	if err != nil {
 		return nil, l.At.Refusal("inotify", fmt.Sprintf("watch %d is on inode %d of device %d:%d: %v",
 			m.wd, m.Ino, unix.Major(m.Dev), unix.Minor(m.Dev), err))
@@ -130,7 +129,7 @@ func (d *dumper) find(l *file.Look, m mark, memory func(f *os.File) (uint64, err
 
 // nameless refers to a file that is deleted: it is open, or would not be watched any more.
 func (d *dumper) nameless(l *file.Look, f *os.File, st *unix.Stat_t, memory func(f *os.File) (uint64, error)) (*dump.FileRef, error) {
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+	if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFREG && kind != unix.S_IFDIR {
 		return nil, l.At.Refusal("inotify", "watches "+f.Name())
 	}
 	fd, err := file.Reopen(int(f.Fd()), f.Name(), unix.O_RDONLY)

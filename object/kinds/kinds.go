@@ -15,6 +15,7 @@ import (
 	"vps/object/namespace"
 	"vps/object/pidfd"
 	"vps/object/pipe"
+	"vps/object/tcp"
 	"vps/object/tty"
 	"vps/object/unixsock"
 )
@@ -25,6 +26,7 @@ func NewDescriptors(procs []object.Proc, init int, ext file.Externals, sink obje
 	return file.NewDescriptors(procs, init, ext, sink,
 		unixsock.NewDumper(kernel), // first: what lies in queues can be of every kind
 		datagram.NewDumper,
+		tcp.NewDumper,
 		pipe.NewDumper,
 		event.NewDumper,
 		namespace.NewDumper,
@@ -64,6 +66,7 @@ func Restore(ctx context.Context, m *object.Maker, set *object.Set, content obje
 		pidfd.NewRestorer,
 		unixsock.NewRestorer,
 		datagram.NewRestorer,
+		tcp.NewRestorer,
 		func(f *file.Files) file.Restorer {
 			r.TTYs = tty.NewRestorer(f, opt.Console, opt.ConsoleTTY)
 			return r.TTYs

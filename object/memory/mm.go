@@ -81,8 +81,6 @@ func (v *vma) refused() string {
 	switch {
 	case v.has("ht"):
 		return "huge pages (hugetlbfs)"
-	case strings.HasPrefix(v.name, "/[aio]"):
-		return "an aio ring"
 	case strings.HasPrefix(v.name, "anon_inode:"), strings.HasPrefix(v.name, "socket:"):
 		return v.name
 	case v.has("io"), v.has("pf"):
@@ -93,7 +91,7 @@ func (v *vma) refused() string {
 		return "userfaultfd"
 	case v.has("ss"):
 		return "a shadow stack"
-	case v.key != 0:
+	case v.has(keyed):
 		return "a protection key"
 	}
 	return ""
@@ -110,6 +108,8 @@ func (v *vma) kind() dump.Mapping_Kind {
 		return dump.Mapping_VSYSCALL
 	case v.segment(): // before the next: the first one's id is 0
 		return dump.Mapping_SHM
+	case strings.HasPrefix(v.name, "/[aio]"):
+		return dump.Mapping_AIO
 	case v.inode == 0:
 		return dump.Mapping_ANON
 	case v.anonymousFile():
@@ -161,11 +161,6 @@ var keptFlags = []string{"gd", "lo", "hg", "nh", "dc", "dd", "wf", "sr", "rr", "
 // Dump returns the record of the address space, without what only the process itself can tell (see [AddressSpace.Ask]).
 func (a *AddressSpace) Dump(id uint64, files *Files) (*dump.Mm, error) {
 	mm := &dump.Mm{Id: id}
-	pages, err := pager.NewScanner(a.Task())
-	if err != nil {
-		return nil, err
-	}
-	defer pages.Close()
 	for i := range a.vmas {
 		v := &a.vmas[i]
 		m := &dump.Mapping{
@@ -179,9 +174,6 @@ func (a *AddressSpace) Dump(id uint64, files *Files) (*dump.Mm, error) {
 			if name, ok := strings.CutPrefix(v.name, prefix); ok {
 				m.Name = strings.TrimSuffix(name, "]")
 			}
-		}
-		if m.Guards, err = guards(pages, m); err != nil {
-			return nil, err
 		}
 		switch m.Kind {
 		case dump.Mapping_SHM:
@@ -212,18 +204,28 @@ func (a *AddressSpace) Dump(id uint64, files *Files) (*dump.Mm, error) {
 	return mm, a.layout(mm)
 }
 
-// guards returns the guard regions of a mapping, start and end of each.
-func guards(pages *pager.Scanner, m *dump.Mapping) ([]uint64, error) {
-	switch m.GetKind() {
-	case dump.Mapping_VDSO, dump.Mapping_VVAR, dump.Mapping_VSYSCALL:
-		return nil, nil
+// Guard notes the guard regions: those of private mappings, which [pager.Copy.Look] has found, and those of others.
+func (a *AddressSpace) Guard(mm *dump.Mm, private []dump.Range) error {
+	pages, err := pager.NewScanner(a.Task())
+	if err != nil {
+		return err
 	}
-	ranges, err := pages.Guards(nil, m.GetStart(), m.GetEnd())
-	var list []uint64
-	for _, r := range ranges {
-		list = append(list, r.Start, r.End)
+	defer pages.Close()
+	for _, m := range mm.GetMappings() {
+		if m.GetShared() && m.GetKind() != dump.Mapping_AIO {
+			if private, err = pages.Guards(private, m.GetStart(), m.GetEnd()); err != nil {
+				return err
+			}
+		}
 	}
-	return list, err
+	for _, m := range mm.GetMappings() {
+		for _, r := range private {
+			if start, end := max(r.Start, m.GetStart()), min(r.End, m.GetEnd()); start < end {
+				m.Guards = append(m.Guards, start, end)
+			}
+		}
+	}
+	return nil
 }
 
 // file notes what file a mapping is of. It is opened through map_files, which leads to the mapped inode itself.

@@ -115,7 +115,7 @@ func Protect(s *remote.Script, mm *dump.Mm, kept []dump.Range) {
 			kept = kept[1:]
 		}
 		switch m.GetKind() {
-		case dump.Mapping_VDSO, dump.Mapping_VVAR, dump.Mapping_VSYSCALL:
+		case dump.Mapping_VDSO, dump.Mapping_VVAR, dump.Mapping_VSYSCALL, dump.Mapping_AIO:
 			continue
 		}
 		size := m.GetEnd() - m.GetStart()

@@ -17,8 +17,7 @@ type vma struct {
 	device     string
 	name       string // path, [heap], [anon:...] or nothing
 	flags      []string
-	resident   uint64 // bytes
-	key        uint64 // that protects it, pkeys(7)
+	resident   uint64 // bytes; by smaps only
 }
 
 func (v *vma) has(flag string) bool {
@@ -82,17 +81,22 @@ func parseSmaps(text []byte) ([]vma, error) {
 	return list, nil
 }
 
+// keyed is a word of ours: a key protects the mapping (pkeys(7)).
+const keyed = "pkey"
+
 // property parses a line below that of a mapping. Those of interest: "Rss: n kB", "ProtectionKey: n", "VmFlags: rd wr ...".
 func (v *vma) property(line []byte) error {
 	var err error
 	switch name, rest, _ := bytes.Cut(line, []byte(":")); string(name) {
 	case "VmFlags":
-		v.flags = strings.Fields(string(rest))
+		v.flags = append(v.flags, strings.Fields(string(rest))...)
 	case "Rss":
 		v.resident, err = strconv.ParseUint(string(bytes.TrimSpace(bytes.TrimSuffix(rest, []byte("kB")))), 10, 54)
 		v.resident <<= 10
 	case "ProtectionKey":
-		v.key, err = strconv.ParseUint(string(bytes.TrimSpace(rest)), 10, 64)
+		if string(bytes.TrimSpace(rest)) != "0" {
+			v.flags = append(v.flags, keyed)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("mapping %#x: %q: %w", v.start, line, err)

@@ -259,15 +259,13 @@ func (r *restorer) restorePipe(s *remote.Script, p *dump.Pipe) error {
 // openFIFO opens both ends of a FIFO. One that is deleted is made again, as near to where it was as there is a directory.
 func (r *restorer) openFIFO(s *remote.Script, p *dump.Pipe, ref *dump.FileRef, fd int) {
 	if !ref.GetDeleted() {
-		r.OpenNamed(s, ref.GetPath(), unix.O_RDWR|unix.O_NOFOLLOW, fd)
+		r.OpenRef(s, ref, unix.O_RDWR|unix.O_NOFOLLOW, fd)
 		return
 	}
-	dir := path.Dir(ref.GetPath())
-	for dir != "/" && !r.IsPlace(s, dir) {
-		dir = path.Dir(dir)
-	}
-	r.OpenAside(s, path.Join(dir, path.Base(ref.GetPath())), unix.O_RDWR, fd, func(b *remote.Batch, at remote.Address) {
-		b.Call("make FIFO "+ref.GetPath(), unix.SYS_MKNODAT, unix.AT_FDCWD, at, unix.S_IFIFO|p.GetMode()&0o7777, 0)
+	r.Amid(s, path.Dir(ref.GetPath()), func(dir string) {
+		r.OpenAside(s, path.Join(dir, path.Base(ref.GetPath())), unix.O_RDWR, fd, func(b *remote.Batch, at remote.Address) {
+			b.Call("make FIFO "+ref.GetPath(), unix.SYS_MKNODAT, unix.AT_FDCWD, at, unix.S_IFIFO|p.GetMode()&0o7777, 0)
+		})
 	})
 	s.Call("own FIFO", unix.SYS_FCHOWN, fd, p.GetUid(), p.GetGid())
 }

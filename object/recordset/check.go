@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/aio"
 	"vps/object/ipc"
 	"vps/object/memory"
 	"vps/object/mount"
@@ -88,6 +90,8 @@ func (s checker) checkMm(mm *dump.Mm, snapshot *dump.Snapshot) error {
 			err = s.checkRef(m.GetFile(), "mapped file")
 		case dump.Mapping_SHM:
 			err = ipc.CheckMapping(s.Set, m)
+		case dump.Mapping_AIO:
+			err = aio.Check(m)
 		}
 		if err != nil {
 			return fmt.Errorf("address space %d: mapping %#x: %w", mm.GetId(), m.GetStart(), err)
@@ -140,6 +144,11 @@ func (s checker) checkRef(ref *dump.FileRef, what string) error {
 	err := object.CheckPath(ref.GetPath())
 	if ref.GetMemory() != 0 {
 		err = s.checkContent(ref.GetMemory())
+	}
+	if point := ref.GetBeneath(); err == nil && point != "" {
+		if err = object.CheckPath(point); err == nil && !strings.HasPrefix(ref.GetPath(), strings.TrimSuffix(point, "/")+"/") {
+			err = fmt.Errorf("path %s is not beneath %s", ref.GetPath(), point)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)

@@ -1,12 +1,14 @@
 package socket
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
+	"vps/linux"
 )
 
 // addressOf returns a record of an address; nil for that of a socket that is not bound.
@@ -55,6 +57,26 @@ func Peer(fd int) (*dump.SocketAddress, error) {
 	return Address(sa), nil
 }
 
+// LastPeer returns the address that a socket was connected to last, nil for none.
+func LastPeer(fd int, family uint32) (*dump.SocketAddress, error) {
+	sa := make([]byte, unix.SizeofSockaddrInet4)
+	if family == unix.AF_INET6 {
+		sa = make([]byte, unix.SizeofSockaddrInet6)
+	}
+	_, err := linux.Getsockopt(fd, unix.SOL_SOCKET, unix.SO_PEERNAME, sa)
+	switch {
+	case err == unix.ENOTCONN:
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("SO_PEERNAME: %w", err)
+	case family == unix.AF_INET:
+		return &dump.SocketAddress{Address: sa[4:8], Port: uint32(binary.BigEndian.Uint16(sa[2:]))}, nil
+	}
+	return &dump.SocketAddress{
+		Address: sa[8:24], Port: uint32(binary.BigEndian.Uint16(sa[2:])), Interface: binary.NativeEndian.Uint32(sa[24:]),
+	}, nil
+}
+
 // checkAddress refuses an address of another family.
 func CheckAddress(family uint32, a *dump.SocketAddress) error {
 	size := 4
@@ -71,4 +93,15 @@ func CheckAddress(family uint32, a *dump.SocketAddress) error {
 func IP(a *dump.SocketAddress) netip.Addr {
 	ip, _ := netip.AddrFromSlice(a.GetAddress())
 	return ip.Unmap()
+}
+
+// WithPort is an address with another port.
+func WithPort(sa unix.Sockaddr, port int) unix.Sockaddr {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return &unix.SockaddrInet4{Addr: sa.Addr, Port: port}
+	case *unix.SockaddrInet6:
+		return &unix.SockaddrInet6{Addr: sa.Addr, ZoneId: sa.ZoneId, Port: port}
+	}
+	return sa
 }

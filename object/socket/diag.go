@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vps/dump"
 	"vps/linux"
 )
 
@@ -102,4 +103,18 @@ func Attributes(data []byte, each func(kind int, value []byte)) {
 		each(int(kind), data[4:length])
 		data = data[min(len(data), (length+3)&^3):]
 	}
+}
+
+// Local is the address that a socket is bound to.
+func (d *Diag) Local() *dump.SocketAddress { return d.address(&d.ID.Src, d.ID.SPort) }
+
+// Peer is the address that a socket is connected to, or tries to be.
+func (d *Diag) Peer() *dump.SocketAddress { return d.address(&d.ID.Dst, d.ID.DPort) }
+
+func (d *Diag) address(ip *[16]byte, port [2]byte) *dump.SocketAddress {
+	a := &dump.SocketAddress{Address: ip[:4], Port: uint32(binary.BigEndian.Uint16(port[:]))}
+	if d.Family == unix.AF_INET6 {
+		a.Address, a.Interface = ip[:], d.ID.Interface
+	}
+	return a
 }

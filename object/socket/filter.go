@@ -47,6 +47,10 @@ func AttachFilter(fd int, program []byte) error {
 	if len(program) == 0 {
 		return nil
 	}
+	return Attach(fd, decode(program))
+}
+
+func decode(program []byte) []unix.SockFilter {
 	list := make([]unix.SockFilter, len(program)/instruction)
 	for i := range list {
 		at := program[i*instruction:]
@@ -54,6 +58,11 @@ func AttachFilter(fd int, program []byte) error {
 			Code: binary.LittleEndian.Uint16(at), Jt: at[2], Jf: at[3], K: binary.LittleEndian.Uint32(at[4:]),
 		}
 	}
+	return list
+}
+
+// Attach gives a socket a filter, in place of the one that it has.
+func Attach(fd int, list []unix.SockFilter) error {
 	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(list)), Filter: &list[0]}); err != nil {
 		return fmt.Errorf("attach filter: %w", err)
 	}

@@ -24,11 +24,14 @@ type setting struct {
 }
 
 // readOptions reads all options that a socket has.
-func readOptions(fd int) []setting {
+func readOptions(fd int, stream bool) []setting {
 	buf := make([]byte, maxOption)
 	var list []setting
 	for i := range options {
 		o := &options[i]
+		if stream && o.flags&messages != 0 || o.flags&special != 0 {
+			continue
+		}
 		if n, err := linux.Getsockopt(fd, o.level, o.get, buf); err == nil {
 			list = append(list, setting{o, bytes.Clone(buf[:n])})
 		}
@@ -36,22 +39,18 @@ func readOptions(fd int) []setting {
 	return list
 }
 
-// Options reads the options of a socket that a new one of its kind does not have.
-func (n *Namespace) Options(fd int, s *dump.Socket) ([]*dump.SockOpt, error) {
-	usual, err := n.usual(kind{s.GetFamily(), s.GetType(), s.GetProtocol()})
-	if err != nil {
-		return nil, err
-	}
+// options reads the options of a socket that a new one of its kind does not have.
+func (n *Namespace) options(fd int, s *dump.Socket) []*dump.SockOpt {
 	var list []*dump.SockOpt
 	var buf [maxOption]byte
-	for _, u := range usual {
+	for _, u := range n.usual[kindOf(s)] {
 		size, err := linux.Getsockopt(fd, u.option.level, u.option.get, buf[:])
 		if err != nil || bytes.Equal(buf[:size], u.value) {
 			continue // not in this state
 		}
 		list = append(list, &dump.SockOpt{Level: int32(u.option.level), Name: int32(u.option.get), Value: bytes.Clone(buf[:size])})
 	}
-	return list, nil
+	return list
 }
 
 // Stage is when an option is set.
@@ -116,9 +115,19 @@ func Apply(fd int, s *dump.Socket, stage Stage) error {
 		}
 	}
 	if stage == Last && (buffers || binary.NativeEndian.Uint32(locked) != 0) {
-		if err := linux.Setsockopt(fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK, locked); err != nil {
-			return fmt.Errorf("set SO_BUF_LOCK: %w", err)
-		}
+		return lockBuffers(fd, locked)
+	}
+	return nil
+}
+
+// lockBuffers says which buffers keep their size.
+func lockBuffers(fd int, locked []byte) error {
+	var now [4]byte
+	if _, err := linux.Getsockopt(fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK, now[:]); err == nil && bytes.Equal(now[:], locked) {
+		return nil // MPTCP sockets only let it be read
+	}
+	if err := linux.Setsockopt(fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK, locked); err != nil {
+		return fmt.Errorf("set SO_BUF_LOCK: %w", err)
 	}
 	return nil
 }

@@ -17,10 +17,12 @@ type option struct {
 type optionFlags uint8
 
 const (
-	early  optionFlags = 1 << iota // to be set before bind(2) and connect(2)
-	last                           // to be set after everything else
-	halved                         // the kernel doubles what is set (socket(7))
-	admin                          // takes CAP_NET_ADMIN over the network namespace
+	early    optionFlags = 1 << iota // to be set before bind(2) and connect(2)
+	last                             // to be set after everything else
+	halved                           // the kernel doubles what is set (socket(7))
+	admin                            // takes CAP_NET_ADMIN over the network namespace
+	messages                         // streams do not have it, even if they tell of it
+	special                          // it is not always what was set: its kind of socket reads it
 )
 
 // maxOption bounds an option's value: an extension header of IPv6 may have as much.
@@ -88,10 +90,10 @@ var options = []option{
 	{"IP_PASSSEC", unix.IPPROTO_IP, unix.IP_PASSSEC, 0},
 	{"IP_CHECKSUM", unix.IPPROTO_IP, unix.IP_CHECKSUM, 0},
 	{"IP_UNICAST_IF", unix.IPPROTO_IP, unix.IP_UNICAST_IF, 0},
-	{"IP_MULTICAST_IF", unix.IPPROTO_IP, unix.IP_MULTICAST_IF, 0},
-	{"IP_MULTICAST_TTL", unix.IPPROTO_IP, unix.IP_MULTICAST_TTL, 0},
-	{"IP_MULTICAST_LOOP", unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, 0},
-	{"IP_MULTICAST_ALL", unix.IPPROTO_IP, unix.IP_MULTICAST_ALL, 0},
+	{"IP_MULTICAST_IF", unix.IPPROTO_IP, unix.IP_MULTICAST_IF, messages},
+	{"IP_MULTICAST_TTL", unix.IPPROTO_IP, unix.IP_MULTICAST_TTL, messages},
+	{"IP_MULTICAST_LOOP", unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, messages},
+	{"IP_MULTICAST_ALL", unix.IPPROTO_IP, unix.IP_MULTICAST_ALL, messages},
 
 	{"IPV6_V6ONLY", unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, early},
 	{"IPV6_TRANSPARENT", unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT, early | admin},
@@ -128,10 +130,10 @@ var options = []option{
 	{"IPV6_RTHDR", unix.IPPROTO_IPV6, unix.IPV6_RTHDR, admin},
 	{"IPV6_DSTOPTS", unix.IPPROTO_IPV6, unix.IPV6_DSTOPTS, admin},
 	{"IPV6_UNICAST_IF", unix.IPPROTO_IPV6, unix.IPV6_UNICAST_IF, 0},
-	{"IPV6_MULTICAST_IF", unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_IF, 0},
-	{"IPV6_MULTICAST_HOPS", unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 0},
-	{"IPV6_MULTICAST_LOOP", unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP, 0},
-	{"IPV6_MULTICAST_ALL", unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_ALL, 0},
+	{"IPV6_MULTICAST_IF", unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_IF, messages},
+	{"IPV6_MULTICAST_HOPS", unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, messages},
+	{"IPV6_MULTICAST_LOOP", unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP, messages},
+	{"IPV6_MULTICAST_ALL", unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_ALL, messages},
 
 	{"UDP_CORK", unix.IPPROTO_UDP, unix.UDP_CORK, last},
 	{"UDP_ENCAP", unix.IPPROTO_UDP, unix.UDP_ENCAP, 0},
@@ -144,6 +146,7 @@ var options = []option{
 	{"ICMP_FILTER", unix.SOL_RAW, unix.ICMP_FILTER, 0},
 	{"ICMPV6_FILTER", unix.SOL_ICMPV6, unix.ICMPV6_FILTER, 0},
 
+	{"TCP_MAXSEG", unix.IPPROTO_TCP, unix.TCP_MAXSEG, early | special},
 	{"TCP_NODELAY", unix.IPPROTO_TCP, unix.TCP_NODELAY, last},
 	{"TCP_CORK", unix.IPPROTO_TCP, unix.TCP_CORK, last},
 	{"TCP_KEEPIDLE", unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 0},

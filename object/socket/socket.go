@@ -79,7 +79,7 @@ func (n *Namespace) Refuse(l *file.Look, s *dump.Socket) error {
 	return nil
 }
 
-// Describe begins the record of a socket with what all have.
+// Describe begins the record of a socket, and prepares for [Namespace.Fill].
 func Describe(d *file.Descriptors, n *Namespace, f *file.OpenFile, l *file.Look) (*dump.Socket, error) {
 	s, err := Kind(l.FD)
 	if err != nil {
@@ -89,14 +89,17 @@ func Describe(d *file.Descriptors, n *Namespace, f *file.OpenFile, l *file.Look)
 	if s.Uid, s.Gid, err = d.Owned(&l.Stat); err != nil {
 		return nil, err
 	}
-	if s.Options, err = n.Options(l.FD, s); err != nil {
-		return nil, err
-	}
-	if s.Filter, _, err = filterOf(l.FD); err != nil {
-		return nil, fmt.Errorf("filter of %s: %w", l.Link, err)
-	}
 	f.Record.Kind = &dump.File_Socket{Socket: s.Id}
-	return s, nil
+	return s, n.Prepare(s)
+}
+
+// Fill notes the options and the filter of a socket, for whose kind the namespace is prepared.
+func (n *Namespace) Fill(fd int, s *dump.Socket) (err error) {
+	s.Options = n.options(fd, s)
+	if s.Filter, _, err = filterOf(fd); err != nil {
+		return fmt.Errorf("filter: %w", err)
+	}
+	return nil
 }
 
 // Check looks at what every record of a socket has. allowed are the capabilities that the instance may have.

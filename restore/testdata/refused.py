@@ -9,16 +9,26 @@ SYS_UNSHARE, SYS_IO_SETUP, SYS_MSGGET, SYS_SEMGET, SYS_SHMGET, SYS_SHMAT = 272, 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWNET = 0x20000, 0x04000000, 0x40000000
 
 
-def inet():
+def md5():
     server = socket.socket()
     server.bind(("127.0.0.1", 0))
+    key = struct.pack("HH4s120xBBHI80s", socket.AF_INET, 0, bytes([127, 0, 0, 9]), 0, 0, 3, 0, b"key")
+    server.setsockopt(socket.IPPROTO_TCP, 14, key)  # TCP_MD5SIG
     server.listen()
-    client = socket.create_connection(server.getsockname())
+    return lambda: server.close()
+
+
+def mptcp():
+    server = socket.socket(proto=262)
+    server.bind(("127.0.0.1", 0))
+    server.listen()
+    client = socket.socket(proto=262)
+    client.connect(server.getsockname())
     conn, _ = server.accept()
 
     def after():
         client.send(b"hello")
-        same("TCP", conn.recv(10), b"hello")
+        same("MPTCP", conn.recv(10), b"hello")
     return after
 
 
@@ -40,12 +50,12 @@ def unread():
 
 
 def watch():
-    """A watched directory that is deleted."""
+    """A watched FIFO that is deleted."""
     fd = ok(libc.inotify_init1(0o4000))
-    os.mkdir(path("watched"))
-    keep = os.open(path("watched"), os.O_PATH)
+    os.mkfifo(path("watched"))
+    keep = os.open(path("watched"), os.O_RDWR)
     ok(libc.inotify_add_watch(fd, path("watched").encode(), 0x100))  # IN_CREATE
-    os.rmdir(path("watched"))
+    os.unlink(path("watched"))
     return lambda: os.close(keep)
 
 
@@ -63,25 +73,30 @@ def descriptor():
     return lambda: check(os.read(fd, 100), "fdinfo")
 
 
-def directory():
-    os.mkdir(path("gone"))
-    fd = os.open(path("gone"), os.O_RDONLY)
-    os.rmdir(path("gone"))
-    return lambda: same("entries", os.listdir(fd), [])
-
-
-def unlinked():
-    os.mkdir(path("elsewhere"))
-    fd = os.open(path("first"), os.O_RDWR | os.O_CREAT)
-    os.link(path("first"), path("elsewhere/second"))
-    os.unlink(path("first"))
-    return lambda: same("inode", os.fstat(fd).st_ino, os.stat(path("elsewhere/second")).st_ino)
+def reading():
+    """A directory of a memory file system that is being read."""
+    for i in range(100):
+        open(f"/dev/shm/{i:040}", "w").close()
+    fd = os.open("/dev/shm", os.O_RDONLY)
+    buf = ctypes.create_string_buffer(1000)
+    check(call(217, fd, buf, 1000) > 0, "getdents")
+    return lambda: check(call(217, fd, buf, 1000) > 0, "the rest")
 
 
 def aio():
+    """A request that waits for a pipe until GO."""
     context = ctypes.c_ulong()
     same("io_setup", call(SYS_IO_SETUP, 16, ctypes.byref(context)), 0)
-    return lambda: same("io_destroy", call(207, context.value), 0)
+    out, into = os.pipe()
+    request = ctypes.create_string_buffer(struct.pack("QIIHhIQ", 1, 0, 0, 5, 0, out, 1), 64)  # IOCB_CMD_POLL for POLLIN
+    same("io_submit", call(209, context.value, 1, ctypes.byref(ctypes.c_void_p(ctypes.addressof(request)))), 1)
+
+    def after():
+        os.write(into, b"x")
+        event = ctypes.create_string_buffer(32)
+        same("io_getevents", call(208, context.value, 1, 1, event, 0), 1)
+        same("io_destroy", call(207, context.value), 0)
+    return after
 
 
 def shm():
@@ -223,7 +238,7 @@ def hugetlb():
     return lambda: None
 
 
-holds = {f.__name__: f for f in (inet, corked, unread, watch, events, descriptor, directory, unlinked, aio, shm, semaphores, messages,
+holds = {f.__name__: f for f in (md5, mptcp, corked, unread, watch, events, descriptor, reading, aio, shm, semaphores, messages,
                                  mounted, traced, vfork, full, dispatched, hugetlb)}
 holds |= {"uts namespace": namespace(CLONE_NEWUTS), "mount namespace": namespace(CLONE_NEWNS), "net namespace": namespace(CLONE_NEWNET)}
 
