@@ -5,7 +5,6 @@
 package kmem
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -200,13 +199,4 @@ func (r *Reader) run(q request, buf []byte) error {
 		buf, q.Address = buf[n:], q.Address+uint64(n)
 	}
 	return nil
-}
-
-func (r *Reader) word(address uint64, size int) (uint64, error) {
-	var buf [8]byte
-	if size > len(buf) {
-		return 0, fmt.Errorf("a number of %d bytes", size)
-	}
-	err := r.Read(address, buf[:size])
-	return binary.LittleEndian.Uint64(buf[:]), err
 }

@@ -11,12 +11,26 @@ import (
 
 // Walk is a way through the kernel's structures. Its first error ends it and stays: values are then zero, and lists empty.
 type Walk struct {
-	r   *Reader
-	err error
+	r       *Reader
+	members map[memberName]memberPlace // those found so far
+	err     error
+}
+
+type memberName struct {
+	of   btf.Type
+	name string
+}
+
+type memberPlace struct {
+	t     btf.Type
+	at    uint32 // in bytes
+	first uint32 // a bit field: its first bit there
+	bits  uint32 // a bit field: how many; 0: it is none
+	found bool
 }
 
 // Walk begins a walk, which belongs to one goroutine.
-func (r *Reader) Walk() *Walk { return &Walk{r: r} }
+func (r *Reader) Walk() *Walk { return &Walk{r: r, members: make(map[memberName]memberPlace)} }
 
 // Err returns the first error.
 func (w *Walk) Err() error { return w.err }
@@ -30,9 +44,17 @@ func (w *Walk) fail(format string, args ...any) Value {
 
 // Value is a place in the kernel's memory with its type.
 type Value struct {
-	w  *Walk
-	t  btf.Type // nil: after an error
-	at uint64
+	w           *Walk
+	t           btf.Type // nil: after an error
+	at          uint64
+	first, bits uint32  // of a bit field
+	copy        *copied // nil: each value is read when it is asked for
+}
+
+// copied is a structure that has been read as a whole.
+type copied struct {
+	at    uint64
+	bytes []byte
 }
 
 // At returns the structure of a name at an address.
@@ -41,7 +63,7 @@ func (w *Walk) At(structure string, address uint64) Value {
 	if err := w.r.types.TypeByName(structure, &s); err != nil {
 		return w.fail("struct %s: %w", structure, err)
 	}
-	return Value{w, s, address}
+	return Value{w: w, t: s, at: address}
 }
 
 // Tasks returns the struct task_struct of every task that can be seen from here, by its tid here.
@@ -58,9 +80,10 @@ func (w *Walk) Tasks() map[int]Value {
 		w.fail("list tasks: %w", err)
 		return tasks
 	}
+	task := w.At("task_struct", 0)
 	for ; len(addresses) >= 16; addresses = addresses[16:] {
-		tid := int(binary.LittleEndian.Uint32(addresses[8:]))
-		tasks[tid] = w.At("task_struct", binary.LittleEndian.Uint64(addresses))
+		task.at = binary.LittleEndian.Uint64(addresses)
+		tasks[int(binary.LittleEndian.Uint32(addresses[8:]))] = task
 	}
 	return tasks
 }
@@ -97,18 +120,25 @@ func (v Value) Address() uint64 { return v.at }
 
 // Has tells whether a structure has a member, which may differ between kernels.
 func (v Value) Has(name string) bool {
-	_, _, ok := member(v.t, name)
-	return ok
+	return v.w.member(v.t, name).found
+}
+
+// Load reads the structure as a whole: what lies in it is then known without another look.
+func (v Value) Load() Value {
+	if at := v.Behind(); at > v.at && v.w.err == nil {
+		v.copy = &copied{v.at, v.Bytes(int(at - v.at))}
+	}
+	return v
 }
 
 // Member returns a member of a structure, and of a structure in that, and so on.
 func (v Value) Member(path ...string) Value {
 	for _, name := range path {
-		t, offset, ok := member(v.t, name)
-		if !ok {
+		m := v.w.member(v.t, name)
+		if !m.found {
 			return v.w.fail("%v has no member %s", v.t, name)
 		}
-		v.t, v.at = t, v.at+uint64(offset)
+		v.t, v.at, v.first, v.bits = m.t, v.at+uint64(m.at), m.first, m.bits
 	}
 	return v
 }
@@ -137,7 +167,7 @@ func (v Value) Deref() Value {
 	if !ok {
 		return v.w.fail("%v is no pointer", v.t)
 	}
-	return Value{v.w, p.Target, v.Uint()}
+	return Value{w: v.w, t: p.Target, at: v.Uint()}
 }
 
 // As takes what lies there for a structure of a name.
@@ -163,24 +193,33 @@ func (v Value) Behind() uint64 {
 // Bytes reads n bytes at an address.
 func (w *Walk) Bytes(address uint64, n int) []byte { return Value{w: w, at: address}.Bytes(n) }
 
+// Raw reads all bytes of the value.
+func (v Value) Raw() []byte { return v.Bytes(int(v.Behind() - v.at)) }
+
 // Uint reads a number, which is not extended by its sign, or an address.
 func (v Value) Uint() uint64 {
 	if v.t == nil || v.w.err != nil {
 		return 0
 	}
 	size, err := btf.Sizeof(v.t)
-	if err == nil {
-		var n uint64
-		if n, err = v.w.r.word(v.at, size); err == nil {
-			return n
-		}
+	if err != nil || size > 8 {
+		v.w.fail("%v: no number: %w", v.t, err)
+		return 0
 	}
-	v.w.fail("%v: %w", v.t, err)
-	return 0
+	var buf [8]byte
+	copy(buf[:], v.Bytes(size))
+	n := binary.LittleEndian.Uint64(buf[:])
+	if v.bits > 0 {
+		n = n >> v.first & (1<<v.bits - 1)
+	}
+	return n
 }
 
 // Bytes reads n bytes.
 func (v Value) Bytes(n int) []byte {
+	if c := v.copy; c != nil && v.at >= c.at && v.at-c.at <= uint64(len(c.bytes)) && uint64(n) <= uint64(len(c.bytes))-(v.at-c.at) {
+		return c.bytes[v.at-c.at:][:n]
+	}
 	buf := make([]byte, n)
 	if v.w.err == nil {
 		if err := v.w.r.Read(v.at, buf); err != nil {
@@ -197,8 +236,8 @@ const maxList = 1 << 20
 // a member.
 func (v Value) List(structure, by string) iter.Seq[Value] {
 	return func(yield func(Value) bool) {
-		_, offset, ok := member(v.w.At(structure, 0).t, by)
-		if !ok {
+		m := v.w.member(v.w.At(structure, 0).t, by)
+		if !m.found {
 			v.w.fail("struct %s has no member %s", structure, by)
 			return
 		}
@@ -207,7 +246,7 @@ func (v Value) List(structure, by string) iter.Seq[Value] {
 			if v.w.err != nil || at == v.at || at == 0 {
 				return
 			}
-			if !yield(v.w.At(structure, at-uint64(offset))) {
+			if !yield(v.w.At(structure, at-uint64(m.at))) {
 				return
 			}
 			at = v.w.At("list_head", at).Member("next").Uint()
@@ -217,11 +256,21 @@ func (v Value) List(structure, by string) iter.Seq[Value] {
 }
 
 // member finds a member of a structure by name, in anonymous members too.
-func member(t btf.Type, name string) (btf.Type, uint32, bool) {
-	var members []btf.Member
+func (w *Walk) member(t btf.Type, name string) memberPlace {
 	if t == nil {
-		return nil, 0, false
+		return memberPlace{}
 	}
+	key := memberName{t, name}
+	m, known := w.members[key]
+	if !known {
+		m = member(t, name)
+		w.members[key] = m
+	}
+	return m
+}
+
+func member(t btf.Type, name string) memberPlace {
+	var members []btf.Member
 	switch s := btf.UnderlyingType(t).(type) {
 	case *btf.Struct:
 		members = s.Members
@@ -230,13 +279,14 @@ func member(t btf.Type, name string) (btf.Type, uint32, bool) {
 	}
 	for _, m := range members {
 		if m.Name == name {
-			return m.Type, m.Offset.Bytes(), true
+			return memberPlace{m.Type, m.Offset.Bytes(), uint32(m.Offset) % 8, uint32(m.BitfieldSize), true}
 		}
 		if m.Name == "" {
-			if t, at, ok := member(m.Type, name); ok {
-				return t, m.Offset.Bytes() + at, true
+			if inner := member(m.Type, name); inner.found {
+				inner.at += m.Offset.Bytes()
+				return inner
 			}
 		}
 	}
-	return nil, 0, false
+	return memberPlace{}
 }

@@ -26,6 +26,12 @@ type Sigaction struct {
 	Mask     uint64
 }
 
+// Flags of [Stack] (include/uapi/linux/signal.h).
+const (
+	SS_DISABLE    = 2
+	SS_AUTODISARM = 1 << 31
+)
+
 // Stack is stack_t of sigaltstack(2) (include/uapi/asm-generic/signal.h).
 type Stack struct {
 	_     structs.HostLayout

@@ -74,6 +74,8 @@ type Proc struct {
 	Lead  int // a thread that shows what the process has, because its first one has ended; 0: the first one does
 	PidFD int
 	Comm  string
+
+	Status *Status // when it was found
 }
 
 // Task is the thread by which /proc, kcmp(2) and pidfd_getfd(2) show what the process has.

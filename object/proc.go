@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -17,29 +18,36 @@ const MaxPID = 1 << 22
 // OpenProc finds a process of an instance by its pid here. level is the depth of the instance's pid namespace, see [ReadLevel];
 // a process below it is a [Refusal]. The caller closes what it gets.
 func OpenProc(pid, level int) (Proc, error) {
-	p := Proc{Host: pid, PidFD: -1}
-	s, err := ReadStatus(pid)
+	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		return p, err
+		return Proc{PidFD: -1}, fmt.Errorf("open process %d: %w", pid, err)
 	}
-	if err := s.CheckLevel(level); err != nil {
-		return p, err
+	p := Proc{Host: pid, PidFD: fd}
+	s, err := ReadStatus(pid)
+	if err == nil {
+		err = s.CheckLevel(level)
+	}
+	if err != nil {
+		p.Close()
+		return Proc{PidFD: -1}, err
 	}
 	p.PID, _, _ = s.Inside()
-	p.Comm = s.Name
-	if s.State == 'Z' {
-		if p.Lead, err = livingThread(pid); err != nil {
-			return p, err
-		}
+	p.Comm, p.Status = s.Name, s
+	if s.State != 'Z' {
+		return p, nil
 	}
-	if p.Lead != 0 {
-		p, err = p.Thread(p.Lead)
+	lead, err := livingThread(pid)
+	if err == nil && lead == 0 {
+		return p, nil
+	}
+	p.Close()
+	if p.PidFD = -1; err != nil {
 		return p, err
 	}
-	if p.PidFD, err = unix.PidfdOpen(pid, 0); err != nil {
-		return p, fmt.Errorf("open process %d: %w", pid, err)
+	if p.Status, err = ReadStatus(lead); err != nil {
+		return p, err
 	}
-	return p, nil
+	return p.Thread(lead)
 }
 
 // Thread returns the process as one of its threads shows it, by its tid here. The caller closes what it gets, too.
@@ -98,17 +106,29 @@ func Vanished(err error) bool {
 // namespaces are the links of /proc/PID/ns (namespaces(7)).
 var namespaces = []string{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"}
 
-// ProbeNamespaces refuses a process that is in other namespaces than its instance's init, or has made some for its children.
-func ProbeNamespaces(p Proc, init int) error {
+// Namespaces are those of an instance's init.
+type Namespaces map[string]string // the texts of the links
+
+// ReadNamespaces reads those of an init by its pid here.
+func ReadNamespaces(init int) (Namespaces, error) {
+	links := make(Namespaces)
 	for _, name := range append(namespaces, "pid_for_children", "time_for_children") {
-		have, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", p.Task(), name))
+		link, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", init, name))
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // this kernel may not have all kinds
+			return nil, err
+		}
+		links[name] = link
+	}
+	return links, nil
+}
+
+// Probe refuses a process that is in other namespaces, or has made some for its children.
+func (n Namespaces) Probe(p Proc) error {
+	for name, want := range n {
+		have, err := os.Readlink("/proc/" + strconv.Itoa(p.Task()) + "/ns/" + name)
 		if errors.Is(err, os.ErrNotExist) && Alive(p.PidFD) {
 			continue // a namespace for children that nobody has entered yet, or none of this kind in this kernel
 		}
-		if err != nil {
-			return err
-		}
-		want, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", init, name))
 		if err != nil {
 			return err
 		}
@@ -124,10 +144,7 @@ func Alive(pidfd int) bool { return unix.PidfdSendSignal(pidfd, 0, nil, 0) == ni
 
 // ProbeProcess refuses kinds of processes that cannot be dumped.
 func ProbeProcess(p Proc) error {
-	s, err := ReadStatus(p.Task())
-	if err != nil {
-		return err
-	}
+	s := p.Status
 	refuse := func(object string) error {
 		return &Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: object}
 	}

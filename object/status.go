@@ -47,6 +47,21 @@ func ReadStatus(pid int) (*Status, error) {
 	return s, nil
 }
 
+// ReadInside reads the id of a task in its own pid namespace, and nothing else of its status.
+func ReadInside(tid int) (int, error) {
+	text, err := ReadProc(tid, "status")
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := bytes.Cut(text, []byte("\nNSpid:"))
+	line, _, _ := bytes.Cut(rest, []byte("\n"))
+	fields := bytes.Fields(line)
+	if len(fields) == 0 {
+		return 0, fmt.Errorf("/proc/%d/status: no NSpid", tid)
+	}
+	return strconv.Atoi(string(fields[len(fields)-1]))
+}
+
 // CheckLevel refuses a task in a pid namespace below the instance's, which is level namespaces deep as seen from here
 // (the length of its init's NSpid).
 func (s *Status) CheckLevel(level int) error {

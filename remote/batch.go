@@ -37,6 +37,9 @@ func (p *Page) Batch() *Batch {
 	return &Batch{page: p, floor: len(p.mem), used: make(map[int]bool)}
 }
 
+// Draft begins a batch that no stub is to run, as if it were in a slot of a size.
+func Draft(size int) *Batch { return (&Page{mem: make([]byte, size)}).Batch() }
+
 // CallError is a system call that failed inside.
 type CallError struct {
 	What  string // what the call was for

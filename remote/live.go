@@ -268,47 +268,62 @@ func (th *Thread) back(s *State) error {
 
 // Settle sets the registers of a thread that is stopped anywhere, and stops it anew on its way out of the kernel.
 func (th *Thread) Settle(regs Registers) error {
+	if err := th.settle(regs); err != nil {
+		return err
+	}
+	return th.WaitStop()
+}
+
+func (th *Thread) settle(regs Registers) error {
 	if err := th.SetRegisters(regs); err != nil {
 		return err
 	}
 	if err := th.Interrupt(); err != nil {
 		return err
 	}
-	if err := th.resume(unix.PTRACE_CONT, 0); err != nil {
-		return err
-	}
-	return th.WaitStop()
+	return th.resume(unix.PTRACE_CONT, 0)
 }
 
-// Syscall makes one system call in a stopped thread, by a syscall instruction at the given address.
+// call makes one system call in a stopped thread, by a syscall instruction at the given address.
 // The thread is then stopped at its exit: [Thread.Settle] must follow.
-func (th *Thread) Syscall(at uint64, nr int, args ...uint64) (uint64, error) {
-	return th.call(at, nr, args...)
+func (th *Thread) call(at uint64, nr int, args ...uint64) (uint64, error) {
+	if err := th.begin(at, nr, args); err != nil {
+		return 0, err
+	}
+	if err := th.waitSyscall(); err != nil { // stopped at the entry
+		return 0, err
+	}
+	if err := th.resume(unix.PTRACE_SYSCALL, 0); err != nil {
+		return 0, err
+	}
+	return th.result()
 }
 
-func (th *Thread) call(at uint64, nr int, args ...uint64) (uint64, error) {
+// begin lets the thread go to the entry of a call.
+func (th *Thread) begin(at uint64, nr int, args []uint64) error {
 	regs, err := th.Registers()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	var all [6]uint64
 	copy(all[:], args)
 	regs.call(at, nr, all)
 	if err := th.SetSigMask(^uint64(0)); err != nil {
-		return 0, err
+		return err
 	}
 	if err := th.SetRegisters(regs); err != nil {
+		return err
+	}
+	return th.resume(unix.PTRACE_SYSCALL, 0)
+}
+
+// result waits for the exit of a call.
+func (th *Thread) result() (uint64, error) {
+	if err := th.waitSyscall(); err != nil {
 		return 0, err
 	}
-	for range 2 { // entry, exit
-		if err := th.resume(unix.PTRACE_SYSCALL, 0); err != nil {
-			return 0, err
-		}
-		if err := th.waitSyscall(); err != nil {
-			return 0, err
-		}
-	}
-	if regs, err = th.Registers(); err != nil {
+	regs, err := th.Registers()
+	if err != nil {
 		return 0, err
 	}
 	if v := int64(regs.Rax); v < 0 && v > -4096 {

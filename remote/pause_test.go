@@ -112,7 +112,7 @@ func TestPauseIsPatient(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if _, err := threads[0].Syscall(at, unix.SYS_POLL, 0, 0, uint64(5*stopPatience.Milliseconds())); err != nil {
+		if _, err := threads[0].call(at, unix.SYS_POLL, 0, 0, uint64(5*stopPatience.Milliseconds())); err != nil {
 			return err
 		}
 		return threads[0].back(saved)

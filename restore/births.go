@@ -148,14 +148,13 @@ func (r *restorer) meet(pages map[int]*remote.Page) error {
 		return err
 	}
 	for _, host := range hosts {
-		status, err := object.ReadStatus(host)
+		pid, err := object.ReadInside(host)
 		if object.Vanished(err) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		pid, _, _ := status.Inside()
 		record := r.set.Processes[uint64(pid)]
 		if record == nil || record.GetState() == dump.Process_ZOMBIE {
 			continue

@@ -52,6 +52,7 @@ type site struct {
 	restarts *task.RestartReader
 	kernel   *kmem.Reader
 	flags    *memory.Flags
+	facts    *task.FactReader
 
 	copy     snapshot.Way
 	progress func(int, snapshot.Round)
@@ -99,6 +100,9 @@ func newSite(t testing.TB, opts ...testimage.Option) *site {
 		t.Fatal(err)
 	}
 	if s.flags, err = memory.OpenFlags(s.kernel); err != nil {
+		t.Fatal(err)
+	}
+	if s.facts, err = task.OpenFacts(s.kernel); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -173,7 +177,7 @@ func (s *site) end() {
 func (s *site) source() *snapshot.Source {
 	return &snapshot.Source{
 		Group: s.group, Init: s.cell.Init.PID, Info: &dump.Instance{Name: "web"}, Standard: s.mounts, Filters: 1,
-		Restarts: s.restarts, Kernel: s.kernel, Flags: s.flags, Copy: s.copy, Progress: s.progress,
+		Restarts: s.restarts, Kernel: s.kernel, Flags: s.flags, Facts: s.facts, Copy: s.copy, Progress: s.progress,
 	}
 }
 

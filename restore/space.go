@@ -310,14 +310,12 @@ func (r *restorer) takeAll(spaces map[int]*space) error {
 	for _, host := range hosts {
 		pid, ok := r.met[host]
 		if !ok {
-			status, err := object.ReadStatus(host)
-			if object.Vanished(err) {
+			if pid, err = object.ReadInside(host); object.Vanished(err) {
 				continue
 			}
 			if err != nil {
 				return err
 			}
-			pid, _, _ = status.Inside()
 			r.met[host] = pid
 		}
 		sp := spaces[pid]

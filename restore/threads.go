@@ -37,15 +37,11 @@ func (r *restorer) takeOver(ctx context.Context) error {
 		if err := r.personalize(ctx); err != nil {
 			return err
 		}
-		for _, p := range r.procs {
-			if err := r.stop(p); err != nil {
-				return p.nameOf(r.set, err)
-			}
+		if err := r.stop(); err != nil {
+			return err
 		}
-		for _, p := range r.procs {
-			if err := r.become(p); err != nil {
-				return p.nameOf(r.set, err)
-			}
+		if err := r.become(); err != nil {
+			return err
 		}
 		// Once let go, each is caught by the freezer before it returns to its program.
 		return r.Group.Freeze(ctx)
@@ -66,7 +62,10 @@ func (r *restorer) each(f func(p *process, th *thread) error) error {
 
 // shareFilters puts all threads of each process under the filters that they have in common: the very same, so that the
 // program can go on synchronizing them (seccomp(2), SECCOMP_FILTER_FLAG_TSYNC).
+//
+// A thread alone has nothing to share: it takes few filters with the rest of what is its own.
 func (r *restorer) shareFilters(ctx context.Context) error {
+	begun := make(map[*process]*remote.Batch)
 	for _, p := range r.procs {
 		common := r.managers()
 		for i, th := range p.threads {
@@ -80,20 +79,29 @@ func (r *restorer) shareFilters(ctx context.Context) error {
 			}
 			common = commonPrefix(common, th.filters)
 		}
+		if len(common) == 0 || len(p.threads) == 1 && len(common) <= ownFilters {
+			continue // a thread alone takes all as its own
+		}
 		for _, th := range p.threads {
 			th.filters = th.filters[len(common):]
 		}
-		if len(common) == 0 {
-			continue
-		}
 		b := p.page.Batch()
 		task.RestoreSeccomp(b, &dump.Thread{}, common, true)
-		if err := b.Run(ctx, p.pidfd); err != nil {
+		if err := b.Start(); err != nil {
+			return p.nameOf(r.set, err)
+		}
+		begun[p] = b
+	}
+	for p, b := range begun {
+		if err := b.Wait(ctx, p.pidfd); err != nil {
 			return p.nameOf(r.set, err)
 		}
 	}
 	return nil
 }
+
+// ownFilters is how many filters a thread's batch has room for beside the rest.
+const ownFilters = 2
 
 func commonPrefix(a, b []*dump.Seccomp) []*dump.Seccomp {
 	n := 0
@@ -182,41 +190,57 @@ func (r *restorer) managers() []*dump.Seccomp {
 	return []*dump.Seccomp{{Program: filterBytes(r.Filter)}}
 }
 
-// stop stops the threads of a process; one that makes its interrupted call, within that, or at its end. It is left alone until it
-// comes to that call: each stop before only holds it up.
-func (r *restorer) stop(p *process) error {
-	for _, th := range p.threads {
-		pause := 10 * time.Microsecond
-		for deadline := time.Now().Add(5 * time.Second); ; pause = min(2*pause, time.Millisecond) {
-			for th.waits && !th.batch.Reached(th.call) && !th.page.Done() && time.Now().Before(deadline) {
-				nap(pause)
-			}
-			if err := th.traced.Interrupt(); err != nil {
-				return err
-			}
-			if err := th.traced.WaitStop(); err != nil {
-				return err
-			}
-			if !th.waits || th.page.Done() {
-				break
-			}
-			regs, err := th.traced.Registers()
-			if err != nil {
-				return err
-			}
-			if _, block := regs.Restarts(); block {
-				break
-			}
-			if time.Now().After(deadline) {
-				return fmt.Errorf("thread %d does not come to its interrupted call", th.record.GetTid())
-			}
-			if err := th.traced.Continue(); err != nil {
-				return err
-			}
+// stop stops all threads: at the end of their batches, or in the interrupted calls that they make there.
+func (r *restorer) stop() error {
+	err := r.each(func(_ *process, th *thread) error {
+		if th.waits {
+			return nil
+		}
+		return th.traced.Interrupt()
+	})
+	if err != nil {
+		return err
+	}
+	return r.each(func(_ *process, th *thread) error {
+		if th.waits {
+			return th.stopInCall()
+		}
+		return th.traced.WaitStop()
+	})
+}
+
+// stopInCall stops a thread within its interrupted call, or at its end. It is left alone until it comes to that call: each stop before
+// only holds it up.
+func (th *thread) stopInCall() error {
+	pause := 10 * time.Microsecond
+	for deadline := time.Now().Add(5 * time.Second); ; pause = min(2*pause, time.Millisecond) {
+		for !th.batch.Reached(th.call) && !th.page.Done() && time.Now().Before(deadline) {
 			nap(pause)
 		}
+		if err := th.traced.Interrupt(); err != nil {
+			return err
+		}
+		if err := th.traced.WaitStop(); err != nil {
+			return err
+		}
+		if th.page.Done() {
+			return nil
+		}
+		regs, err := th.traced.Registers()
+		if err != nil {
+			return err
+		}
+		if _, block := regs.Restarts(); block {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("thread %d does not come to its interrupted call", th.record.GetTid())
+		}
+		if err := th.traced.Continue(); err != nil {
+			return err
+		}
+		nap(pause)
 	}
-	return nil
 }
 
 // nap sleeps for less than the millisecond that the runtime's timers take when nothing else is to be done.
@@ -239,45 +263,53 @@ func (th *thread) registers() remote.Registers {
 	return regs
 }
 
-// become turns the stopped stubs of a process into its threads.
-func (r *restorer) become(p *process) error {
-	leader := p.threads[0]
-	for _, th := range p.threads {
-		if err := th.putSequence(); err != nil {
-			return err
-		}
-	}
-	at, err := findSyscall(leader.host, r.set.Mms[p.record.GetMm()])
-	if err != nil {
+// become turns the stopped stubs into the threads of their processes.
+func (r *restorer) become() error {
+	if err := r.each(func(_ *process, th *thread) error { return th.putSequence() }); err != nil {
 		return err
 	}
-	if _, err := leader.traced.Syscall(at, unix.SYS_MUNMAP, r.Arena.Base(), uint64(r.Arena.Size())); err != nil {
+	var unmap []remote.Call
+	for _, p := range r.procs {
+		at, err := findSyscall(p.threads[0].host, r.set.Mms[p.record.GetMm()])
+		if err != nil {
+			return p.nameOf(r.set, err)
+		}
+		unmap = append(unmap, remote.Call{
+			Thread: p.threads[0].traced, At: at, Nr: unix.SYS_MUNMAP, Args: []uint64{r.Arena.Base(), uint64(r.Arena.Size())},
+		})
+	}
+	if err := remote.SyscallAll(unmap); err != nil {
 		return fmt.Errorf("unmap arena: %w", err)
 	}
-	for _, th := range p.threads {
-		regs := th.registers()
+	var leaders []remote.Settling
+	err := r.each(func(p *process, th *thread) error {
 		if err := th.traced.SetXState(th.record.GetXstate()); err != nil {
 			return err
 		}
-		var err error
-		if th == leader {
-			err = th.traced.Settle(regs)
-		} else {
-			err = th.traced.SetRegisters(regs)
+		if th != p.threads[0] {
+			return th.traced.SetRegisters(th.registers())
 		}
-		if err != nil {
-			return err
-		}
+		leaders = append(leaders, remote.Settling{Thread: th.traced, Registers: th.registers()})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := remote.SettleAll(leaders); err != nil {
+		return err
+	}
+	return r.each(func(p *process, th *thread) error {
 		if err := th.traced.SetSigMask(th.record.GetSigmask()); err != nil {
 			return err
 		}
-	}
-	if p.record.GetState() == dump.Process_STOPPED {
+		if th != p.threads[len(p.threads)-1] || p.record.GetState() != dump.Process_STOPPED {
+			return nil
+		}
 		if err := unix.PidfdSendSignal(p.pidfd, r.stopSignal(p), nil, 0); err != nil {
 			return fmt.Errorf("stop: %w", err)
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // stopSignal is the signal that stops a process as it was stopped: the same one, if nothing keeps it from stopping now.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"vps/object"
 	"vps/object/memory"
 	"vps/pager"
 )
@@ -26,30 +25,19 @@ const (
 // Estimate tells what a snapshot taken now would cost.
 func Estimate(src *Source) (Forecast, error) {
 	var f Forecast
-	pids, err := src.Group.Procs()
+	procs, _, err := src.look()
 	if err != nil {
 		return f, err
 	}
-	level, err := object.ReadLevel(src.Init)
-	if err != nil {
-		return f, err
-	}
+	defer procs.close()
 	frozen, err := src.Group.Frozen()
 	if err != nil {
 		return f, err
 	}
 	tracking := canTrack()
 	var inRounds, rest uint64
-	for _, pid := range pids {
-		p, err := object.OpenProc(pid, level)
-		if err != nil {
-			continue // it has ended, or a probe names it
-		}
-		defer p.Close()
-		status, err := object.ReadStatus(pid)
-		if err != nil {
-			continue
-		}
+	for _, p := range procs {
+		status := p.Status
 		as, err := memory.ReadAddressSpace(p)
 		if err != nil {
 			continue

@@ -55,16 +55,20 @@ func canTrack() error {
 }
 
 // copyRounds copies memory while the instance runs, until little is written to between two rounds, or no less.
-func copyRounds(ctx context.Context, src *Source, pages *pager.Copy, report *Report) error {
+// procs are the processes for the first one.
+func copyRounds(ctx context.Context, src *Source, pages *pager.Copy, procs crowd, report *Report) error {
 	for n := 1; n <= maxRounds; n++ {
-		spaces, release, err := readSpaces(src, pages)
-		if err != nil {
-			return err
+		if n > 1 {
+			var err error
+			if procs, _, err = src.look(); err != nil {
+				return err
+			}
+			defer procs.close()
 		}
+		spaces := readSpaces(procs, pages)
 		begin := time.Now()
 		copied, stopped, err := pages.Round(ctx, spaces)
 		left := pages.Written(spaces)
-		release()
 		if err != nil {
 			return err
 		}
@@ -83,30 +87,9 @@ func copyRounds(ctx context.Context, src *Source, pages *pager.Copy, report *Rep
 	return nil
 }
 
-// readSpaces reads the address spaces that are, or are worth to be, copied in rounds. Processes come and go meanwhile.
-func readSpaces(src *Source, pages *pager.Copy) (spaces []*pager.Space, release func(), err error) {
-	var procs []object.Proc
-	release = func() {
-		for _, p := range procs {
-			p.Close()
-		}
-	}
-	pids, err := src.Group.Procs()
-	if err != nil {
-		return nil, release, err
-	}
-	level, err := object.ReadLevel(src.Init)
-	if err != nil {
-		return nil, release, err
-	}
-	for _, pid := range pids {
-		p, err := object.OpenProc(pid, level)
-		if err != nil {
-			continue // it has ended, or is named when it is frozen
-		}
-		procs = append(procs, p)
-	}
-	slices.SortFunc(procs, func(a, b object.Proc) int { return a.PID - b.PID })
+// readSpaces reads the address spaces that are, or are worth to be, copied in rounds. Who is not found has ended, or is named when it
+// is frozen.
+func readSpaces(procs crowd, pages *pager.Copy) (spaces []*pager.Space) {
 	for _, p := range procs {
 		s := readSpace(p, pages)
 		if s == nil {
@@ -118,7 +101,7 @@ func readSpaces(src *Source, pages *pager.Copy) (spaces []*pager.Space, release 
 			spaces = append(spaces, s)
 		}
 	}
-	return spaces, release, nil
+	return spaces
 }
 
 // sharer returns the address space that one is the same as, of others; nil: it is none of them.
@@ -135,12 +118,8 @@ func sharer(s *pager.Space, others []*pager.Space) *pager.Space {
 
 // readSpace returns the address space of a process; nil if it is not to be copied now.
 func readSpace(p object.Proc, pages *pager.Copy) *pager.Space {
-	status, err := object.ReadStatus(p.Task())
-	if err != nil {
-		return nil
-	}
 	id := uint64(p.PID)
-	if !pages.Tracks(id) && !pager.Worth((status.RssAnon+status.VmSwap)<<10, status.Threads) {
+	if !pages.Tracks(id) && !pager.Worth((p.Status.RssAnon+p.Status.VmSwap)<<10, p.Status.Threads) {
 		return nil
 	}
 	as, err := memory.ReadAddressSpace(p)
@@ -148,32 +127,26 @@ func readSpace(p object.Proc, pages *pager.Copy) *pager.Space {
 		return nil
 	}
 	s := as.Space(id)
-	s.Threads = status.Threads
+	s.Threads = p.Status.Threads
 	if s.Direct, err = writesDirectly(p); err != nil {
 		return nil
 	}
 	return s
 }
 
-// reserve makes room for what is left to be copied.
-func reserve(src *Source, pages *pager.Copy) error {
-	spaces, release, err := readSpaces(src, pages)
-	defer release()
-	if err != nil {
-		return err
-	}
-	room := pages.Written(spaces) * 2
-	pids, err := src.Group.Procs()
-	if err != nil {
-		return err
-	}
-	for _, pid := range pids {
-		status, err := object.ReadStatus(pid)
-		if err != nil {
-			continue // it has ended
+// reserve makes room for what is left to be copied. old says that the processes were looked at a while ago.
+func reserve(src *Source, pages *pager.Copy, procs crowd, old bool) error {
+	if old {
+		var err error
+		if procs, _, err = src.look(); err != nil {
+			return err
 		}
-		if pid, _, _ := status.Inside(); !pages.Tracks(uint64(pid)) {
-			room += (status.RssAnon + status.VmSwap) << 10
+		defer procs.close()
+	}
+	room := pages.Written(readSpaces(procs, pages)) * 2
+	for _, p := range procs {
+		if !pages.Tracks(uint64(p.PID)) {
+			room += (p.Status.RssAnon + p.Status.VmSwap) << 10
 		}
 	}
 	return pages.Reserve(room)

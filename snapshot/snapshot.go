@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"vps/dump"
@@ -41,6 +42,7 @@ type Source struct {
 	Restarts  *task.RestartReader // nil: the rest of an interrupted sleep is not known
 	Kernel    *kmem.Reader        // nil: what only the kernel's memory tells is refused
 	Flags     *memory.Flags       // nil: mappings take longer to read
+	Facts     *task.FactReader    // nil: every thread is asked
 	// Filters is the number of seccomp filters that the manager has installed in every process.
 	Filters int
 	Copy    Way
@@ -80,13 +82,15 @@ func (c *clock) done(name string) {
 func Take(ctx context.Context, src *Source, w *dump.Writer, suspended bool) (Report, error) {
 	read := later(func() (map[string]string, error) { return network.ReadSysctls(src.Init) })
 	defer read()
-	if err := errors.Join(Probe(src)...); err != nil {
+	procs, refusals := probe(src)
+	defer procs.close()
+	if err := errors.Join(confirm(src, refusals)...); err != nil {
 		return Report{}, err
 	}
 	pages := pager.NewCopy(w)
 	defer pages.Close()
 	report := &Report{}
-	if err := prepare(ctx, src, pages, report); err != nil {
+	if err := prepare(ctx, src, pages, procs, report); err != nil {
 		return *report, err
 	}
 	for end := time.Now().Add(patience); ; {
@@ -159,7 +163,7 @@ func takeOnce(ctx context.Context, src *Source, w *dump.Writer, pages *pager.Cop
 }
 
 // prepare copies what can be copied before the instance is frozen.
-func prepare(ctx context.Context, src *Source, pages *pager.Copy, report *Report) error {
+func prepare(ctx context.Context, src *Source, pages *pager.Copy, procs crowd, report *Report) error {
 	frozen, err := src.Group.Frozen()
 	if err != nil || frozen {
 		return err
@@ -167,14 +171,14 @@ func prepare(ctx context.Context, src *Source, pages *pager.Copy, report *Report
 	if src.Copy != Frozen {
 		switch err := canTrack(); {
 		case err == nil:
-			if err := copyRounds(ctx, src, pages, report); err != nil {
+			if err := copyRounds(ctx, src, pages, procs, report); err != nil {
 				return err
 			}
 		case src.Copy == Rounds:
 			return fmt.Errorf("copy in rounds: %w", err)
 		}
 	}
-	return reserve(src, pages)
+	return reserve(src, pages, procs, len(report.Rounds) > 0)
 }
 
 // A process that executes a program, or has just been born by vfork(2), looks strange for a moment: what stands in the way
@@ -187,12 +191,20 @@ const (
 // Probe returns everything that stands in the way of a snapshot, as [object.Refusal] where it can be named. The instance
 // may run, and change meanwhile: what ends during the probe is passed over.
 func Probe(src *Source) []error {
+	procs, refusals := probe(src)
+	procs.close()
+	return confirm(src, refusals)
+}
+
+// confirm returns those of the refusals of a first look that are there in further ones. What is likely to pass is looked at longer.
+func confirm(src *Source, refusals []error) []error {
 	begin := time.Now()
-	refusals := probe(src)
 	for look := 1; len(refusals) > 0 && (look < probeLooks || allBusy(refusals) && time.Since(begin) < patience); look++ {
 		time.Sleep(probePause)
 		again := make(map[string]bool)
-		for _, err := range probe(src) {
+		procs, found := probe(src)
+		procs.close()
+		for _, err := range found {
 			again[err.Error()] = true
 		}
 		refusals = slices.DeleteFunc(refusals, func(err error) bool { return !again[err.Error()] })
@@ -205,79 +217,85 @@ func allBusy(refusals []error) bool {
 	return !slices.ContainsFunc(refusals, func(err error) bool { return !errors.Is(err, object.ErrBusy) })
 }
 
-// probe looks once.
-func probe(src *Source) []error {
-	pids, err := src.Group.Procs()
+// probe looks once, and returns the processes that it looked at, which the caller closes.
+func probe(src *Source) (crowd, []error) {
+	procs, refusals, err := src.look()
 	if err != nil {
-		return []error{err}
+		return nil, []error{err}
 	}
-	var refusals []error
+	looks := []func(*Source, crowd) []error{probeInstance, probeProcesses, probeDescriptors}
+	found := make([][]error, len(looks))
+	var g sync.WaitGroup
+	for i, look := range looks {
+		g.Go(func() { found[i] = look(src, procs) })
+	}
+	g.Wait()
+	return procs, append(refusals, slices.Concat(found...)...)
+}
+
+// probeInstance looks at what the processes have in common, and at how they belong together.
+func probeInstance(src *Source, procs crowd) []error {
 	mounts, err := mount.Read(src.Init, src.Standard)
 	if err != nil {
 		return []error{err}
 	}
-	refusals = append(refusals, mounts.Probe()...)
-	level, err := object.ReadLevel(src.Init)
-	if err != nil {
-		return []error{err}
-	}
-	var procs []object.Proc
-	for _, pid := range pids {
-		p, err := object.OpenProc(pid, level)
-		if object.Vanished(err) {
-			continue
-		}
-		if err != nil {
-			refusals = append(refusals, err)
-			continue
-		}
-		defer p.Close()
-		procs = append(procs, p)
-	}
+	refusals := mounts.Probe()
 	refusals = append(refusals, ipc.Probe(src.Init)...)
 	refusals = append(refusals, network.Probe(src.Init)...)
-	d := src.descriptors(procs, nil)
-	for _, p := range procs {
-		refusals = append(refusals, probeProcess(p, src.Init, d)...)
-	}
-	if err := probeTree(src); err != nil {
+	if err := probeTree(src, procs); err != nil {
 		refusals = append(refusals, err)
 	}
 	return refusals
 }
 
-// descriptors prepares a dump of open files of every kind.
-func (src *Source) descriptors(procs []object.Proc, sink object.Sink) *file.Descriptors {
-	return kinds.NewDescriptors(procs, src.Init, src.Externals, sink, src.Kernel)
-}
-
-func probeProcess(p object.Proc, init int, d *file.Descriptors) []error {
+// probeProcesses looks at each process by itself.
+func probeProcesses(src *Source, procs crowd) []error {
+	namespaces, err := object.ReadNamespaces(src.Init)
+	if err != nil {
+		return []error{err}
+	}
 	var refusals []error
 	add := func(err error) {
 		if err != nil && !object.Vanished(err) {
 			refusals = append(refusals, err)
 		}
 	}
-	add(object.ProbeNamespaces(p, init))
-	add(object.ProbeProcess(p))
-	as, err := memory.ReadAddressSpace(p)
-	add(err)
-	if err == nil {
-		for _, r := range as.Probe() {
-			add(r)
-		}
-	}
-	tables, err := tables(p)
-	add(err)
-	for _, table := range tables {
-		for _, r := range d.Probe(table) {
-			add(r)
-		}
-		if table.PidFD != p.PidFD {
-			table.Close()
+	for _, p := range procs {
+		add(namespaces.Probe(p))
+		add(object.ProbeProcess(p))
+		as, err := src.Flags.ReadRunning(p)
+		add(err)
+		if err == nil {
+			for _, r := range as.Probe() {
+				add(r)
+			}
 		}
 	}
 	return refusals
+}
+
+// probeDescriptors looks at the open files of all processes.
+func probeDescriptors(src *Source, procs crowd) []error {
+	var refusals []error
+	d := src.descriptors(procs, nil)
+	for _, p := range procs {
+		tables, err := tables(p)
+		if err != nil {
+			refusals = append(refusals, err)
+		}
+		for _, table := range tables {
+			refusals = append(refusals, d.Probe(table)...)
+			if table.PidFD != p.PidFD {
+				table.Close()
+			}
+		}
+	}
+	return slices.DeleteFunc(refusals, object.Vanished)
+}
+
+// descriptors prepares a dump of open files of every kind.
+func (src *Source) descriptors(procs []object.Proc, sink object.Sink) *file.Descriptors {
+	return kinds.NewDescriptors(procs, src.Init, src.Externals, sink, src.Kernel)
 }
 
 // nameOf says which process an error is about.

@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -26,9 +29,6 @@ import (
 	"vps/remote"
 	"vps/suspend"
 )
-
-// slotSize is that of a thread's slot: its questions, their answers, and a signal frame with all extended state.
-const slotSize = 64 << 10
 
 // taker takes one stopped instance apart.
 type taker struct {
@@ -50,6 +50,7 @@ type taker struct {
 	writing  bool // the writer has been given something
 	settings settings
 	clock    *clock
+	facts    *task.Facts // nil: all is asked
 }
 
 // process is a process with what was asked of it.
@@ -173,12 +174,21 @@ func (t *taker) living() []object.Proc {
 
 // examine reads the processes and asks them. What can be read in /proc is read at the same time as the tracer reads what only it can.
 func (t *taker) examine() error {
+	if t.src.Facts != nil {
+		var err error
+		if t.facts, err = t.src.Facts.Read(); err != nil {
+			return fmt.Errorf("facts about tasks: %w", err)
+		}
+	}
 	read := make(chan error, len(t.procs)) // one for each process, in their order
 	looked := make(chan error, 1)
 	go func() {
 		defer close(looked)
-		for _, p := range t.procs {
-			err := t.read(p)
+		for i, err := range t.readAll() {
+			p := t.procs[i]
+			if err == nil && !p.held.Zombie {
+				err = t.refer(p)
+			}
 			read <- nameOf(p.Proc, err)
 			if err != nil {
 				return
@@ -188,6 +198,35 @@ func (t *taker) examine() error {
 	}()
 	err := t.askAll(read)
 	return cmp.Or(err, <-looked)
+}
+
+// readAll reads all processes, on all processors, and tells of each in their order.
+func (t *taker) readAll() iter.Seq2[int, error] {
+	results := make([]chan error, len(t.procs))
+	for i := range results {
+		results[i] = make(chan error, 1)
+	}
+	var begun atomic.Int32
+	var stopped atomic.Bool
+	for range runtime.GOMAXPROCS(0) {
+		go func() {
+			for i := int(begun.Add(1)) - 1; i < len(t.procs); i = int(begun.Add(1)) - 1 {
+				var err error
+				if !stopped.Load() {
+					err = t.read(t.procs[i])
+				}
+				results[i] <- err
+			}
+		}()
+	}
+	return func(yield func(int, error) bool) {
+		for i, result := range results {
+			err := <-result // so that nobody reads any more in the end
+			if !stopped.Load() && !yield(i, err) {
+				stopped.Store(true)
+			}
+		}
+	}
 }
 
 // look finds what has to be copied of the memory of all processes.
@@ -257,9 +296,7 @@ func (t *taker) askAll(read <-chan error) error {
 // read reads what /proc tells of a process.
 func (t *taker) read(p *process) error {
 	var err error
-	if p.status, err = object.ReadStatus(p.Task()); err != nil {
-		return err
-	}
+	p.status = p.Status
 	if p.record, err = task.DumpProcess(p.status); err != nil {
 		return err
 	}
@@ -278,24 +315,16 @@ func (t *taker) read(p *process) error {
 	if p.memory, err = t.src.Flags.Read(p.Proc); err != nil {
 		return err
 	}
-	if err := t.refer(p); err != nil {
+	if err := t.readThreads(p); err != nil {
 		return err
 	}
 	if err := t.endedThread(p); err != nil {
 		return err
 	}
 	inside := make(map[int]int)
-	for _, th := range p.held.Threads {
-		record, err := t.thread(p, th.TID)
-		if err != nil {
-			return fmt.Errorf("task %d: %w", th.TID, err)
-		}
-		inside[th.TID] = int(record.GetTid())
-		p.tasks = append(p.tasks, record)
-		p.record.Threads = append(p.record.Threads, record.GetTid())
-	}
-	if err := t.ownThings(p); err != nil {
-		return err
+	for i, th := range p.held.Threads {
+		inside[th.TID] = int(p.tasks[i].GetTid())
+		p.record.Threads = append(p.record.Threads, p.tasks[i].GetTid())
 	}
 	p.record.Timers, err = task.DumpTimers(p.Task(), func(tid int) (int, error) {
 		if inside[tid] == 0 {
@@ -314,6 +343,9 @@ func (t *taker) refer(p *process) error {
 		return err
 	}
 	if err := t.shared.Fill(p.record, p.Proc); err != nil {
+		return err
+	}
+	if err := t.ownThings(p); err != nil {
 		return err
 	}
 	var err error
@@ -379,6 +411,29 @@ func (t *taker) link(p object.Proc, name string) (*dump.FileRef, error) {
 	return ref, nil
 }
 
+// threadsAtOnce is how many threads one goroutine reads.
+const threadsAtOnce = 64
+
+// readThreads reads what /proc tells of the threads of a process.
+func (t *taker) readThreads(p *process) error {
+	p.tasks = make([]*dump.Thread, len(p.held.Threads))
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for first := 0; first < len(p.tasks); first += threadsAtOnce {
+		g.Go(func() error {
+			for i := first; i < min(first+threadsAtOnce, len(p.tasks)); i++ {
+				tid := p.held.Threads[i].TID
+				var err error
+				if p.tasks[i], err = t.thread(p, tid); err != nil {
+					return fmt.Errorf("task %d: %w", tid, err)
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
 // thread reads what /proc tells of a thread.
 func (t *taker) thread(p *process, tid int) (*dump.Thread, error) {
 	status := p.status
@@ -394,58 +449,4 @@ func (t *taker) thread(p *process, tid int) (*dump.Thread, error) {
 	}
 	record.Pid = uint32(p.PID)
 	return record, nil
-}
-
-// ask lets the process answer what only it can tell, in one batch for each of its threads.
-func (t *taker) ask(p *process) error {
-	start, end := p.memory.VDSO()
-	leader := p.held.Threads[0]
-	live, err := remote.Enter(leader, p.PidFD, start, end, len(p.held.Threads), slotSize)
-	if err != nil {
-		return err
-	}
-	var answers []func() error
-	jobs := make([]remote.Job, len(p.held.Threads))
-	for i, th := range p.held.Threads {
-		b := live.Arena.Page(i).Batch()
-		jobs[i] = remote.Job{Thread: th, Batch: b}
-		answer := task.AskThread(b)
-		answers = append(answers, func() error { return answer(p.tasks[i]) })
-	}
-	b := jobs[0].Batch
-	process := task.AskProcess(b)
-	answers = append(answers, func() error { return process(p.record) }, task.AskTimers(b, p.record.GetTimers()))
-	if id := uint64(p.PID); p.record.SigHand == id {
-		p.hand = &dump.SigHand{Id: id}
-		hand := task.AskSigHand(b)
-		answers = append(answers, func() error { return hand(p.hand) })
-	}
-	if p.mm != nil {
-		mm := p.memory.Ask(b)
-		answers = append(answers, func() error { return mm(p.mm) })
-	}
-	open, more, err := t.askObjects(jobs, p)
-	if err != nil {
-		return errors.Join(err, live.Leave())
-	}
-	answers = append(answers, open)
-	err = live.Run(t.ctx, jobs)
-	for _, answer := range answers {
-		if err == nil {
-			err = answer()
-		}
-	}
-	for err == nil && more {
-		for i := range jobs {
-			jobs[i].Batch = live.Arena.Page(i).Batch()
-		}
-		if open, more, err = t.askObjects(jobs, p); err == nil {
-			asked := slices.DeleteFunc(slices.Clone(jobs), func(j remote.Job) bool { return j.Batch.Len() == 0 })
-			err = errors.Join(live.Run(t.ctx, asked), open())
-		}
-	}
-	if lerr := live.Leave(); err == nil {
-		err = lerr
-	}
-	return err
 }

@@ -67,10 +67,8 @@ func (t *taker) endedThread(p *process) error {
 	return nil
 }
 
-// ownThings notes what the threads of a process do not share with it. The threads have been read.
+// ownThings notes what the threads of a process do not share with it. The threads have been read, t.mu is locked.
 func (t *taker) ownThings(p *process) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	tids := make([]int, len(p.held.Threads))
 	for i, th := range p.held.Threads {
 		tids[i] = th.TID

@@ -12,10 +12,10 @@ import (
 
 // probeTree refuses a process tree that no restore could make again. Processes come and go while it is read: an error that
 // does not come again is none.
-func probeTree(src *Source) error {
+func probeTree(src *Source, procs crowd) error {
 	var last error
 	for range 3 {
-		records, err := readTree(src)
+		records, err := readTree(procs)
 		if err == nil {
 			err = planTree(records)
 		}
@@ -23,70 +23,70 @@ func probeTree(src *Source) error {
 			return nil
 		}
 		last = err
+		if procs, _, err = src.look(); err != nil {
+			return err
+		}
+		defer procs.close()
 	}
 	return last
 }
 
 // readTree reads the processes of a running instance, zombies too, as far as their births matter.
-func readTree(src *Source) (map[uint64]*dump.Process, error) {
-	pids, err := src.Group.Procs()
-	if err != nil {
-		return nil, err
+func readTree(procs crowd) (map[uint64]*dump.Process, error) {
+	inside := make(map[int]int)
+	for _, p := range procs {
+		inside[p.Host] = p.PID
 	}
-	for _, pid := range pids {
-		children, err := suspend.Children(pid) // with the zombies, which no cgroup lists
+	all := slices.Clone(procs)
+	for _, p := range procs {
+		children, err := suspend.Children(p.Host) // with the zombies, which no cgroup lists
 		if err != nil && !object.Vanished(err) {
 			return nil, err
 		}
-		pids = append(pids, children...)
+		for _, pid := range children {
+			if inside[pid] != 0 {
+				continue
+			}
+			s, err := object.ReadStatus(pid)
+			if object.Vanished(err) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			inside[pid], _, _ = s.Inside()
+			all = append(all, object.Proc{PID: inside[pid], Host: pid, PidFD: -1, Comm: s.Name, Status: s})
+		}
 	}
-	level, err := object.ReadLevel(src.Init)
-	if err != nil {
-		return nil, err
-	}
-	inside := make(map[int]int)
-	found := make(map[int]*object.Status)
 	records := make(map[uint64]*dump.Process)
 	sharings := object.NewSharings()
-	for _, pid := range pids {
-		record, s, err := readBirth(pid, level, sharings)
+	for _, p := range all {
+		record, err := readBirth(p, sharings)
 		if object.Vanished(err) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		inside[pid], found[int(record.GetPid())] = int(record.GetPid()), s
-		records[uint64(record.GetPid())] = record
-	}
-	for pid, s := range found {
-		records[uint64(pid)].Ppid = uint32(inside[s.PPID])
+		record.Ppid = uint32(inside[p.Status.PPID])
+		records[uint64(p.PID)] = record
 	}
 	return records, nil
 }
 
 // readBirth reads a process as far as its birth matters, but for its parent.
-func readBirth(pid, level int, sharings *object.Sharings) (*dump.Process, *object.Status, error) {
-	p, err := object.OpenProc(pid, level)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer p.Close()
-	s, err := object.ReadStatus(pid)
-	if err != nil {
-		return nil, nil, err
-	}
-	_, pgid, sid := s.Inside()
+func readBirth(p object.Proc, sharings *object.Sharings) (*dump.Process, error) {
+	_, pgid, sid := p.Status.Inside()
 	record := &dump.Process{Pid: uint32(p.PID), Pgid: uint32(pgid), Sid: uint32(sid)}
-	if s.State == 'Z' && p.Lead == 0 {
+	if p.Status.State == 'Z' {
 		record.State = dump.Process_ZOMBIE
-		return record, s, nil
+		return record, nil
 	}
 	if err := sharings.Fill(record, p); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	_, err = ownThreads(p, sharings)
-	return record, s, err
+	_, err := ownThreads(p, sharings)
+	return record, err
 }
 
 // ownThreads returns the threads of a process that have something of their own.

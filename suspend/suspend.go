@@ -34,7 +34,8 @@ type Instance struct {
 	Tracer    *remote.Tracer
 	Processes []*Process // parents before their children where both are known
 	group     Group
-	Suspended bool // it was suspended when it was found
+	families  []family // of all processes
+	Suspended bool     // it was suspended when it was found
 }
 
 // Process is a stopped process, or a zombie.
@@ -43,6 +44,7 @@ type Process struct {
 	PidFD   int
 	Zombie  bool
 	Threads []*remote.Thread // those that have not ended, the leader's first; none of a zombie
+	tids    []int
 }
 
 // Hold stops an instance, calls f, and lets it go on; it is left in the freezer if leave says so, or if it was found
@@ -52,10 +54,11 @@ func Hold(ctx context.Context, g Group, leave func() (frozen bool), f func(*Inst
 	if err != nil {
 		return err
 	}
-	if err := freeze(ctx, g, frozen); err != nil {
+	families, err := freeze(ctx, g, frozen)
+	if err != nil {
 		return errors.Join(err, undo(g, frozen))
 	}
-	in := &Instance{group: g, Suspended: frozen}
+	in := &Instance{group: g, Suspended: frozen, families: families}
 	defer in.close()
 	err = remote.Trace(func(t *remote.Tracer) error {
 		in.Tracer = t
@@ -76,25 +79,29 @@ const vforkPatience = 2 * time.Second
 
 // freeze freezes the instance at a moment at which no parent waits in vfork(2): nobody could stop that one before its
 // child executes a program or ends.
-func freeze(ctx context.Context, g Group, frozen bool) error {
+func freeze(ctx context.Context, g Group, frozen bool) ([]family, error) {
 	for end := time.Now().Add(vforkPatience); ; {
 		if err := freezeSoon(ctx, g); err != nil {
-			return err
+			return nil, err
 		}
-		parent, err := vforking(g)
+		families, err := readFamilies(g)
+		if err != nil {
+			return nil, err
+		}
+		parent, err := vforking(families)
 		if err != nil || parent == 0 {
-			return err
+			return families, err
 		}
 		if frozen || time.Now().After(end) {
-			return fmt.Errorf("%s waits for its child in vfork: %w", taskName(parent), unix.EBUSY)
+			return nil, fmt.Errorf("%s waits for its child in vfork: %w", taskName(parent), unix.EBUSY)
 		}
 		if err := g.Thaw(ctx); err != nil {
-			return err
+			return nil, err
 		}
 		select {
 		case <-time.After(2 * time.Millisecond):
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		}
 	}
 }
@@ -114,17 +121,9 @@ func freezeSoon(ctx context.Context, g Group) error {
 }
 
 // vforking returns a task that waits in vfork(2); 0: there is none.
-func vforking(g Group) (int, error) {
-	pids, err := g.Procs()
-	if err != nil {
-		return 0, err
-	}
-	for _, pid := range pids {
-		parents, err := Parents(pid)
-		if err != nil {
-			return 0, err
-		}
-		for _, tid := range parents {
+func vforking(families []family) (int, error) {
+	for _, f := range families {
+		for _, tid := range f.parents {
 			if waits, err := remote.WaitsInVfork(tid); waits || err != nil {
 				return tid, err
 			}
@@ -146,9 +145,7 @@ func undo(g Group, frozen bool) error {
 }
 
 func (in *Instance) hold(ctx context.Context, f func(*Instance) error) error {
-	if err := in.find(); err != nil {
-		return err
-	}
+	in.find()
 	for _, p := range in.Processes {
 		if err := in.seize(p); err != nil {
 			return err
@@ -177,68 +174,78 @@ func (in *Instance) hold(ctx context.Context, f func(*Instance) error) error {
 }
 
 // find lists the processes: the group's, and their children that are zombies, which no cgroup lists.
-func (in *Instance) find() error {
-	pids, err := in.group.Procs()
-	if err != nil {
-		return err
-	}
+func (in *Instance) find() {
 	seen := make(map[int]bool)
-	for _, pid := range pids {
-		seen[pid] = true
-		in.Processes = append(in.Processes, &Process{Host: pid, PidFD: -1})
+	for _, f := range in.families {
+		seen[f.pid] = true
+		in.Processes = append(in.Processes, &Process{Host: f.pid, PidFD: -1, tids: f.tids})
 	}
-	for _, pid := range pids {
-		children, err := Children(pid)
-		if err != nil {
-			return err
-		}
-		for _, child := range children {
+	for _, f := range in.families {
+		for _, child := range f.children {
 			if !seen[child] {
 				seen[child] = true
 				in.Processes = append(in.Processes, &Process{Host: child, PidFD: -1, Zombie: true})
 			}
 		}
 	}
-	return nil
+}
+
+// family is a process with its children.
+type family struct {
+	pid      int
+	tids     []int // its threads
+	children []int
+	parents  []int // the threads that have children
+}
+
+// readFamilies reads those of all processes of a group.
+func readFamilies(g Group) ([]family, error) {
+	pids, err := g.Procs()
+	if err != nil {
+		return nil, err
+	}
+	var list []family
+	for _, pid := range pids {
+		f, err := readFamily(pid)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, f)
+	}
+	return list, nil
 }
 
 // Children returns the children of all threads of a process.
 func Children(pid int) ([]int, error) {
-	list, _, err := family(pid)
-	return list, err
+	f, err := readFamily(pid)
+	return f.children, err
 }
 
-// Parents returns the threads of a process that have children.
-func Parents(pid int) ([]int, error) {
-	_, list, err := family(pid)
-	return list, err
-}
-
-// family returns the children of a process and their parents among its threads (/proc/PID/task/TID/children,
-// proc_tid_children(5)).
-func family(pid int) (children, parents []int, err error) {
-	tids, err := remote.Tasks(pid)
-	if err != nil {
-		return nil, nil, err
+// readFamily reads /proc/PID/task/TID/children (proc_tid_children(5)) of all threads.
+func readFamily(pid int) (family, error) {
+	f := family{pid: pid}
+	var err error
+	if f.tids, err = remote.Tasks(pid); err != nil {
+		return f, err
 	}
-	for _, tid := range tids {
+	for _, tid := range f.tids {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, tid))
 		if err != nil {
-			return nil, nil, err
+			return f, err
 		}
 		fields := strings.Fields(string(text))
 		if len(fields) > 0 {
-			parents = append(parents, tid)
+			f.parents = append(f.parents, tid)
 		}
 		for _, field := range fields {
 			child, err := strconv.Atoi(field)
 			if err != nil {
-				return nil, nil, fmt.Errorf("children of process %d: %w", pid, err)
+				return f, fmt.Errorf("children of process %d: %w", pid, err)
 			}
-			children = append(children, child)
+			f.children = append(f.children, child)
 		}
 	}
-	return children, parents, nil
+	return f, nil
 }
 
 func (in *Instance) seize(p *Process) error {
@@ -249,10 +256,7 @@ func (in *Instance) seize(p *Process) error {
 	if p.Zombie {
 		return nil
 	}
-	tids, err := remote.Tasks(p.Host)
-	if err != nil {
-		return err
-	}
+	tids := p.tids
 	// The leader's first, though a number that was given again may be lower.
 	if i := slices.Index(tids, p.Host); i > 0 {
 		tids = slices.Insert(slices.Delete(tids, i, i+1), 0, p.Host)

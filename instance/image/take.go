@@ -31,6 +31,7 @@ type Insight struct {
 	restarts func() (*task.RestartReader, error)
 	kernel   func() (*kmem.Reader, error)
 	flags    func() (*memory.Flags, error)
+	facts    func() (*task.FactReader, error)
 }
 
 // NewInsight returns an Insight that has opened nothing yet: that takes a while.
@@ -45,6 +46,13 @@ func NewInsight() Insight {
 				return nil, err
 			}
 			return memory.OpenFlags(reader)
+		}),
+		facts: sync.OnceValues(func() (*task.FactReader, error) {
+			reader, err := kernel()
+			if err != nil {
+				return nil, err
+			}
+			return task.OpenFacts(reader)
 		}),
 	}
 }
@@ -72,6 +80,10 @@ func Source(rec *registry.Record, cfg *config.Config, group suspend.Group, init 
 	if err != nil {
 		log.Warn("mappings take longer to read", "error", err)
 	}
+	facts, err := in.facts()
+	if err != nil {
+		log.Warn("every thread is asked about itself", "error", err)
+	}
 	info := &dump.Instance{
 		Name: rec.ID, Config: cfg.Text(), Ids: idrange.Size, Uuid: bytes.Clone(rec.UUID[:]), BootId: bytes.Clone(rec.BootID[:]),
 		Restores: uint32(rec.Restores), Runs: uint32(rec.Age.Runs), Ran: int64(rec.Age.Ran),
@@ -80,7 +92,7 @@ func Source(rec *registry.Record, cfg *config.Config, group suspend.Group, init 
 		info.Ids = 0
 	}
 	return &snapshot.Source{
-		Group: group, Init: init, Info: info, Standard: rec.Mounts, Externals: ext, Restarts: restarts, Kernel: kernel, Flags: flags, Filters: 1,
+		Group: group, Init: init, Info: info, Standard: rec.Mounts, Externals: ext, Restarts: restarts, Kernel: kernel, Flags: flags, Facts: facts, Filters: 1,
 	}, nil
 }
 

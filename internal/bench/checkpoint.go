@@ -46,8 +46,8 @@ func (o oci) tinyContender() (contender, error) {
 	}}, err
 }
 
-func (o oci) redisContender() (contender, error) {
-	c, err := o.container("redis", []testimage.Option{testimage.Redis()}, "/usr/bin/redis-server", "/etc/redis.conf")
+func (o oci) redisContender(work string) (contender, error) {
+	c, err := o.container(idOf(work), []testimage.Option{testimage.Redis()}, "/usr/bin/redis-server", "/etc/redis.conf")
 	ask := func(command ...string) (string, error) {
 		text, _, err := c.output(append(c.command("exec", c.id, "/usr/bin/redis-cli", "-s", testimage.RedisSocket), command...)...)
 		return strings.TrimSpace(text), err
@@ -56,10 +56,10 @@ func (o oci) redisContender() (contender, error) {
 		if _, err := c.start(); err != nil {
 			return nil, err
 		}
-		if err := c.fillRedis(ask); err != nil {
+		if err := c.fillRedis(ask, redisKeys[work]); err != nil {
 			return nil, errors.Join(err, c.remove())
 		}
-		s, err := c.cycle("redis", func() error { return checkRedis(ask) })
+		s, err := c.cycle(work, func() error { return checkRedis(ask, redisKeys[work]) })
 		return s, errors.Join(err, c.remove())
 	}}, err
 }

@@ -15,8 +15,12 @@ func loadContenders(name string) func(*lab) ([]contender, error) {
 	}
 }
 
-func redisContenders(l *lab) ([]contender, error) {
-	return l.besideCRIU(l.ownRedis, oci.redisContender, "redis")
+// redisContenders makes the contenders for the dump and restore of a Redis.
+func redisContenders(work string) func(*lab) ([]contender, error) {
+	return func(l *lab) ([]contender, error) {
+		return l.besideCRIU(func() (contender, error) { return l.ownRedis(work) },
+			func(o oci) (contender, error) { return o.redisContender(work) }, work)
+	}
 }
 
 // gather makes the contenders for a piece of work that OCI runtimes do as well. With an error it returns those

@@ -111,7 +111,7 @@ type box struct {
 }
 
 func rounds(criu, memory, work string) error {
-	b := &box{&lab{ctx: context.Background(), disk: memory, memory: memory, criu: criu}, filepath.Join(memory, "criu-"+work), work}
+	b := &box{&lab{ctx: context.Background(), disk: memory, memory: memory, criu: criu}, filepath.Join(memory, "criu-"+idOf(work)), work}
 	if err := b.setUp(); err != nil {
 		return err
 	}
@@ -162,7 +162,8 @@ func (b *box) round() (sample, error) {
 		return strings.TrimSpace(text), err
 	}
 	cmd := exec.Command("/bin/busybox", "sleep", "1000000")
-	if b.work == "redis" {
+	keys := redisKeys[b.work]
+	if keys > 0 {
 		config := b.images + ".conf"
 		text := strings.ReplaceAll(testimage.RedisConfig, testimage.RedisSocket, socket)
 		if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
@@ -181,8 +182,8 @@ func (b *box) round() (sample, error) {
 		return nil, err
 	}
 	pid := cmd.Process.Pid
-	if b.work == "redis" {
-		if err := b.fillRedis(ask); err != nil {
+	if keys > 0 {
+		if err := b.fillRedis(ask, keys); err != nil {
 			return nil, err
 		}
 	}
@@ -199,12 +200,17 @@ func (b *box) round() (sample, error) {
 		return nil, err
 	}
 	_ = cmd.Wait() // killed by CRIU
+	// Its pids are free when the reaper has collected its children.
+	gone := func() (bool, error) { return unix.Kill(-pid, 0) == unix.ESRCH, nil }
+	if err := b.waitFor("the work to be gone", gone); err != nil {
+		return nil, err
+	}
 	_, restore, err := b.criuCommand("restore", "--restore-detached")
 	if err != nil {
 		return nil, err
 	}
-	if b.work == "redis" {
-		err = checkRedis(ask)
+	if keys > 0 {
+		err = checkRedis(ask, keys)
 	}
 	if work != nil {
 		err = b.waitFor("the work to be back", ready)
@@ -213,7 +219,7 @@ func (b *box) round() (sample, error) {
 	if err := errors.Join(err, unix.Kill(-pid, unix.SIGKILL)); err != nil {
 		return nil, fmt.Errorf("restored %s: %w", b.work, err)
 	}
-	err = b.waitFor("the work to end", func() (bool, error) { return processState(pid) == "", nil })
+	err = b.waitFor("the work to end", gone)
 	s := cycleSample(b.work, milliseconds(dump), milliseconds(restore))
 	if t, ok := frozen(stats); ok {
 		s[b.work+": frozen, ms"] = milliseconds(t)

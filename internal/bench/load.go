@@ -66,12 +66,11 @@ func (w *load) ready(pid int) (bool, error) {
 
 // ownLoad measures ours.
 func (l *lab) ownLoad(w *load) (contender, error) {
-	id := strings.ToLower(strings.NewReplacer(" ", "-", ",", "").Replace("load-" + w.name))
 	var init []string
 	for _, arg := range w.argv {
 		init = append(init, `"`+arg+`"`)
 	}
-	i, err := l.instance(id, strings.Join(init, " "), w.opts...)
+	i, err := l.instance(idOf("load "+w.name), strings.Join(init, " "), w.opts...)
 	check := func() error {
 		pid, err := i.pid()
 		if err != nil {

@@ -128,8 +128,8 @@ func (l *lab) ownTiny() (contender, error) {
 	}}, err
 }
 
-func (l *lab) ownRedis() (contender, error) {
-	i, err := l.instance("redis", "/usr/bin/redis-server /etc/redis.conf", testimage.Redis())
+func (l *lab) ownRedis(work string) (contender, error) {
+	i, err := l.instance(idOf(work), "/usr/bin/redis-server /etc/redis.conf", testimage.Redis())
 	ask := func(command ...string) (string, error) {
 		text, _, err := i.exec(append([]string{"/usr/bin/redis-cli", "-s", testimage.RedisSocket}, command...)...)
 		return strings.TrimSpace(text), err
@@ -138,10 +138,10 @@ func (l *lab) ownRedis() (contender, error) {
 		if _, err := i.start(); err != nil {
 			return nil, err
 		}
-		if err := l.fillRedis(ask); err != nil {
+		if err := l.fillRedis(ask, redisKeys[work]); err != nil {
 			return nil, errors.Join(err, i.remove())
 		}
-		s, err := i.cycle("redis", func() error { return checkRedis(ask) })
+		s, err := i.cycle(work, func() error { return checkRedis(ask, redisKeys[work]) })
 		return s, errors.Join(err, i.remove())
 	}}, err
 }

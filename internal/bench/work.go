@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -49,8 +50,10 @@ var works = []work{
 	{"tiny", tinyContenders, map[string]goal{
 		"tiny: dump, ms": {faster: 2, rival: "criu"}, "tiny: restore, ms": {faster: 2, rival: "criu"},
 		"tiny: dump and restore, ms": {faster: 2, rival: "criu"}}},
-	{"redis", redisContenders, map[string]goal{
+	{"redis", redisContenders("redis"), map[string]goal{
 		"redis: restore, ms": {faster: 3, rival: "criu"}}},
+	{"redis 220 MB", redisContenders("redis 220 MB"), map[string]goal{
+		"redis 220 MB: frozen, ms": {faster: 5, rival: "criu"}, "redis 220 MB: restore, ms": {faster: 2, rival: "criu"}}},
 	{"100 processes", loadContenders("100 processes"), map[string]goal{
 		"100 processes: dump, ms": {faster: 5, rival: "criu"}, "100 processes: restore, ms": {faster: 5, rival: "criu"}}},
 	{"1,000 threads", loadContenders("1,000 threads"), map[string]goal{
@@ -59,6 +62,11 @@ var works = []work{
 		"2 GiB: frozen, ms": {faster: 20, rival: "criu"}, "2 GiB: restore, ms": {faster: 2.5, rival: "criu"},
 		"2 GiB: restored to running, lazy, ms": {below: 30}}},
 	{"idle", idleContenders, map[string]goal{"idle instance beyond its processes, MiB": {below: 2}}},
+}
+
+// idOf is a name for an instance or a container of a work.
+func idOf(work string) string {
+	return strings.ToLower(strings.NewReplacer(" ", "-", ",", "").Replace(work))
 }
 
 // measure has every contender do the work once for nothing and then rounds times.

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vps/dump"
 	"vps/kmem"
 	"vps/linux"
 	"vps/object"
@@ -21,11 +22,13 @@ type Flags struct {
 
 	mu    sync.Mutex
 	words map[uint64][]string // by the flags of struct vm_area_struct
+
+	settings map[settingBits]*dump.Mm // what a process with these has answered
 }
 
 // OpenFlags learns the words from our own mappings, and some that are like those that most programs have.
 func OpenFlags(kernel *kmem.Reader) (*Flags, error) {
-	f := &Flags{kernel: kernel, words: make(map[uint64][]string)}
+	f := &Flags{kernel: kernel, words: make(map[uint64][]string), settings: make(map[settingBits]*dump.Mm)}
 	close, err := typicalMappings()
 	defer close()
 	if err == nil {
@@ -60,6 +63,20 @@ func (f *Flags) Read(p object.Proc) (*AddressSpace, error) {
 	}
 	f.learn(vmas, mappings)
 	return &AddressSpace{p, vmas}, nil
+}
+
+// ReadRunning is Read for a process that may run, and change its mappings meanwhile.
+func (f *Flags) ReadRunning(p object.Proc) (*AddressSpace, error) {
+	if f != nil {
+		vmas, err := readMaps(p.Host)
+		if err != nil {
+			return nil, err
+		}
+		if mappings, err := f.kernel.Mappings(p.PidFD); err == nil && f.name(vmas, mappings) {
+			return &AddressSpace{p, vmas}, nil
+		}
+	}
+	return ReadAddressSpace(p)
 }
 
 // name fills in the words; false if some are not known.
