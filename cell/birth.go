@@ -20,7 +20,7 @@ func (c *Cell) birth(ctx context.Context) error {
 		return err
 	}
 	defer way.Close()
-	if c.Init, c.init, err = c.clone(ctx, slotInit, way); err != nil {
+	if c.Init, c.init, err = c.clone(ctx, c.Arena.Page(slotInit), 0, way); err != nil {
 		return err
 	}
 	c.init.Inside = 1
@@ -40,23 +40,26 @@ func (c *Cell) birth(ctx context.Context) error {
 	})
 }
 
-// clone lets the keeper give birth to a stub in the given slot and control group. Above the keeper's descriptors it has none.
-func (c *Cell) clone(ctx context.Context, slot int, way *account.Entry) (Stub, *Process, error) {
-	s := Stub{PidFD: -1, Page: c.Arena.Page(slot)}
+// clone lets the keeper give birth to a stub in the given slot and control group, with a pid inside; 0: with any. Above the keeper's
+// descriptors it has none.
+func (c *Cell) clone(ctx context.Context, page *remote.Page, pid int, way *account.Entry) (Stub, *Process, error) {
+	s := Stub{PidFD: -1, Page: page}
 	s.Page.Batch() // it waits for its first batch
 	group, err := c.give(ctx, c.Keeper, []int{int(way.Unified.Fd())})
 	if err != nil {
 		return s, nil, err
 	}
 	p, err := c.statuses.Expect(func() (int, error) {
+		args := remote.CloneArgs{Slot: s.Page, Flags: unix.CLONE_INTO_CGROUP, Cgroup: group[0], ExitSignal: unix.SIGCHLD}
+		if pid != 0 {
+			args.SetTID = []int{pid}
+		}
 		b := c.Keeper.Page.Batch()
-		pid := b.Clone("clone3", remote.CloneArgs{
-			Slot: s.Page, Flags: unix.CLONE_INTO_CGROUP, Cgroup: group[0], ExitSignal: unix.SIGCHLD,
-		})
+		child := b.Clone("clone3", args)
 		if err := b.Run(ctx, c.Keeper.PidFD); err != nil {
 			return 0, err
 		}
-		n, err := b.Value(pid)
+		n, err := b.Value(child)
 		return int(n), err
 	})
 	err = errors.Join(err, c.Keeper.run(ctx, func(b *remote.Batch) { b.Call("close", unix.SYS_CLOSE, group[0]) }))
@@ -86,5 +89,45 @@ func (c *Cell) join(ctx context.Context, s Stub, tasks []*os.File, group int) er
 			b.Call("close", unix.SYS_CLOSE, fd)
 		}
 		b.Call("close", unix.SYS_CLOSE, group)
+	})
+}
+
+// Bear lets the keeper give birth to a stub that comes back as what an exec session has left: beside init, with a pid inside, in
+// init's namespaces and in the control group of such processes. It has no descriptors but init's first ones. Its pidfd is the caller's
+// to close. The keeper reaps it.
+func (c *Cell) Bear(ctx context.Context, pid int, page *remote.Page) (pidfd int, err error) {
+	leave, err := c.enter()
+	if err != nil {
+		return -1, err
+	}
+	defer leave()
+	c.births.Lock()
+	defer c.births.Unlock()
+	way, err := c.group.LeafEntry(leaf)
+	if err != nil {
+		return -1, err
+	}
+	defer way.Close()
+	s, p, err := c.clone(ctx, page, pid, way)
+	if err == nil {
+		p.Inside = pid
+		err = c.settleIn(ctx, s)
+	}
+	if err != nil && s.PidFD >= 0 {
+		unix.Close(s.PidFD)
+		s.PidFD = -1
+	}
+	return s.PidFD, err
+}
+
+// settleIn brings a newborn stub to init's namespaces, and closes what it has beyond init's descriptors.
+func (c *Cell) settleIn(ctx context.Context, s Stub) error {
+	got, err := c.give(ctx, s, []int{c.Init.PidFD})
+	if err != nil {
+		return err
+	}
+	return s.run(ctx, func(b *remote.Batch) {
+		b.Call("enter namespaces", unix.SYS_SETNS, got[0], namespaces)
+		b.Call("close what is the keeper's", unix.SYS_CLOSE_RANGE, fdSocket+1, ^uint32(0), 0)
 	})
 }

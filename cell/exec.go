@@ -104,7 +104,7 @@ func (e *execution) birth(ctx context.Context, slot int) error {
 		return err
 	}
 	defer way.Close()
-	if e.stub, e.process, err = e.cell.clone(ctx, slot, way); err != nil {
+	if e.stub, e.process, err = e.cell.clone(ctx, e.cell.Arena.Page(slot), 0, way); err != nil {
 		return err
 	}
 	running, theirs, err := os.Pipe()

@@ -1542,6 +1542,11 @@ type Thread struct {
 	Syscall       bool                   `protobuf:"varint,21,opt,name=syscall,proto3" json:"syscall,omitempty"`                         // regs are those of a system call that is to be made again
 	FdTable       uint64                 `protobuf:"varint,22,opt,name=fd_table,json=fdTable,proto3" json:"fd_table,omitempty"`          // its own FdTable; 0: that of its process
 	Fs            *Fs                    `protobuf:"bytes,23,opt,name=fs,proto3" json:"fs,omitempty"`                                    // its own; none: that of its process
+	Ended         bool                   `protobuf:"varint,24,opt,name=ended,proto3" json:"ended,omitempty"`                             // the first thread of a process, which goes on without it: only names and credentials are known
+	WaitStatus    uint32                 `protobuf:"varint,25,opt,name=wait_status,json=waitStatus,proto3" json:"wait_status,omitempty"` // ended: its exit status, as wait(2) gives it
+	TscDisable    bool                   `protobuf:"varint,50,opt,name=tsc_disable,json=tscDisable,proto3" json:"tsc_disable,omitempty"` // PR_SET_TSC
+	MceKill       uint32                 `protobuf:"varint,51,opt,name=mce_kill,json=mceKill,proto3" json:"mce_kill,omitempty"`          // PR_MCE_KILL: 0 default, 1 early, 2 late
+	Speculation   []uint32               `protobuf:"varint,52,rep,packed,name=speculation,proto3" json:"speculation,omitempty"`          // PR_SET_SPECULATION_CTRL: which and how, in turn
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1740,6 +1745,41 @@ func (x *Thread) GetFdTable() uint64 {
 func (x *Thread) GetFs() *Fs {
 	if x != nil {
 		return x.Fs
+	}
+	return nil
+}
+
+func (x *Thread) GetEnded() bool {
+	if x != nil {
+		return x.Ended
+	}
+	return false
+}
+
+func (x *Thread) GetWaitStatus() uint32 {
+	if x != nil {
+		return x.WaitStatus
+	}
+	return 0
+}
+
+func (x *Thread) GetTscDisable() bool {
+	if x != nil {
+		return x.TscDisable
+	}
+	return false
+}
+
+func (x *Thread) GetMceKill() uint32 {
+	if x != nil {
+		return x.MceKill
+	}
+	return 0
+}
+
+func (x *Thread) GetSpeculation() []uint32 {
+	if x != nil {
+		return x.Speculation
 	}
 	return nil
 }
@@ -2713,6 +2753,9 @@ type Mm struct {
 	Exe           *FileRef               `protobuf:"bytes,15,opt,name=exe,proto3" json:"exe,omitempty"`
 	Dumpable      uint32                 `protobuf:"varint,16,opt,name=dumpable,proto3" json:"dumpable,omitempty"`
 	ThpDisable    bool                   `protobuf:"varint,17,opt,name=thp_disable,json=thpDisable,proto3" json:"thp_disable,omitempty"`
+	LockFuture    uint32                 `protobuf:"varint,50,opt,name=lock_future,json=lockFuture,proto3" json:"lock_future,omitempty"`            // of mlockall(2): MCL_FUTURE, MCL_ONFAULT
+	DenyWriteExec uint32                 `protobuf:"varint,51,opt,name=deny_write_exec,json=denyWriteExec,proto3" json:"deny_write_exec,omitempty"` // PR_SET_MDWE
+	Membarriers   uint32                 `protobuf:"varint,52,opt,name=membarriers,proto3" json:"membarriers,omitempty"`                            // registrations, MEMBARRIER_CMD_REGISTER_
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2866,6 +2909,27 @@ func (x *Mm) GetThpDisable() bool {
 	return false
 }
 
+func (x *Mm) GetLockFuture() uint32 {
+	if x != nil {
+		return x.LockFuture
+	}
+	return 0
+}
+
+func (x *Mm) GetDenyWriteExec() uint32 {
+	if x != nil {
+		return x.DenyWriteExec
+	}
+	return 0
+}
+
+func (x *Mm) GetMembarriers() uint32 {
+	if x != nil {
+		return x.Membarriers
+	}
+	return 0
+}
+
 type Mapping struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Start         uint64                 `protobuf:"varint,1,opt,name=start,proto3" json:"start,omitempty"`
@@ -2876,12 +2940,13 @@ type Mapping struct {
 	File          *FileRef               `protobuf:"bytes,6,opt,name=file,proto3" json:"file,omitempty"`      // FILE
 	Memory        uint64                 `protobuf:"varint,7,opt,name=memory,proto3" json:"memory,omitempty"` // MEMORY: shared anonymous memory, a memfd or a deleted file
 	Offset        uint64                 `protobuf:"varint,8,opt,name=offset,proto3" json:"offset,omitempty"`
-	VmFlags       string                 `protobuf:"bytes,9,opt,name=vm_flags,json=vmFlags,proto3" json:"vm_flags,omitempty"`      // as in the VmFlags line of smaps: gd lo hg nh dc dd wf sr rr ...
-	Name          string                 `protobuf:"bytes,10,opt,name=name,proto3" json:"name,omitempty"`                          // PR_SET_VMA_ANON_NAME
-	MaxWrite      bool                   `protobuf:"varint,11,opt,name=max_write,json=maxWrite,proto3" json:"max_write,omitempty"` // may be made writable (VM_MAYWRITE)
-	Shm           uint64                 `protobuf:"varint,20,opt,name=shm,proto3" json:"shm,omitempty"`                           // SHM: ShmSegment; offset is that in the segment
-	Guards        []uint64               `protobuf:"varint,60,rep,packed,name=guards,proto3" json:"guards,omitempty"`              // start and end of each guard region (MADV_GUARD_INSTALL), ascending
-	Aio           *AioRing               `protobuf:"bytes,50,opt,name=aio,proto3" json:"aio,omitempty"`                            // AIO
+	VmFlags       string                 `protobuf:"bytes,9,opt,name=vm_flags,json=vmFlags,proto3" json:"vm_flags,omitempty"`                 // as in the VmFlags line of smaps: gd lo hg nh dc dd wf sr rr ...
+	Name          string                 `protobuf:"bytes,10,opt,name=name,proto3" json:"name,omitempty"`                                     // PR_SET_VMA_ANON_NAME
+	MaxWrite      bool                   `protobuf:"varint,11,opt,name=max_write,json=maxWrite,proto3" json:"max_write,omitempty"`            // may be made writable (VM_MAYWRITE)
+	Shm           uint64                 `protobuf:"varint,20,opt,name=shm,proto3" json:"shm,omitempty"`                                      // SHM: ShmSegment; offset is that in the segment
+	LockOnFault   bool                   `protobuf:"varint,57,opt,name=lock_on_fault,json=lockOnFault,proto3" json:"lock_on_fault,omitempty"` // lo: locked as pages come (MLOCK_ONFAULT)
+	Guards        []uint64               `protobuf:"varint,60,rep,packed,name=guards,proto3" json:"guards,omitempty"`                         // start and end of each guard region (MADV_GUARD_INSTALL), ascending
+	Aio           *AioRing               `protobuf:"bytes,50,opt,name=aio,proto3" json:"aio,omitempty"`                                       // AIO
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2998,6 +3063,13 @@ func (x *Mapping) GetShm() uint64 {
 		return x.Shm
 	}
 	return 0
+}
+
+func (x *Mapping) GetLockOnFault() bool {
+	if x != nil {
+		return x.LockOnFault
+	}
+	return false
 }
 
 func (x *Mapping) GetGuards() []uint64 {
@@ -3811,6 +3883,7 @@ type Lock struct {
 	Len           int64                  `protobuf:"varint,4,opt,name=len,proto3" json:"len,omitempty"`                                        // 0: to the end
 	Pid           uint32                 `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"`                                        // POSIX: its owner; flock, lease: who took it
 	Breaking      Lock_Breaking          `protobuf:"varint,50,opt,name=breaking,proto3,enum=vps.dump.Lock_Breaking" json:"breaking,omitempty"` // lease: what somebody waits for it to become
+	FdTable       uint64                 `protobuf:"varint,51,opt,name=fd_table,json=fdTable,proto3" json:"fd_table,omitempty"`                // POSIX: the FdTable that owns it; 0: that of process pid
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3885,6 +3958,13 @@ func (x *Lock) GetBreaking() Lock_Breaking {
 		return x.Breaking
 	}
 	return Lock_NOT
+}
+
+func (x *Lock) GetFdTable() uint64 {
+	if x != nil {
+		return x.FdTable
+	}
+	return 0
 }
 
 type Owner struct {
@@ -6371,7 +6451,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x03tid\x18\x06 \x01(\rR\x03tid\x12\x1a\n" +
 	"\binterval\x18\a \x01(\x03R\binterval\x12\x14\n" +
 	"\x05value\x18\b \x01(\x03R\x05value\x12\x18\n" +
-	"\aoverrun\x18\t \x01(\x05R\aoverrun\"\x87\x06\n" +
+	"\aoverrun\x18\t \x01(\x05R\aoverrun\"\x9c\a\n" +
 	"\x06Thread\x12\x10\n" +
 	"\x03tid\x18\x01 \x01(\rR\x03tid\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x12'\n" +
@@ -6402,7 +6482,14 @@ const file_dump_record_proto_rawDesc = "" +
 	"ioPriority\x12\x18\n" +
 	"\asyscall\x18\x15 \x01(\bR\asyscall\x12\x19\n" +
 	"\bfd_table\x18\x16 \x01(\x04R\afdTable\x12\x1c\n" +
-	"\x02fs\x18\x17 \x01(\v2\f.vps.dump.FsR\x02fs\"v\n" +
+	"\x02fs\x18\x17 \x01(\v2\f.vps.dump.FsR\x02fs\x12\x14\n" +
+	"\x05ended\x18\x18 \x01(\bR\x05ended\x12\x1f\n" +
+	"\vwait_status\x18\x19 \x01(\rR\n" +
+	"waitStatus\x12\x1f\n" +
+	"\vtsc_disable\x182 \x01(\bR\n" +
+	"tscDisable\x12\x19\n" +
+	"\bmce_kill\x183 \x01(\rR\amceKill\x12 \n" +
+	"\vspeculation\x184 \x03(\rR\vspeculation\"v\n" +
 	"\x02Fs\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12#\n" +
 	"\x03cwd\x18\x02 \x01(\v2\x11.vps.dump.FileRefR\x03cwd\x12%\n" +
@@ -6494,7 +6581,7 @@ const file_dump_record_proto_rawDesc = "" +
 	"\ahandler\x18\x02 \x01(\x04R\ahandler\x12\x14\n" +
 	"\x05flags\x18\x03 \x01(\x04R\x05flags\x12\x1a\n" +
 	"\brestorer\x18\x04 \x01(\x04R\brestorer\x12\x12\n" +
-	"\x04mask\x18\x05 \x01(\x04R\x04mask\"\xe9\x03\n" +
+	"\x04mask\x18\x05 \x01(\x04R\x04mask\"\xd4\x04\n" +
 	"\x02Mm\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12-\n" +
 	"\bmappings\x18\x02 \x03(\v2\x11.vps.dump.MappingR\bmappings\x12\x1d\n" +
@@ -6517,7 +6604,11 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x03exe\x18\x0f \x01(\v2\x11.vps.dump.FileRefR\x03exe\x12\x1a\n" +
 	"\bdumpable\x18\x10 \x01(\rR\bdumpable\x12\x1f\n" +
 	"\vthp_disable\x18\x11 \x01(\bR\n" +
-	"thpDisable\"\xd7\x03\n" +
+	"thpDisable\x12\x1f\n" +
+	"\vlock_future\x182 \x01(\rR\n" +
+	"lockFuture\x12&\n" +
+	"\x0fdeny_write_exec\x183 \x01(\rR\rdenyWriteExec\x12 \n" +
+	"\vmembarriers\x184 \x01(\rR\vmembarriers\"\xfb\x03\n" +
 	"\aMapping\x12\x14\n" +
 	"\x05start\x18\x01 \x01(\x04R\x05start\x12\x10\n" +
 	"\x03end\x18\x02 \x01(\x04R\x03end\x12\x12\n" +
@@ -6531,7 +6622,8 @@ const file_dump_record_proto_rawDesc = "" +
 	"\x04name\x18\n" +
 	" \x01(\tR\x04name\x12\x1b\n" +
 	"\tmax_write\x18\v \x01(\bR\bmaxWrite\x12\x10\n" +
-	"\x03shm\x18\x14 \x01(\x04R\x03shm\x12\x16\n" +
+	"\x03shm\x18\x14 \x01(\x04R\x03shm\x12\"\n" +
+	"\rlock_on_fault\x189 \x01(\bR\vlockOnFault\x12\x16\n" +
 	"\x06guards\x18< \x03(\x04R\x06guards\x12#\n" +
 	"\x03aio\x182 \x01(\v2\x11.vps.dump.AioRingR\x03aio\"Z\n" +
 	"\x04Kind\x12\b\n" +
@@ -6616,14 +6708,15 @@ const file_dump_record_proto_rawDesc = "" +
 	"\bfanotify\x185 \x01(\v2\x12.vps.dump.FanotifyH\x00R\bfanotify\x12'\n" +
 	"\x05pidfd\x184 \x01(\v2\x0f.vps.dump.PidFdH\x00R\x05pidfd\x12\x18\n" +
 	"\x06socket\x18< \x01(\x04H\x00R\x06socketB\x06\n" +
-	"\x04kind\"\x95\x02\n" +
+	"\x04kind\"\xb0\x02\n" +
 	"\x04Lock\x12'\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x13.vps.dump.Lock.KindR\x04kind\x12\x14\n" +
 	"\x05write\x18\x02 \x01(\bR\x05write\x12\x14\n" +
 	"\x05start\x18\x03 \x01(\x03R\x05start\x12\x10\n" +
 	"\x03len\x18\x04 \x01(\x03R\x03len\x12\x10\n" +
 	"\x03pid\x18\x05 \x01(\rR\x03pid\x123\n" +
-	"\bbreaking\x182 \x01(\x0e2\x17.vps.dump.Lock.BreakingR\bbreaking\"0\n" +
+	"\bbreaking\x182 \x01(\x0e2\x17.vps.dump.Lock.BreakingR\bbreaking\x12\x19\n" +
+	"\bfd_table\x183 \x01(\x04R\afdTable\"0\n" +
 	"\x04Kind\x12\t\n" +
 	"\x05FLOCK\x10\x00\x12\t\n" +
 	"\x05POSIX\x10\x01\x12\a\n" +

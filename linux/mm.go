@@ -20,3 +20,10 @@ const MapVDSO64 = 0x2003
 
 // MAP_DROPPABLE of include/uapi/linux/mman.h (Linux 6.11): a type of mapping whose pages may vanish.
 const MAP_DROPPABLE = 0x08
+
+// Of include/uapi/linux/membarrier.h, membarrier(2): MEMBARRIER_REGISTRATIONS are all that can be registered for, and
+// MEMBARRIER_CMD_GET_REGISTRATIONS (Linux 6.3) tells which have been.
+const (
+	MEMBARRIER_REGISTRATIONS         = 1<<2 | 1<<4 | 1<<6 | 1<<8
+	MEMBARRIER_CMD_GET_REGISTRATIONS = 1 << 9
+)

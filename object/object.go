@@ -71,10 +71,19 @@ type Sink interface {
 type Proc struct {
 	PID   int // inside
 	Host  int // in our pid namespace
+	Lead  int // a thread that shows what the process has, because its first one has ended; 0: the first one does
 	PidFD int
 	Comm  string
 
 	Status *Status // when it was found
+}
+
+// Task is the thread by which /proc, kcmp(2) and pidfd_getfd(2) show what the process has.
+func (p Proc) Task() int {
+	if p.Lead != 0 {
+		return p.Lead
+	}
+	return p.Host
 }
 
 // Content gives back the content of a Memory record.

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vps/linux"
 	"vps/remote"
 )
 
@@ -26,14 +27,59 @@ func OpenProc(pid, level int) (Proc, error) {
 	if err == nil {
 		err = s.CheckLevel(level)
 	}
-	p.Status = s
 	if err != nil {
 		p.Close()
 		return Proc{PidFD: -1}, err
 	}
 	p.PID, _, _ = s.Inside()
-	p.Comm = s.Name
+	p.Comm, p.Status = s.Name, s
+	if s.State != 'Z' {
+		return p, nil
+	}
+	lead, err := livingThread(pid)
+	if err == nil && lead == 0 {
+		return p, nil
+	}
+	p.Close()
+	if p.PidFD = -1; err != nil {
+		return p, err
+	}
+	if p.Status, err = ReadStatus(lead); err != nil {
+		return p, err
+	}
+	return p.Thread(lead)
+}
+
+// Thread returns the process as one of its threads shows it, by its tid here. The caller closes what it gets, too.
+func (p Proc) Thread(tid int) (Proc, error) {
+	fd, err := unix.PidfdOpen(tid, unix.PIDFD_THREAD)
+	if err == unix.EINVAL {
+		return p, &Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "a thread with descriptors of its own, or without its first one",
+			Why: "that needs Linux 6.9"}
+	}
+	if err != nil {
+		return p, fmt.Errorf("open task %d: %w", tid, err)
+	}
+	p.Lead, p.PidFD = tid, fd
 	return p, nil
+}
+
+// livingThread returns a thread of a process whose first one has ended: the lowest that has not. 0: it is a zombie.
+func livingThread(pid int) (int, error) {
+	tids, err := remote.Tasks(pid)
+	if err != nil {
+		return 0, err
+	}
+	for _, tid := range tids {
+		s, err := ReadStatus(tid)
+		if err != nil && !Vanished(err) {
+			return 0, err
+		}
+		if err == nil && s.State != 'Z' && s.State != 'X' {
+			return tid, nil
+		}
+	}
+	return 0, nil
 }
 
 // Close closes the process's pidfd.
@@ -79,7 +125,7 @@ func ReadNamespaces(init int) (Namespaces, error) {
 // Probe refuses a process that is in other namespaces, or has made some for its children.
 func (n Namespaces) Probe(p Proc) error {
 	for name, want := range n {
-		have, err := os.Readlink("/proc/" + strconv.Itoa(p.Host) + "/ns/" + name)
+		have, err := os.Readlink("/proc/" + strconv.Itoa(p.Task()) + "/ns/" + name)
 		if errors.Is(err, os.ErrNotExist) && Alive(p.PidFD) {
 			continue // a namespace for children that nobody has entered yet, or none of this kind in this kernel
 		}
@@ -114,16 +160,17 @@ func ProbeProcess(p Proc) error {
 	if err != nil {
 		return err
 	}
-	if s.State == 'Z' && len(tasks) > 1 {
-		return refuse("a process whose first thread has ended")
-	}
 	for _, tid := range tasks {
+		if linux.CoreCookie(tid) != 0 {
+			return refuse("core scheduling (PR_SCHED_CORE)")
+		}
 		waits, err := remote.WaitsInVfork(tid)
 		if err != nil {
 			return err
 		}
 		if waits {
-			return refuse("waiting for a child in vfork")
+			return fmt.Errorf("%w: %w", ErrBusy, &Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "vfork",
+				Why: "it waits for a child that has not executed a program yet"})
 		}
 	}
 	return nil

@@ -54,12 +54,11 @@ func Enter(leader *Thread, pidfd int, vdsoStart, vdsoEnd uint64, slots, slotSize
 	}
 	defer leader.back(saved)
 	size := pageSize + slots*slotSize
-	const prot, flags = unix.PROT_READ | unix.PROT_WRITE | unix.PROT_EXEC, unix.MAP_SHARED | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE
-	base, err := leader.call(at, unix.SYS_MMAP, 0, uint64(size), prot, flags, ^uint64(0), 0)
+	base, code, err := leader.mapLive(at, size)
 	if err != nil {
 		return nil, fmt.Errorf("enter process: mmap: %w", err)
 	}
-	if l.Arena, err = openLive(leader.TID, base, size, slotSize); err != nil {
+	if l.Arena, err = openLive(leader.TID, base, code, size, slotSize); err != nil {
 		leader.call(at, unix.SYS_MUNMAP, base, uint64(size))
 		return nil, fmt.Errorf("enter process: %w", err)
 	}
@@ -67,9 +66,39 @@ func Enter(leader *Thread, pidfd int, vdsoStart, vdsoEnd uint64, slots, slotSize
 	return l, nil
 }
 
+// mapLive maps the arena. code is the place of its own of the first page, which is executed, in a process that must not have memory
+// that can be written and executed (PR_SET_MDWE); else 0.
+func (th *Thread) mapLive(at uint64, size int) (base, code uint64, err error) {
+	const flags = unix.MAP_SHARED | unix.MAP_ANONYMOUS
+	none := ^uint64(0)
+	base, err = th.call(at, unix.SYS_MMAP, 0, uint64(size), unix.PROT_READ|unix.PROT_WRITE|unix.PROT_EXEC, flags|unix.MAP_NORESERVE, none, 0)
+	if err != unix.EACCES {
+		return base, 0, err
+	}
+	if base, err = th.call(at, unix.SYS_MMAP, 0, uint64(size), unix.PROT_READ|unix.PROT_WRITE, flags|unix.MAP_NORESERVE, none, 0); err != nil {
+		return 0, 0, err
+	}
+	if code, err = th.call(at, unix.SYS_MMAP, base, pageSize, unix.PROT_READ|unix.PROT_EXEC, flags|unix.MAP_FIXED, none, 0); err != nil {
+		th.call(at, unix.SYS_MUNMAP, base, uint64(size))
+	}
+	return base, code, err
+}
+
 // openLive maps here what is mapped in a process. No task of an instance may reach it so: it cannot be truncated.
-func openLive(pid int, base uint64, size, slotSize int) (*Arena, error) {
-	file, err := os.OpenFile(fmt.Sprintf("/proc/%d/map_files/%x-%x", pid, base, base+uint64(size)), os.O_RDWR, 0)
+func openLive(pid int, base, code uint64, size, slotSize int) (*Arena, error) {
+	start, end := base, base+uint64(size)
+	if code != 0 {
+		file, err := openMapped(pid, code, code+pageSize)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		if _, err := file.WriteAt(stubCode(), 0); err != nil {
+			return nil, err
+		}
+		start += pageSize
+	}
+	file, err := openMapped(pid, start, end)
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +107,10 @@ func openLive(pid int, base uint64, size, slotSize int) (*Arena, error) {
 		file.Close()
 	}
 	return arena, err
+}
+
+func openMapped(pid int, start, end uint64) (*os.File, error) {
+	return os.OpenFile(fmt.Sprintf("/proc/%d/map_files/%x-%x", pid, start, end), os.O_RDWR, 0)
 }
 
 // Leave unmaps the arena. The leader must be stopped.
@@ -185,6 +218,9 @@ func (th *Thread) State() (*State, error) {
 		return th.state, nil
 	}
 	s := &State{}
+	if err := th.checkDispatch(); err != nil {
+		return nil, err
+	}
 	var err error
 	if s.Registers, err = th.Registers(); err != nil {
 		return nil, err

@@ -48,8 +48,7 @@ func (th *Thread) signalDue() (bool, error) {
 	return false, nil
 }
 
-// stopPatience is how long a thread may take to stop: one that waits for a disk, or in vfork(2), does not. What has stopped has the
-// tracer's patience: a thread that were left in the middle of a call of ours would be lost.
+// stopPatience is how long a thread may take to stop: one that waits for a disk, or in vfork(2), does not.
 const stopPatience = 20 * time.Millisecond
 
 // Pause stops a running process, all threads of it, calls f with them, the first thread first, and lets them go on. The calls that
@@ -63,7 +62,7 @@ func (t *Tracer) pause(pid int, f func([]*Thread) error) error {
 	full := t.Patience
 	t.Patience = stopPatience
 	err := t.stopAll(pid, &threads)
-	t.Patience = full
+	t.Patience = full // from now on they have our registers at times, and are not left so because the machine is busy
 	if err == nil {
 		if i := slices.IndexFunc(threads, func(th *Thread) bool { return th.TID == pid }); i > 0 {
 			threads[0], threads[i] = threads[i], threads[0]

@@ -66,13 +66,16 @@ type Thread struct {
 }
 
 // Seize takes hold of a thread, which goes on running; its seccomp filters do not apply until it is let go.
-// With mortal set it dies with the tracer.
+// With mortal set it dies with the tracer. ESRCH: it has ended, even if it still shows as a zombie.
 func (t *Tracer) Seize(tid int, mortal bool) (*Thread, error) {
 	options := uintptr(unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_SUSPEND_SECCOMP)
 	if mortal {
 		options |= unix.PTRACE_O_EXITKILL
 	}
 	if err := ptrace(unix.PTRACE_SEIZE, tid, 0, options); err != nil {
+		if err == unix.EPERM && ended(tid) {
+			err = unix.ESRCH
+		}
 		return nil, fmt.Errorf("seize task %d: %w", tid, err)
 	}
 	th := &Thread{TID: tid, tracer: t}
@@ -142,7 +145,7 @@ func (th *Thread) wait() (unix.WaitStatus, error) {
 		case end.IsZero():
 			end = time.Now().Add(th.tracer.Patience)
 		case time.Now().After(end):
-			if asleep, err := uninterruptible(th.TID); asleep || err != nil || th.tracer.Patience >= patience {
+			if state, err := taskState(th.TID); state == 'D' || err != nil || th.tracer.Patience >= patience {
 				th.stuck, th.tracer.stuck = true, true
 			}
 			return 0, fmt.Errorf("task %d: %w within %v", th.TID, ErrStuck, th.tracer.Patience)
@@ -266,6 +269,22 @@ func (th *Thread) Rseq() (Rseq, error) {
 		return r, fmt.Errorf("task %d: rseq: %w", th.TID, err)
 	}
 	return r, nil
+}
+
+// ErrDispatch says that a thread has its system calls given back to it (PR_SET_SYSCALL_USER_DISPATCH): no batch could run there.
+var ErrDispatch = errors.New("system calls are dispatched to the program")
+
+// checkDispatch returns ErrDispatch for such a thread. Before Linux 6.4 that cannot be known.
+func (th *Thread) checkDispatch() error {
+	var config struct{ mode, selector, offset, length uint64 } // struct ptrace_sud_config, include/uapi/linux/ptrace.h
+	err := ptrace(unix.PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, th.TID, unsafe.Sizeof(config), uintptr(unsafe.Pointer(&config)))
+	switch {
+	case err == nil && config.mode != unix.PR_SYS_DISPATCH_OFF:
+		return fmt.Errorf("task %d: %w", th.TID, ErrDispatch)
+	case err != nil && err != unix.EIO:
+		return fmt.Errorf("task %d: system call dispatch: %w", th.TID, err)
+	}
+	return nil
 }
 
 // Filters returns the thread's seccomp filters (struct sock_filter[]) and their flags, oldest first, as the kernel counts

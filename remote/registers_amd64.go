@@ -72,6 +72,17 @@ func (th *Thread) SetXState(state []byte) error {
 // Compat tells whether the thread runs 32-bit code.
 func (r *Registers) Compat() bool { return r.Cs == 0x23 }
 
+// Segmented tells whether the thread uses a segment that a program has described (set_thread_area(2), modify_ldt(2)).
+func (r *Registers) Segmented() bool {
+	for _, selector := range []uint64{r.Cs, r.Ss, r.Ds, r.Es, r.Fs, r.Gs} {
+		const local, index, firstTLS, lastTLS = 4, 3, 12, 14 // SDM, "Segment Selectors"; arch/x86/include/asm/segment.h
+		if n := selector >> index; selector&local != 0 || n >= firstTLS && n <= lastTLS {
+			return true
+		}
+	}
+	return false
+}
+
 // InCall tells whether the thread was stopped in a system call, and in which.
 func (r *Registers) InCall() (nr int, ok bool) {
 	return int(r.Orig_rax), int64(r.Orig_rax) >= 0

@@ -1,7 +1,10 @@
 package remote
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 
@@ -36,4 +39,23 @@ func Tasks(pid int) ([]int, error) {
 			tids = append(tids, tid)
 		}
 	}
+}
+
+// ended tells whether a task is gone, or a zombie.
+func ended(tid int) bool {
+	state, err := taskState(tid)
+	return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) || state == 'Z' || state == 'X'
+}
+
+// taskState returns the state letter of a task, as in /proc/TID/stat; 0 if that has none.
+func taskState(tid int) (byte, error) {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(tid) + "/stat")
+	if err != nil {
+		return 0, err
+	}
+	// "pid (comm) state"
+	if i := bytes.LastIndexByte(stat, ')'); i >= 0 && i+2 < len(stat) {
+		return stat[i+2], nil
+	}
+	return 0, nil
 }

@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -13,11 +12,11 @@ import (
 // WaitsInVfork tells whether a task waits for a child that has not executed a program yet (vfork(2), CLONE_VFORK of clone(2)). Nobody
 // but SIGKILL gets it out of there, no tracer either.
 func WaitsInVfork(tid int) (bool, error) {
-	dir := "/proc/" + strconv.Itoa(tid)
-	if asleep, err := uninterruptible(tid); err != nil || !asleep {
+	// It waits uninterruptibly (kernel/fork.c, wait_for_vfork_done).
+	if state, err := taskState(tid); state != 'D' || err != nil {
 		return false, err
 	}
-	text, err := os.ReadFile(dir + "/syscall") // proc_pid_syscall(5)
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(tid) + "/syscall") // proc_pid_syscall(5)
 	if err != nil {
 		return false, err
 	}
@@ -37,14 +36,4 @@ func WaitsInVfork(tid int) (bool, error) {
 		return binary.LittleEndian.Uint64(flags[:])&unix.CLONE_VFORK != 0, err
 	}
 	return false, nil
-}
-
-// uninterruptible tells whether a task is in a sleep that no signal ends (D in proc_pid_stat(5)).
-func uninterruptible(tid int) (bool, error) {
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(tid) + "/stat")
-	if err != nil {
-		return false, err
-	}
-	i := bytes.LastIndexByte(stat, ')') // pid (comm) state
-	return i >= 0 && i+2 < len(stat) && stat[i+2] == 'D', nil
 }

@@ -33,6 +33,9 @@ func (r *restorer) bear(ctx context.Context) error {
 			page.Batch() // it waits for its first batch, if it has none
 		}
 	}
+	if err := r.bearOutside(ctx, pages); err != nil {
+		return err
+	}
 	for i, stage := range r.plan.Stages {
 		var waves [][]int
 		if i == 0 {
@@ -82,7 +85,7 @@ func (r *restorer) stage(ctx context.Context, stage birth.Stage, pages map[int]*
 	// One that failed may keep others waiting for ever, so the first error ends the waiting for all.
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		// Process 1, the only child of 0, has been born already. Children first: their batches must be there when they are born.
+		// The children of 0 have been born already. Children first: their batches must be there when they are born.
 		for _, pid := range slices.Backward(slices.Sorted(maps.Keys(stage))) {
 			if pid != 0 && !later[pid] {
 				if err := r.steps(ctx, g, pid, stage[pid], pages); err != nil {

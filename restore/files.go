@@ -98,10 +98,23 @@ func (r *restorer) openRefs(ctx context.Context) error {
 		}
 	}
 	for pid, p := range r.set.Processes {
-		for what, ref := range map[string]*dump.FileRef{"current directory": p.GetCwd(), "root": p.GetRoot()} {
-			if err := r.openRef(ctx, ref, unix.O_PATH|unix.O_DIRECTORY); err != nil {
-				return fmt.Errorf("%s of pid %d: %w", what, pid, err)
-			}
+		if err := r.openPlace(ctx, p.GetRoot(), p.GetCwd()); err != nil {
+			return fmt.Errorf("pid %d: %w", pid, err)
+		}
+	}
+	for tid, th := range r.set.Threads {
+		if err := r.openPlace(ctx, th.GetFs().GetRoot(), th.GetFs().GetCwd()); err != nil {
+			return fmt.Errorf("thread %d: %w", tid, err)
+		}
+	}
+	return nil
+}
+
+// openPlace opens where somebody stands.
+func (r *restorer) openPlace(ctx context.Context, root, cwd *dump.FileRef) error {
+	for what, ref := range map[string]*dump.FileRef{"current directory": cwd, "root": root} {
+		if err := r.openRef(ctx, ref, unix.O_PATH|unix.O_DIRECTORY); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
 		}
 	}
 	return nil

@@ -22,6 +22,7 @@ type heritage struct {
 	snapshot *dump.Snapshot
 	areas    areas
 	children map[int][]int // by who makes them
+	first    []int         // who is made from outside
 	maker    map[int]int
 	sharing  map[int]bool   // who has the memory of its maker (CLONE_VM)
 	own      map[int][]span // pages that others have too, by pid
@@ -48,6 +49,9 @@ func newHeritage(set *object.Set, snapshot *dump.Snapshot, births birth.Stage, w
 	h := &heritage{
 		set: set, snapshot: snapshot, areas: newAreas(), work: work, children: make(map[int][]int), maker: make(map[int]int), sharing: make(map[int]bool),
 		own: make(map[int][]span), below: make(map[int][]span), wanted: make(map[int][]span), estates: make(map[int]*estate),
+	}
+	for _, step := range births[0] {
+		h.first = append(h.first, step.PID)
 	}
 	for pid, steps := range births {
 		for _, step := range steps {
@@ -102,7 +106,7 @@ func (h *heritage) inherited(pid int) *estate { return h.estates[h.maker[pid]] }
 
 // order lists all processes, each after who made it.
 func (h *heritage) order() []int {
-	order := []int{1}
+	order := slices.Clone(h.first)
 	for i := 0; i < len(order); i++ {
 		order = append(order, h.children[order[i]]...)
 	}

@@ -53,15 +53,13 @@ var refusals = map[string]string{
 	"descriptor":      "fd 3: file /proc/2/fdinfo/0: of a descriptor",
 	"reading":         "fd 3: directory /dev/shm: in the middle of being read",
 	"key":             "key \"a secret\" of type user is not supported",
-	"descriptors":     "a thread with descriptors of its own is not supported",
 	"mounted":         "mount /tmp/kind/mount (overlay) is not supported",
 	"traced":          "being traced is not supported",
 	"uts namespace":   "its own uts namespace is not supported",
 	"mount namespace": "its own mnt namespace is not supported",
 	"net namespace":   "its own net namespace is not supported",
-	"shared memory":   "pid 3 (python3): sharing memory (CLONE_VM) with pid 2 is not supported",
-	"shared handlers": "pid 3 (python3): sharing memory (CLONE_VM) with pid 2 is not supported",
-	"vfork":           "waiting for a child in vfork is not supported",
+	"hugetlb":         "of huge pages (hugetlbfs) is not supported",
+	"vfork":           "vfork: it waits for a child that has not executed a program yet",
 }
 
 // kindSite is a site whose image has Python and the programs.
@@ -214,6 +212,16 @@ func TestPrivilegedKindsRefused(t *testing.T) {
 			s.verdict()
 		})
 	}
+}
+
+// What only a tracer is told is refused when the instance is held, which goes on then.
+func TestKindRefusedLate(t *testing.T) {
+	s := kindSite(t)
+	s.begin(t, "refused", "dispatched")
+	if err := s.pass(); !errors.Is(err, object.ErrUnsupported) || !strings.Contains(err.Error(), "system call user dispatch is not supported") {
+		t.Errorf("snapshot: %v", err)
+	}
+	s.verdict()
 }
 
 // What keeps an instance from being dumped for a moment only is waited for.

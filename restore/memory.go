@@ -41,17 +41,15 @@ func (r *restorer) furnish(ctx context.Context) error {
 	if err := r.together(ctx, r.attributes); err != nil {
 		return err
 	}
-	if err := r.enterPlaces(ctx); err != nil {
-		return err
-	}
-	makers := make(map[uint32]*object.Maker)
-	for pid, p := range r.procs {
+	for _, p := range r.procs {
 		if err := r.bearThreads(ctx, p); err != nil {
 			return p.nameOf(r.set, err)
 		}
-		makers[pid] = &object.Maker{Page: p.page, PidFD: p.pidfd, Socket: r.Socket, SocketFD: r.SocketFD}
 	}
-	if err := r.files.MakePostponed(ctx, makers); err != nil {
+	if err := r.enterPlaces(ctx); err != nil {
+		return err
+	}
+	if err := r.makePostponed(ctx); err != nil {
 		return err
 	}
 	if err := r.files.SetOwners(ctx); err != nil {
@@ -92,9 +90,12 @@ func (r *restorer) together(ctx context.Context, do func(context.Context, *proce
 	g.SetLimit(runtime.GOMAXPROCS(0) + 1)
 	for _, holders := range r.holders() {
 		g.Go(func() error {
-			for _, p := range holders {
-				if err := do(ctx, p); err != nil {
-					return p.nameOf(r.set, err)
+			for _, h := range holders {
+				if h.own {
+					continue
+				}
+				if err := do(ctx, h.process); err != nil {
+					return h.nameOf(r.set, err)
 				}
 			}
 			return nil
@@ -196,7 +197,7 @@ func (r *restorer) furnishMemory(_ context.Context, p *process) error {
 	}
 	s, mm := p.space.script, p.space.mm
 	p.space.filled()
-	memory.Protect(s, mm)
+	memory.Protect(s, mm, p.space.change.kept)
 	if err := aio.Restore(s, mm); err != nil {
 		return err
 	}

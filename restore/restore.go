@@ -42,14 +42,17 @@ type Group interface {
 
 // Target is where the instance is built.
 type Target struct {
-	Arena      *remote.Arena
-	Page       *remote.Page // slot of the stub that is pid 1
-	PidFD      int          // of that stub
-	PID        int          // its pid here
-	FirstSlot  int          // slots that the stubs may use, as many as its [Plan] says
-	Socket     *os.File     // our end of a Unix socket whose other end is the stub's descriptor SocketFD
-	SocketFD   int
-	Group      Group
+	Arena     *remote.Arena
+	Page      *remote.Page // slot of the stub that is pid 1
+	PidFD     int          // of that stub
+	PID       int          // its pid here
+	FirstSlot int          // slots that the stubs may use, as many as its [Plan] says
+	Socket    *os.File     // our end of a Unix socket whose other end is the stub's descriptor SocketFD
+	SocketFD  int
+	Group     Group
+	// Bear makes a stub in a slot that is not born of the first one, but beside it, with a pid: init's parent is its parent. It has
+	// the first one's descriptors up to SocketFD. The caller closes its pidfd.
+	Bear       func(ctx context.Context, pid int, page *remote.Page) (pidfd int, err error)
 	Console    *os.File          // master side of the console, nil if there is none
 	ConsoleTTY int               // its index
 	Filter     []unix.SockFilter // the manager's seccomp filter for every process, nil for none
@@ -73,8 +76,8 @@ type Plan struct {
 // Prepare plans the restore of a snapshot, whose records are set.
 func Prepare(s *dump.Snapshot, set *object.Set) (*Plan, error) {
 	for _, p := range set.Processes {
-		if p.GetPpid() == 0 && p.GetPid() != 1 {
-			p.Ppid = 1 // an exec session's, whose other end is gone: init inherits it
+		if p.GetPpid() == 0 && p.GetState() == dump.Process_ZOMBIE {
+			p.Ppid = 1 // the outside reaps at once: init inherits it
 		}
 	}
 	births, err := birth.NewPlan(set.Processes)

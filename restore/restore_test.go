@@ -268,7 +268,7 @@ func (s *site) into(ctx context.Context, plan *restore.Plan, set *object.Set) er
 	return plan.Into(ctx, restore.Target{
 		Lazy:  later,
 		Arena: s.cell.Arena, Page: s.cell.Init.Page, PID: s.cell.Init.PID, PidFD: s.cell.Init.PidFD, FirstSlot: first,
-		Socket: s.cell.Socket, SocketFD: s.cell.SocketFD, Group: s.group, Console: s.cell.Console,
+		Socket: s.cell.Socket, SocketFD: s.cell.SocketFD, Group: s.group, Bear: s.cell.Bear, Console: s.cell.Console,
 		Filter: s.rights.Filter, Bound: s.rights.Capabilities, Force: s.force, Warn: func(text string) { s.warned = append(s.warned, text) },
 	})
 }

@@ -9,6 +9,7 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/file"
 	"vps/remote"
 )
 
@@ -25,28 +26,65 @@ func (r *restorer) firsts(id func(*dump.Process) uint64) map[*process]bool {
 	return first
 }
 
-// holders returns the processes that share a table of descriptors, in the order of their pids, for each table.
-func (r *restorer) holders() map[uint64][]*process {
-	holders := make(map[uint64][]*process)
+// holder is who has a table of descriptors: a process, or a thread of it that has one of its own.
+type holder struct {
+	*process
+	page *remote.Page
+	own  bool
+}
+
+// holders returns who has each table, in the order of their pids.
+func (r *restorer) holders() map[uint64][]holder {
+	holders := make(map[uint64][]holder)
 	for _, p := range object.Sorted(r.procs) {
 		id := p.record.GetFdTable()
-		holders[id] = append(holders[id], p)
+		holders[id] = append(holders[id], holder{process: p, page: p.page})
+		for _, th := range p.threads {
+			if id := th.record.GetFdTable(); id != 0 {
+				holders[id] = append(holders[id], holder{p, th.page, true})
+			}
+		}
 	}
 	return holders
 }
 
-// enterPlaces puts the stubs where their processes stood.
+// makePostponed makes open files that are of a process or a thread, and hands them to the holders of tables.
+func (r *restorer) makePostponed(ctx context.Context) error {
+	var list []file.Holder
+	for id, holders := range r.holders() {
+		h := holders[0]
+		maker := &object.Maker{Page: h.page, PidFD: h.pidfd, Socket: r.Socket, SocketFD: r.SocketFD}
+		list = append(list, file.Holder{Maker: maker, Table: id, Name: h.name(r.set)})
+	}
+	return r.files.MakePostponed(ctx, list)
+}
+
+// enterPlaces puts the stubs where their processes stood, and threads with a place of their own.
 func (r *restorer) enterPlaces(ctx context.Context) error {
 	first := r.firsts((*dump.Process).GetFs)
 	return r.together(ctx, func(ctx context.Context, p *process) error {
-		if !first[p] {
-			return nil
+		if first[p] {
+			s := p.page.Script(ctx, p.pidfd)
+			if err := r.place(s, p.record.GetRoot(), p.record.GetCwd()); err != nil {
+				return err
+			}
+			if err := s.Run(); err != nil {
+				return err
+			}
 		}
-		s := p.page.Script(ctx, p.pidfd)
-		if err := r.place(s, p.record.GetRoot(), p.record.GetCwd()); err != nil {
-			return err
+		for _, th := range p.threads {
+			if th.record.GetFs() == nil {
+				continue
+			}
+			s := th.page.Script(ctx, p.pidfd)
+			if err := r.place(s, th.record.GetFs().GetRoot(), th.record.GetFs().GetCwd()); err != nil {
+				return err
+			}
+			if err := s.Run(); err != nil {
+				return err
+			}
 		}
-		return s.Run()
+		return nil
 	})
 }
 
@@ -100,37 +138,37 @@ func (r *restorer) installTables(ctx context.Context) error {
 }
 
 // installTable has the first of those who share a table install it, when all are done with the maker's files.
-func (r *restorer) installTable(ctx context.Context, table *dump.FdTable, holders []*process) error {
-	first := holders[0].page.Script(ctx, holders[0].pidfd)
-	for _, p := range holders {
-		s := first
-		if p != holders[0] {
-			s = p.page.Script(ctx, p.pidfd)
+func (r *restorer) installTable(ctx context.Context, table *dump.FdTable, holders []holder) error {
+	scripts := make([]*remote.Script, len(holders))
+	for i, h := range holders {
+		s := h.page.Script(ctx, h.pidfd)
+		scripts[i] = s
+		if h.own {
+			continue
 		}
-		if p.record.GetTty() != 0 && p.record.GetSid() == p.record.GetPid() {
-			if err := r.files.TTYs.SetForeground(s.Room(512), p.record.GetTty()); err != nil {
-				return p.nameOf(r.set, err)
+		if h.record.GetTty() != 0 && h.record.GetSid() == h.record.GetPid() {
+			if err := r.files.TTYs.SetForeground(s.Room(512), h.record.GetTty()); err != nil {
+				return h.nameOf(r.set, err)
 			}
 		}
-		r.files.TakeFlocks(s, p.record.GetPid())
-		if s == first {
+		r.files.TakeFlocks(s, h.record.GetPid())
+		if i == 0 {
 			continue
 		}
 		if err := s.Run(); err != nil {
-			return p.nameOf(r.set, err)
+			return h.nameOf(r.set, err)
 		}
 	}
-	if err := r.files.Install(first, table); err != nil {
-		return holders[0].nameOf(r.set, err)
-	}
-	for _, p := range holders {
-		s := first
-		if p != holders[0] {
-			s = p.page.Script(ctx, p.pidfd)
+	for i, h := range holders {
+		if i == 0 {
+			if err := r.files.Install(scripts[i], table); err != nil {
+				return h.nameOf(r.set, err)
+			}
+			r.files.Locks().TakeLocks(scripts[i], 0, table)
 		}
-		r.files.Locks().TakeLocks(s, p.record.GetPid(), table)
-		if err := s.Run(); err != nil {
-			return p.nameOf(r.set, err)
+		r.files.Locks().TakeLocks(scripts[i], h.record.GetPid(), table)
+		if err := scripts[i].Run(); err != nil {
+			return h.nameOf(r.set, err)
 		}
 	}
 	return nil

@@ -8,13 +8,20 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/dump"
-	"vps/object"
+	"vps/object/memory"
 	"vps/object/task"
 	"vps/remote"
 )
 
 // takeOver lets each thread take what is its own, and then takes all of them out of their stubs.
 func (r *restorer) takeOver(ctx context.Context) error {
+	for _, p := range r.procs {
+		if p.threads[0].record.GetEnded() {
+			if err := r.endLeader(ctx, p); err != nil {
+				return p.nameOf(r.set, err)
+			}
+		}
+	}
 	return remote.Trace(func(t *remote.Tracer) error {
 		if err := r.each(func(p *process, th *thread) (err error) {
 			if th.traced, err = t.Seize(th.host, true); err != nil {
@@ -49,42 +56,6 @@ func (r *restorer) each(f func(p *process, th *thread) error) error {
 				return p.nameOf(r.set, err)
 			}
 		}
-	}
-	return nil
-}
-
-// bearThreads makes the process's further threads, and finds out their tids here.
-func (r *restorer) bearThreads(ctx context.Context, p *process) error {
-	leader := &thread{record: r.set.Threads[uint64(p.record.GetPid())], page: p.page, host: p.host}
-	p.threads = []*thread{leader}
-	s := p.page.Script(ctx, p.pidfd)
-	for _, tid := range p.record.GetThreads()[1:] {
-		th := &thread{record: r.set.Threads[uint64(tid)], page: r.slot()}
-		th.page.Batch()
-		p.threads = append(p.threads, th)
-		b := s.Room(1024)
-		b.Clone(fmt.Sprintf("clone thread %d", tid), remote.CloneArgs{
-			Slot: th.page, SetTID: []int{int(tid)},
-			Flags: unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD | unix.CLONE_SYSVSEM,
-		})
-	}
-	if err := s.Run(); err != nil || len(p.threads) == 1 {
-		return err
-	}
-	tasks, err := remote.Tasks(p.host)
-	if err != nil {
-		return err
-	}
-	here := make(map[uint32]int)
-	for _, task := range tasks {
-		tid, err := object.ReadInside(task)
-		if err != nil {
-			return err
-		}
-		here[uint32(tid)] = task
-	}
-	for _, th := range p.threads {
-		th.host = here[th.record.GetTid()]
 	}
 	return nil
 }
@@ -166,13 +137,15 @@ func (r *restorer) personalize(ctx context.Context) error {
 // compose writes a thread's batch; the leader's has what belongs to the whole process.
 func (r *restorer) compose(b *remote.Batch, p *process, th *thread) error {
 	leader := th == p.threads[0]
-	if leader {
-		task.RestoreProcess(b, p.record)
-		task.RestoreSigHand(b, r.set.SigHands[p.record.GetSigHand()])
-		if err := task.RestoreTimers(b, p.record.GetTimers()); err != nil {
+	if th.record.GetTid() == p.record.GetPid() {
+		if err := r.composeProcess(b, p); err != nil {
 			return err
 		}
-		task.RestorePending(b, int(p.record.GetPid()), p.record.GetPending())
+	} else {
+		task.RestorePersonality(b, p.record)
+	}
+	if fs := th.record.GetFs(); fs != nil {
+		b.Call("set umask", unix.SYS_UMASK, fs.GetUmask())
 	}
 	task.RestoreThreadPending(b, int(p.record.GetPid()), int(th.record.GetTid()), th.record.GetPending())
 	task.RestoreThread(b, th.record)
@@ -193,6 +166,19 @@ func (r *restorer) compose(b *remote.Batch, p *process, th *thread) error {
 	if th.record.GetRestart() != nil {
 		th.call, th.waits = task.RestoreRestart(b, th.record)
 	}
+	return nil
+}
+
+// composeProcess writes what belongs to a whole process and is its first thread's to do: of those who queue signals, the kernel
+// believes only that one that they come from itself.
+func (r *restorer) composeProcess(b *remote.Batch, p *process) error {
+	task.RestoreProcess(b, p.record)
+	memory.RestoreModes(b, r.set.Mms[p.record.GetMm()])
+	task.RestoreSigHand(b, r.set.SigHands[p.record.GetSigHand()])
+	if err := task.RestoreTimers(b, p.record.GetTimers()); err != nil {
+		return err
+	}
+	task.RestorePending(b, int(p.record.GetPid()), p.record.GetPending())
 	return nil
 }
 
@@ -284,7 +270,7 @@ func (r *restorer) become() error {
 	}
 	var unmap []remote.Call
 	for _, p := range r.procs {
-		at, err := findSyscall(p.host, r.set.Mms[p.record.GetMm()])
+		at, err := findSyscall(p.threads[0].host, r.set.Mms[p.record.GetMm()])
 		if err != nil {
 			return p.nameOf(r.set, err)
 		}

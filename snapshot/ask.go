@@ -2,9 +2,9 @@ package snapshot
 
 import (
 	"errors"
+	"slices"
 
 	"vps/dump"
-	"vps/object/memory"
 	"vps/object/task"
 	"vps/remote"
 )
@@ -20,7 +20,7 @@ func (t *taker) know(p *process) (known bool, err error) {
 	if t.facts == nil {
 		return false, nil
 	}
-	leader, err := t.facts.Task(p.Host)
+	leader, err := t.facts.Task(p.Task())
 	if err != nil {
 		return false, err
 	}
@@ -30,8 +30,12 @@ func (t *taker) know(p *process) (known bool, err error) {
 	if p.mm != nil && !t.src.Flags.Settings(leader, p.mm) {
 		return false, nil
 	}
-	draft := remote.Draft(draftSize)
-	if _, more, err := t.askObjects(draft, p); err != nil || more || draft.Len() > 0 {
+	drafts := make([]remote.Job, len(p.held.Threads))
+	for i := range drafts {
+		drafts[i].Batch = remote.Draft(draftSize)
+	}
+	_, more, err := t.askObjects(drafts, p)
+	if err != nil || more || slices.ContainsFunc(drafts, func(j remote.Job) bool { return j.Batch.Len() > 0 }) {
 		return false, err
 	}
 	for i, th := range p.held.Threads {
@@ -41,7 +45,7 @@ func (t *taker) know(p *process) (known bool, err error) {
 				return false, err
 			}
 		}
-		if err := t.facts.Thread(task, p.tasks[i]); err != nil {
+		if known, err := t.facts.Thread(task, p.tasks[i]); err != nil || !known {
 			return false, err
 		}
 	}
@@ -54,11 +58,18 @@ func (t *taker) know(p *process) (known bool, err error) {
 
 // learn takes note of what an answer tells of other processes.
 func (t *taker) learn(p *process) {
-	if t.facts == nil || p.mm == nil {
+	if t.facts == nil {
 		return
 	}
-	if leader, err := t.facts.Task(p.Host); err == nil {
-		t.src.Flags.LearnSettings(leader, p.mm)
+	for i, th := range p.held.Threads {
+		task, err := t.facts.Task(th.TID)
+		if err != nil {
+			continue
+		}
+		t.facts.Learn(task, p.tasks[i])
+		if i == 0 && p.mm != nil {
+			t.src.Flags.LearnSettings(task, p.mm)
+		}
 	}
 }
 
@@ -90,10 +101,10 @@ func (t *taker) ask(p *process) error {
 		answers = append(answers, func() error { return hand(p.hand) })
 	}
 	if p.mm != nil {
-		mm := memory.Ask(b)
+		mm := p.memory.Ask(b)
 		answers = append(answers, func() error { return mm(p.mm) })
 	}
-	open, more, err := t.askObjects(b, p)
+	open, more, err := t.askObjects(jobs, p)
 	if err != nil {
 		return errors.Join(err, live.Leave())
 	}
@@ -105,9 +116,12 @@ func (t *taker) ask(p *process) error {
 		}
 	}
 	for err == nil && more {
-		b = live.Arena.Page(0).Batch()
-		if open, more, err = t.askObjects(b, p); err == nil {
-			err = errors.Join(live.Run(t.ctx, []remote.Job{{Thread: leader, Batch: b}}), open())
+		for i := range jobs {
+			jobs[i].Batch = live.Arena.Page(i).Batch()
+		}
+		if open, more, err = t.askObjects(jobs, p); err == nil {
+			asked := slices.DeleteFunc(slices.Clone(jobs), func(j remote.Job) bool { return j.Batch.Len() == 0 })
+			err = errors.Join(live.Run(t.ctx, asked), open())
 		}
 	}
 	if lerr := live.Leave(); err == nil {
@@ -117,16 +131,4 @@ func (t *taker) ask(p *process) error {
 		t.learn(p)
 	}
 	return err
-}
-
-// askObjects asks a process for what only it can tell of the objects that it uses, see [file.Descriptors.Ask].
-func (t *taker) askObjects(b *remote.Batch, p *process) (answer func() error, more bool, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	files, more, err := t.files.Ask(b, p.Proc)
-	if err != nil || p.PID != 1 {
-		return files, more, err
-	}
-	objects, again := t.ipc.Ask(b)
-	return func() error { return errors.Join(files(), objects()) }, more || again, nil
 }

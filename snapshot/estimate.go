@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"vps/object/file"
 	"vps/object/memory"
 	"vps/pager"
 )
@@ -47,7 +46,7 @@ func Estimate(src *Source) (Forecast, error) {
 		if err != nil {
 			continue
 		}
-		direct, err := file.WritesDirectly(p)
+		direct, err := writesDirectly(p)
 		if err != nil {
 			continue
 		}

@@ -8,7 +8,6 @@ import (
 
 	"vps/linux"
 	"vps/object"
-	"vps/object/file"
 	"vps/object/memory"
 	"vps/pager"
 )
@@ -129,7 +128,7 @@ func readSpace(p object.Proc, pages *pager.Copy) *pager.Space {
 	}
 	s := as.Space(id)
 	s.Threads = p.Status.Threads
-	if s.Direct, err = file.WritesDirectly(p); err != nil {
+	if s.Direct, err = writesDirectly(p); err != nil {
 		return nil
 	}
 	return s

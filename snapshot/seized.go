@@ -45,6 +45,9 @@ func (t *taker) merge(p *process) error {
 		if s.state.Registers.Compat() {
 			return &object.Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "a 32-bit task"}
 		}
+		if s.state.Registers.Segmented() {
+			return &object.Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "a segment of its own (set_thread_area, modify_ldt)"}
+		}
 		record.Regs, record.Xstate, record.Sigmask = s.state.Registers.Record(), s.state.XState, s.state.SigMask
 		if r := s.state.Rseq; r.Address != 0 {
 			record.Rseq = &dump.Rseq{Address: r.Address, Size: r.Size, Signature: r.Signature, Flags: r.Flags}

@@ -198,9 +198,10 @@ func Probe(src *Source) []error {
 	return confirm(src, refusals)
 }
 
-// confirm returns those of the refusals of a first look that are there in further ones.
+// confirm returns those of the refusals of a first look that are there in further ones. What is likely to pass is looked at longer.
 func confirm(src *Source, refusals []error) []error {
-	for look := 1; look < probeLooks && len(refusals) > 0; look++ {
+	begin := time.Now()
+	for look := 1; len(refusals) > 0 && (look < probeLooks || allBusy(refusals) && time.Since(begin) < patience); look++ {
 		time.Sleep(probePause)
 		again := make(map[string]bool)
 		procs, found := probe(src)
@@ -211,6 +212,11 @@ func confirm(src *Source, refusals []error) []error {
 		refusals = slices.DeleteFunc(refusals, func(err error) bool { return !again[err.Error()] })
 	}
 	return refusals
+}
+
+// allBusy tells whether all that stands in the way is likely to pass.
+func allBusy(refusals []error) bool {
+	return !slices.ContainsFunc(refusals, func(err error) bool { return !errors.Is(err, object.ErrBusy) })
 }
 
 // probe looks once, and returns the processes that it looked at, which the caller closes.
@@ -237,7 +243,6 @@ func probeInstance(src *Source, procs crowd) []error {
 	}
 	defer mounts.Close()
 	refusals := mounts.Probe()
-	refusals = append(refusals, object.ProbeMemory(procs)...)
 	refusals = append(refusals, keyring.Probe(src.Kernel, procs)...)
 	refusals = append(refusals, ipc.Probe(src.Init)...)
 	refusals = append(refusals, network.Probe(src.Init)...)
@@ -278,7 +283,16 @@ func probeDescriptors(src *Source, procs crowd) []error {
 	var refusals []error
 	d := src.descriptors(procs, nil)
 	for _, p := range procs {
-		refusals = append(refusals, d.Probe(p)...)
+		tables, err := tables(p)
+		if err != nil {
+			refusals = append(refusals, err)
+		}
+		for _, table := range tables {
+			refusals = append(refusals, d.Probe(table)...)
+			if table.PidFD != p.PidFD {
+				table.Close()
+			}
+		}
 	}
 	return slices.DeleteFunc(refusals, object.Vanished)
 }

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -26,6 +27,7 @@ import (
 	"vps/object/task"
 	"vps/object/tty"
 	"vps/pager"
+	"vps/remote"
 	"vps/suspend"
 )
 
@@ -40,7 +42,7 @@ type taker struct {
 	procs    []*process
 	inside   map[int]int // pids from here to inside
 	mu       sync.Mutex  // of files and shared
-	shared   object.Sharings
+	shared   *object.Sharings
 	files    *file.Descriptors
 	mapped   *memory.Files
 	ipc      *ipc.Objects
@@ -63,6 +65,8 @@ type process struct {
 	mm     *dump.Mm      // nil: another process's record has it, too
 	hand   *dump.SigHand // nil: likewise
 	tasks  []*dump.Thread
+	ended  *dump.Thread // the first one, if it has ended
+	own    []ownThread
 	seized []*seized
 }
 
@@ -77,6 +81,9 @@ func (t *taker) Memory(id uint64, r io.ReaderAt, size int64) error {
 func (t *taker) close() {
 	for _, p := range t.procs {
 		p.Close()
+		for _, th := range p.own {
+			th.Close()
+		}
 	}
 }
 
@@ -242,7 +249,7 @@ func (t *taker) look() error {
 		}
 		if s := spaces[id]; t.memory.Tracks(id) && !s.Direct {
 			var err error
-			if s.Direct, err = file.WritesDirectly(p.Proc); err != nil {
+			if s.Direct, err = writesDirectly(p.Proc); err != nil {
 				return nameOf(p.Proc, err)
 			}
 		}
@@ -267,6 +274,9 @@ func (t *taker) askAll(read <-chan error) error {
 	for _, p := range t.procs {
 		for i, th := range p.held.Threads {
 			s, err := seize(th, i == 0)
+			if errors.Is(err, remote.ErrDispatch) {
+				return &object.Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "system call user dispatch"}
+			}
 			if err != nil {
 				return nameOf(p.Proc, fmt.Errorf("task %d: %w", th.TID, err))
 			}
@@ -297,12 +307,13 @@ func (t *taker) read(p *process) error {
 	if p.record, err = task.DumpProcess(p.status); err != nil {
 		return err
 	}
+	p.record.Pid = uint32(p.PID)
 	p.record.Ppid = uint32(t.inside[p.status.PPID])
 	p.record.ExternalParent = p.record.Ppid == 0 && p.PID != 1
 	if p.held.Zombie {
 		return nil
 	}
-	if err := task.DumpAttributes(p.record, p.Host, t.ids); err != nil {
+	if err := task.DumpAttributes(p.record, p.Task(), t.ids); err != nil {
 		return err
 	}
 	if signal := p.held.Threads[0].Stopped; signal != 0 {
@@ -314,12 +325,15 @@ func (t *taker) read(p *process) error {
 	if err := t.readThreads(p); err != nil {
 		return err
 	}
+	if err := t.endedThread(p); err != nil {
+		return err
+	}
 	inside := make(map[int]int)
 	for i, th := range p.held.Threads {
 		inside[th.TID] = int(p.tasks[i].GetTid())
 		p.record.Threads = append(p.record.Threads, p.tasks[i].GetTid())
 	}
-	p.record.Timers, err = task.DumpTimers(p.Host, func(tid int) (int, error) {
+	p.record.Timers, err = task.DumpTimers(p.Task(), func(tid int) (int, error) {
 		if inside[tid] == 0 {
 			return 0, fmt.Errorf("timer: task %d is none of its threads", tid)
 		}
@@ -335,7 +349,10 @@ func (t *taker) refer(p *process) error {
 	if err := t.places(p); err != nil {
 		return err
 	}
-	if err := t.shared.Fill(p.record, p.Host); err != nil {
+	if err := t.shared.Fill(p.record, p.Proc); err != nil {
+		return err
+	}
+	if err := t.ownThings(p); err != nil {
 		return err
 	}
 	var err error
@@ -357,16 +374,10 @@ func (t *taker) undos() error {
 // places notes where the process stands: its directories, its controlling terminal.
 func (t *taker) places(p *process) error {
 	var err error
-	if p.record.Cwd, err = t.link(p, "cwd"); err != nil {
+	if p.record.Root, p.record.Cwd, err = t.directories(p.Proc); err != nil {
 		return err
 	}
-	if p.record.Root, err = t.link(p, "root"); err != nil {
-		return err
-	}
-	if p.record.Root.GetProcess() != 0 {
-		return &object.Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "root directory " + p.record.Root.GetPath()}
-	}
-	stat, err := object.ReadStat(p.Host)
+	stat, err := object.ReadStat(p.Task())
 	if err != nil {
 		return err
 	}
@@ -374,9 +385,23 @@ func (t *taker) places(p *process) error {
 	return err
 }
 
+// directories notes root and current directory of a process, or of the thread that shows it.
+func (t *taker) directories(p object.Proc) (root, cwd *dump.FileRef, err error) {
+	if cwd, err = t.link(p, "cwd"); err != nil {
+		return nil, nil, err
+	}
+	if root, err = t.link(p, "root"); err != nil {
+		return nil, nil, err
+	}
+	if root.GetProcess() != 0 {
+		return nil, nil, &object.Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "root directory " + root.GetPath()}
+	}
+	return root, cwd, nil
+}
+
 // link notes the file that a link of the process's /proc directory leads to.
-func (t *taker) link(p *process, name string) (*dump.FileRef, error) {
-	link := fmt.Sprintf("/proc/%d/%s", p.Host, name)
+func (t *taker) link(p object.Proc, name string) (*dump.FileRef, error) {
+	link := fmt.Sprintf("/proc/%d/%s", p.Task(), name)
 	path, err := os.Readlink(link)
 	if err != nil {
 		return nil, err
@@ -419,7 +444,7 @@ func (t *taker) readThreads(p *process) error {
 // thread reads what /proc tells of a thread.
 func (t *taker) thread(p *process, tid int) (*dump.Thread, error) {
 	status := p.status
-	if tid != p.Host {
+	if tid != p.Task() {
 		var err error
 		if status, err = object.ReadStatus(tid); err != nil {
 			return nil, err

@@ -1,9 +1,12 @@
 package snapshot
 
 import (
+	"slices"
+
 	"vps/dump"
 	"vps/object"
 	"vps/object/birth"
+	"vps/remote"
 	"vps/suspend"
 )
 
@@ -31,17 +34,17 @@ func probeTree(src *Source, procs crowd) error {
 // readTree reads the processes of a running instance, zombies too, as far as their births matter.
 func readTree(procs crowd) (map[uint64]*dump.Process, error) {
 	inside := make(map[int]int)
-	found := make(map[int]*object.Status)
 	for _, p := range procs {
-		inside[p.Host], found[p.Host] = p.PID, p.Status
+		inside[p.Host] = p.PID
 	}
+	all := slices.Clone(procs)
 	for _, p := range procs {
 		children, err := suspend.Children(p.Host) // with the zombies, which no cgroup lists
 		if err != nil && !object.Vanished(err) {
 			return nil, err
 		}
 		for _, pid := range children {
-			if found[pid] != nil {
+			if inside[pid] != 0 {
 				continue
 			}
 			s, err := object.ReadStatus(pid)
@@ -52,24 +55,47 @@ func readTree(procs crowd) (map[uint64]*dump.Process, error) {
 				return nil, err
 			}
 			inside[pid], _, _ = s.Inside()
-			found[pid] = s
+			all = append(all, object.Proc{PID: inside[pid], Host: pid, PidFD: -1, Comm: s.Name, Status: s})
 		}
 	}
 	records := make(map[uint64]*dump.Process)
 	sharings := object.NewSharings()
-	for _, s := range object.Sorted(found) {
-		pid, pgid, sid := s.Inside()
-		p := &dump.Process{Pid: uint32(pid), Ppid: uint32(inside[s.PPID]), Pgid: uint32(pgid), Sid: uint32(sid)}
-		if s.State == 'Z' {
-			p.State = dump.Process_ZOMBIE
-		} else if err := sharings.Fill(p, s.PID); object.Vanished(err) {
+	for _, p := range all {
+		record, err := readBirth(p, sharings)
+		if object.Vanished(err) {
 			continue
-		} else if err != nil {
+		}
+		if err != nil {
 			return nil, err
 		}
-		records[uint64(pid)] = p
+		record.Ppid = uint32(inside[p.Status.PPID])
+		records[uint64(p.PID)] = record
 	}
 	return records, nil
+}
+
+// readBirth reads a process as far as its birth matters, but for its parent.
+func readBirth(p object.Proc, sharings *object.Sharings) (*dump.Process, error) {
+	_, pgid, sid := p.Status.Inside()
+	record := &dump.Process{Pid: uint32(p.PID), Pgid: uint32(pgid), Sid: uint32(sid)}
+	if p.Status.State == 'Z' {
+		record.State = dump.Process_ZOMBIE
+		return record, nil
+	}
+	if err := sharings.Fill(record, p); err != nil {
+		return nil, err
+	}
+	_, err := ownThreads(p, sharings)
+	return record, err
+}
+
+// ownThreads returns the threads of a process that have something of their own.
+func ownThreads(p object.Proc, sharings *object.Sharings) ([]object.Own, error) {
+	tids, err := remote.Tasks(p.Host)
+	if err != nil {
+		return nil, err
+	}
+	return sharings.Threads(p, slices.DeleteFunc(tids, func(tid int) bool { return tid == p.Task() || tid == p.Host }))
 }
 
 // planTree refuses process records that cannot be restored.
@@ -80,8 +106,8 @@ func planTree(records map[uint64]*dump.Process) error {
 			Pid: r.Pid, Ppid: r.Ppid, Pgid: r.Pgid, Sid: r.Sid, State: r.State, WaitStatus: r.WaitStatus, Threads: r.Threads,
 			Mm: r.Mm, SigHand: r.SigHand, FdTable: r.FdTable, Fs: r.Fs,
 		}
-		if p.Ppid == 0 && p.Pid != 1 {
-			p.Ppid = 1 // whose parent is outside is init's after a restore
+		if p.Ppid == 0 && p.State == dump.Process_ZOMBIE {
+			p.Ppid = 1 // it is not for us to reap
 		}
 		copies[id] = p
 	}

@@ -91,14 +91,17 @@ func (t *taker) writeProcess(p *process) error {
 	if p.held.Zombie {
 		return t.w.Put(uint64(p.PID), p.record)
 	}
-	var err error
-	if p.record.FdTable, err = t.files.Dump(p.Proc); err != nil {
+	if err := t.writeTables(p); err != nil {
 		return err
 	}
 	if err := t.w.Put(uint64(p.PID), p.record); err != nil {
 		return err
 	}
-	for _, th := range p.tasks {
+	tasks := p.tasks
+	if p.ended != nil {
+		tasks = append(tasks, p.ended)
+	}
+	for _, th := range tasks {
 		if err := t.w.Put(uint64(th.GetTid()), th); err != nil {
 			return err
 		}

@@ -65,7 +65,7 @@ type Process struct {
 	Host    int // its pid here
 	PidFD   int
 	Zombie  bool
-	Threads []*remote.Thread // the leader's first; none of a zombie
+	Threads []*remote.Thread // those that have not ended, the leader's first; none of a zombie
 	tids    []int
 }
 
@@ -309,6 +309,9 @@ func (in *Instance) seize(p *Process) error {
 	}
 	for _, tid := range tids {
 		th, err := in.Tracer.Seize(tid, false)
+		if errors.Is(err, unix.ESRCH) {
+			continue // the first thread may have ended, and others go on
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", taskName(tid), err)
 		}
@@ -316,6 +319,9 @@ func (in *Instance) seize(p *Process) error {
 		if err := th.Interrupt(); err != nil {
 			return err
 		}
+	}
+	if len(p.Threads) == 0 {
+		return fmt.Errorf("%s: %w", taskName(p.Host), remote.ErrGone)
 	}
 	return nil
 }

@@ -152,7 +152,7 @@ func (im *Image) Into(ctx context.Context, c *cell.Cell, group restore.Group, cf
 	first, _ := c.FreeSlots()
 	return im.plan.Into(ctx, restore.Target{
 		Arena: c.Arena, Page: c.Init.Page, PID: c.Init.PID, PidFD: c.Init.PidFD, FirstSlot: first,
-		Socket: c.Socket, SocketFD: c.SocketFD, Group: group, Console: c.Console,
+		Socket: c.Socket, SocketFD: c.SocketFD, Group: group, Bear: c.Bear, Console: c.Console,
 		Filter: r.Filter, Bound: r.Capabilities, Force: force, Warn: warn, Lazy: rest,
 	})
 }

@@ -126,7 +126,9 @@ func (r *Rig) Restore(b *Bag, pid int) error {
 	if err := r.Files.Install(s, b.Set.FdTables[1]); err != nil {
 		return err
 	}
-	r.Files.Locks().TakeLocks(s, uint32(pid), b.Set.FdTables[1])
+	for _, taker := range []uint32{0, uint32(pid)} { // the records may have no process
+		r.Files.Locks().TakeLocks(s, taker, b.Set.FdTables[1])
+	}
 	at := s.Room(1024) // relative names are found from here
 	at.Call("chdir", unix.SYS_CHDIR, at.String(r.Dir))
 	if err := s.Run(); err != nil {

@@ -47,7 +47,7 @@ func idle(kernel *kmem.Reader, p object.Proc, rings []uint64) error {
 		return refuse("whether it is idle cannot be read without BPF")
 	}
 	w := kernel.Walk()
-	task, ok := w.Tasks()[p.Host]
+	task, ok := w.Tasks()[p.Task()]
 	if !ok {
 		return fmt.Errorf("asynchronous I/O of pid %d: its task is not found", p.PID)
 	}
@@ -64,7 +64,7 @@ func idle(kernel *kmem.Reader, p object.Proc, rings []uint64) error {
 			return busy("requests wait for files to be ready")
 		}
 	}
-	fds, err := file.Numbers(p.Host)
+	fds, err := file.Numbers(p.Task())
 	if err != nil {
 		return err
 	}

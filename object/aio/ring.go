@@ -43,7 +43,7 @@ func Check(m *dump.Mapping) error {
 
 // read reads the ring that a process has mapped.
 func read(p object.Proc, m *dump.Mapping) error {
-	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", p.Host))
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", p.Task()))
 	if err != nil {
 		return err
 	}

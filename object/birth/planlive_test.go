@@ -182,7 +182,7 @@ func (n *nest) records() map[uint64]*dump.Process {
 		}
 		r := &dump.Process{Pid: p.Pid, Ppid: uint32(inner[s.PPID]), Pgid: p.Pgid, Sid: p.Sid, State: p.State, WaitStatus: p.WaitStatus}
 		if p.State != dump.Process_ZOMBIE {
-			if err := sharings.Fill(r, s.PID); err != nil {
+			if err := sharings.Fill(r, object.Proc{PID: pid, Host: s.PID}); err != nil {
 				n.T.Fatal(err)
 			}
 		}

@@ -29,13 +29,13 @@ type Asker interface {
 // Ask lets all kinds ask a process. What it returns is to be called when the batch has run; if more is to be asked, Ask is
 // to be called again then.
 func (d *Descriptors) Ask(b *remote.Batch, p object.Proc) (answer func() error, more bool, err error) {
-	fds, err := Numbers(p.Host)
+	fds, err := Numbers(p.Task())
 	if err != nil {
 		return nil, false, fmt.Errorf("descriptors of pid %d: %w", p.PID, err)
 	}
 	links := make([]Link, len(fds))
 	for i, fd := range fds {
-		links[i].Handle = Handle{&p, p.Host, p.PidFD, fd}
+		links[i].Handle = Handle{&p, p.Task(), p.PidFD, fd}
 		if links[i].Text, err = os.Readlink(links[i].path("fd")); err != nil {
 			return nil, false, fmt.Errorf("descriptors of pid %d: %w", p.PID, err)
 		}

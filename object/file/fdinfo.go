@@ -203,12 +203,12 @@ func Poll(fd int, events int16) int16 {
 
 // WritesDirectly tells whether a process has a file open past the page cache (O_DIRECT): devices write to its memory then.
 func WritesDirectly(p object.Proc) (bool, error) {
-	fds, err := Numbers(p.Host)
+	fds, err := Numbers(p.Task())
 	if err != nil {
 		return false, err
 	}
 	for _, fd := range fds {
-		h := Handle{&p, p.Host, p.PidFD, fd}
+		h := Handle{&p, p.Task(), p.PidFD, fd}
 		info, err := h.info()
 		if object.Vanished(err) || err == nil && info.flags&unix.O_DIRECT == 0 {
 			continue

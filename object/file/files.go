@@ -21,7 +21,6 @@ import (
 	"vps/object"
 	"vps/object/inode"
 	"vps/object/lock"
-	"vps/remote"
 )
 
 // Externals are the ends of an instance's objects that lie in our own hands.
@@ -41,6 +40,7 @@ type Descriptors struct {
 	ids   object.IDMaps
 
 	tables   []fdTable // in kcmp's order
+	table    uint64    // the one that is being dumped
 	groups   map[fileKey][]*OpenFile
 	files    []*OpenFile // by id - 1
 	byNumber map[descriptor]*OpenFile
@@ -110,34 +110,19 @@ func (d *Descriptors) Sink() object.Sink { return d.sink }
 
 // Probe finds what cannot be dumped in a process that may be running. Each error is a [*object.Refusal], or says why nothing can be known.
 func (d *Descriptors) Probe(p object.Proc) []error {
-	fds, err := Numbers(p.Host)
+	fds, err := Numbers(p.Task())
 	if err != nil {
 		return []error{fmt.Errorf("descriptors of pid %d: %w", p.PID, err)}
 	}
-	refused := probeThreads(p)
+	var refused []error
 	for _, fd := range fds {
-		err := d.probe(Handle{&p, p.Host, p.PidFD, fd})
+		err := d.probe(Handle{&p, p.Task(), p.PidFD, fd})
 		// A running process may have closed it by now, or have ended.
 		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EBADF) && !errors.Is(err, unix.ESRCH) {
 			refused = append(refused, err)
 		}
 	}
 	return refused
-}
-
-// probeThreads refuses threads that do not share their process's table (CLONE_FILES of unshare(2)).
-func probeThreads(p object.Proc) []error {
-	tids, err := remote.Tasks(p.Host)
-	if err != nil {
-		return nil // it ends
-	}
-	for _, tid := range tids {
-		order, err := linux.Kcmp(p.Host, tid, linux.KCMP_FILES, 0, 0)
-		if err == nil && order != 0 && object.Alive(p.PidFD) {
-			return []error{&object.Refusal{PID: p.PID, Comm: p.Comm, FD: -1, Object: "a thread with descriptors of its own"}}
-		}
-	}
-	return nil
 }
 
 func (d *Descriptors) probe(h Handle) error {
@@ -158,30 +143,32 @@ func (d *Descriptors) probe(h Handle) error {
 	return err
 }
 
-// Dump writes the table of descriptors of a process and returns its id. Processes that share a table get the same one.
+// Dump writes the table of descriptors of a process, or of the thread that it is shown by, and returns its id. Who shares a table
+// gets the same one.
 func (d *Descriptors) Dump(p object.Proc) (uint64, error) {
-	place, err := d.findTable(p.Host)
+	place, err := d.findTable(p.Task())
 	if err != nil {
 		return 0, fmt.Errorf("descriptors of pid %d: %w", p.PID, err)
 	}
 	if place >= 0 {
 		return d.tables[place].id, nil
 	}
-	fds, err := Numbers(p.Host)
+	fds, err := Numbers(p.Task())
 	if err != nil {
 		return 0, fmt.Errorf("descriptors of pid %d: %w", p.PID, err)
 	}
 	slices.Sort(fds)
 	table := &dump.FdTable{Id: uint64(len(d.tables) + 1)}
+	d.table = table.Id
 	for _, fd := range fds {
-		f, cloexec, err := d.file(Handle{&p, p.Host, p.PidFD, fd})
+		f, cloexec, err := d.file(Handle{&p, p.Task(), p.PidFD, fd})
 		if err != nil {
 			return 0, describe(err, p.PID, fd)
 		}
-		d.byNumber[descriptor{p.Host, fd}] = f
+		d.byNumber[descriptor{p.Task(), fd}] = f
 		table.Fds = append(table.Fds, &dump.Fd{Fd: uint32(fd), File: f.ID, Cloexec: cloexec})
 	}
-	d.tables = slices.Insert(d.tables, -place-1, fdTable{table.Id, p.Host})
+	d.tables = slices.Insert(d.tables, -place-1, fdTable{table.Id, p.Task()})
 	return table.Id, d.sink.Put(table.Id, table)
 }
 
@@ -257,7 +244,7 @@ func (d *Descriptors) addLocks(f *OpenFile, info *fdinfo) error {
 		if line.key != "lock" {
 			continue
 		}
-		l, err := lock.Parse(line.value, d.Inside)
+		l, err := lock.Parse(line.value, d.Inside, d.table)
 		if err != nil {
 			return fmt.Errorf("lock %q on %s: %w", line.value, f.Link, err)
 		}

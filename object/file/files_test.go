@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -93,13 +94,32 @@ func TestThreadWithOwnTable(t *testing.T) {
 import threading
 e = threading.Event()
 def body():
-    libc.unshare(0x400); e.set() # CLONE_FILES
+    global own, tid
+    libc.unshare(0x400) # CLONE_FILES
+    own, tid = os.open("own", os.O_RDWR | os.O_CREAT), threading.get_native_id()
+    e.set()
     time.sleep(1000)
 threading.Thread(target=body, daemon=True).start(); e.wait()
-ready(x=0)`)
-	errs := objecttest.NewDescriptors(file.Externals{ConsoleTTY: -1}, nil, h.Proc).Probe(h.Proc)
-	if len(errs) != 1 || !errors.Is(errs[0], object.ErrUnsupported) {
-		t.Errorf("probe: %v", errs)
+ready(own=own, tid=tid)`)
+	th, err := h.Proc.Thread(h.FDs["tid"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer th.Close()
+	b := objecttest.NewBag()
+	d := objecttest.NewDescriptors(file.Externals{ConsoleTTY: -1}, b, h.Proc)
+	for _, p := range []object.Proc{h.Proc, th} {
+		table, err := d.Dump(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		has := slices.ContainsFunc(b.Set.FdTables[table].GetFds(), func(fd *dump.Fd) bool { return int(fd.GetFd()) == h.FDs["own"] })
+		if want := p.Lead == th.Lead; has != want {
+			t.Errorf("the thread's descriptor is in the table of %d: %v, want %v", p.Task(), has, want)
+		}
+	}
+	if err := d.Finish(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -16,9 +16,16 @@ func (r *Files) Postpone(f *dump.File, make func(s *remote.Script, fd int)) {
 	r.postponed[f.GetId()] = make
 }
 
-// MakePostponed makes, in the maker, the open files that wait for processes and threads, and gives them to the processes
-// that use them, of which makers has all, by their pids inside. They have the maker's descriptors still, and no other batch runs.
-func (r *Files) MakePostponed(ctx context.Context, makers map[uint32]*object.Maker) error {
+// Holder is a stub with the maker's descriptors that is to install a table.
+type Holder struct {
+	Maker *object.Maker
+	Table uint64
+	Name  string // for messages
+}
+
+// MakePostponed makes, in the maker, the open files that wait for processes and threads, and gives them to those who are to have
+// them: holders are all, one for each table at least. They have the maker's descriptors still, and no other batch runs.
+func (r *Files) MakePostponed(ctx context.Context, holders []Holder) error {
 	s := r.m.Page.Script(ctx, r.m.PidFD)
 	for _, id := range object.SortedIDs(r.postponed) {
 		s.About("file %d", id)
@@ -30,12 +37,12 @@ func (r *Files) MakePostponed(ctx context.Context, makers map[uint32]*object.Mak
 	if err := r.verify(); err != nil {
 		return err
 	}
-	for pid, m := range makers {
-		if m.PidFD == r.m.PidFD {
+	for _, h := range holders {
+		if h.Maker.Page == r.m.Page {
 			continue
 		}
-		if err := r.share(ctx, m, r.set.FdTables[r.set.Processes[uint64(pid)].GetFdTable()]); err != nil {
-			return fmt.Errorf("pid %d: %w", pid, err)
+		if err := r.share(ctx, h.Maker, r.set.FdTables[h.Table]); err != nil {
+			return fmt.Errorf("%s: %w", h.Name, err)
 		}
 	}
 	for _, id := range object.SortedIDs(r.postponed) {

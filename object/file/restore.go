@@ -53,6 +53,8 @@ type Files struct {
 	bench [2]int // the two lowest free descriptors of the maker: where open(2) and pipe(2) put what they make
 	next  int    // free descriptor above all others
 
+	allowed uint64 // how many descriptors the maker may have
+
 	kinds    []Restorer     // those of other packages
 	fds      map[uint64]int // File records
 	memories map[uint64]*memory
@@ -226,7 +228,7 @@ func (r *Files) number(ctx context.Context) error {
 		}
 		r.bench[i] = int(v)
 	}
-	allowed := limit().Max
+	r.allowed = limit().Max
 	r.next = max(top, r.bench[1]) + 1
 	for _, id := range object.SortedIDs(r.set.Files) {
 		r.fds[id] = r.Stage()
@@ -235,11 +237,11 @@ func (r *Files) number(ctx context.Context) error {
 	for _, kind := range r.kinds {
 		need += uint64(kind.Needs())
 	}
-	if need > allowed {
-		return fmt.Errorf("%d descriptors are needed, the limit (RLIMIT_NOFILE) is %d", need, allowed)
+	if need > r.allowed {
+		return fmt.Errorf("%d descriptors are needed, the limit (RLIMIT_NOFILE) is %d", need, r.allowed)
 	}
 	return r.m.Run(ctx, func(b *remote.Batch) {
-		b.Call("raise RLIMIT_NOFILE", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, b.Words(allowed, allowed), 0)
+		b.Call("raise RLIMIT_NOFILE", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, b.Words(r.allowed, r.allowed), 0)
 		for _, fd := range r.bench {
 			b.Call("close", unix.SYS_CLOSE, fd)
 		}

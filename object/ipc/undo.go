@@ -40,7 +40,7 @@ func (o *Objects) Undos(kernel *kmem.Reader, procs []object.Proc) (map[int][]*du
 			}
 			if owner := owners[list.Address()]; owner == p.PID {
 				continue
-			} else if owner != 0 || tid != p.Host {
+			} else if owner != 0 || tid != p.Task() {
 				return nil, &object.Refusal{PID: p.PID, Comm: p.Comm, FD: -1,
 					Object: "undoing of semaphore operations (SEM_UNDO) shared with another process, or by a single thread"}
 			}

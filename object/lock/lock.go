@@ -5,6 +5,7 @@ package lock
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,8 +20,8 @@ import (
 //
 //	1: POSIX  ADVISORY  WRITE 359 08:01:11691 0 EOF
 //
-// inside tells a pid inside.
-func Parse(line string, inside func(pid int) int) (*dump.Lock, error) {
+// inside tells a pid inside; table is the FdTable record of the descriptor, which owns a POSIX lock.
+func Parse(line string, inside func(pid int) int, table uint64) (*dump.Lock, error) {
 	f := strings.Fields(line)
 	if len(f) != 8 {
 		return nil, fmt.Errorf("%d fields", len(f))
@@ -36,7 +37,7 @@ func Parse(line string, inside func(pid int) int) (*dump.Lock, error) {
 		return lock, nil
 	case "POSIX":
 		lock.Kind = dump.Lock_POSIX
-		lock.Pid = uint32(inside(pid))
+		lock.Pid, lock.FdTable = uint32(inside(pid)), table
 	case "OFDLCK":
 		lock.Kind = dump.Lock_OFD
 	case "LEASE":
@@ -60,17 +61,24 @@ type Locks struct {
 	set     *object.Set
 	pid     int // of the maker, here
 	byTaker map[uint32][]locked
+	posix   map[uint64][]owned // by FdTable record
 }
 
 // New returns locks that are to be taken. pid is the maker's, here.
 func New(set *object.Set, pid int) *Locks {
-	return &Locks{set, pid, make(map[uint32][]locked)}
+	return &Locks{set, pid, make(map[uint32][]locked), make(map[uint64][]owned)}
 }
 
 // locked is a lock that a process takes, and the File record of what it is on.
 type locked struct {
 	file uint64
 	lock *dump.Lock
+}
+
+// owned is a lock that a table of descriptors owns.
+type owned struct {
+	locked
+	taker uint32 // 0: it is gone
 }
 
 // Restore takes the locks of an open file at a descriptor of the maker, but for those that processes are to take. /proc/locks names who
@@ -83,12 +91,31 @@ func (r *Locks) Restore(s *remote.Script, f *dump.File, fd int) {
 			continue
 		}
 		taker := r.set.Processes[uint64(lock.GetPid())]
-		if lock.GetKind() == dump.Lock_POSIX || lock.GetKind() == dump.Lock_FLOCK && taker != nil && taker.GetState() != dump.Process_ZOMBIE {
+		living := taker != nil && taker.GetState() != dump.Process_ZOMBIE
+		switch {
+		case lock.GetKind() == dump.Lock_POSIX:
+			table := lock.GetFdTable()
+			if table == 0 {
+				table = taker.GetFdTable()
+			}
+			l := owned{locked: locked{f.GetId(), lock}}
+			if living && r.holds(taker, table) {
+				l.taker = taker.GetPid()
+			}
+			r.posix[table] = append(r.posix[table], l)
+		case lock.GetKind() == dump.Lock_FLOCK && living:
 			r.byTaker[lock.GetPid()] = append(r.byTaker[lock.GetPid()], locked{f.GetId(), lock})
-		} else {
+		default:
 			take(s, fd, lock)
 		}
 	}
+}
+
+// holds tells whether a process, or one of its threads, has a table.
+func (r *Locks) holds(p *dump.Process, table uint64) bool {
+	return p.GetFdTable() == table || slices.ContainsFunc(p.GetThreads(), func(tid uint32) bool {
+		return r.set.Threads[uint64(tid)].GetFdTable() == table
+	})
 }
 
 func take(s *remote.Script, fd int, lock *dump.Lock) {
@@ -117,12 +144,15 @@ func (r *Locks) TakeFlocks(s *remote.Script, pid uint32, fds map[uint64]int) {
 	}
 }
 
-// TakeLocks lets a process take its own locks. It has its final descriptors: closing any that is open on a file would
-// drop its locks there (fcntl(2)).
+// TakeLocks lets a stub take the locks that a table owns, and that process pid took; 0: those of processes that are gone. It has its
+// final descriptors: closing any that is open on a file would drop the table's locks there (fcntl(2)).
 func (r *Locks) TakeLocks(s *remote.Script, pid uint32, table *dump.FdTable) {
-	for _, l := range r.byTaker[pid] {
+	for _, l := range r.posix[table.GetId()] {
+		if l.taker != pid {
+			continue
+		}
 		for _, fd := range table.GetFds() {
-			if fd.GetFile() == l.file && l.lock.GetKind() == dump.Lock_POSIX {
+			if fd.GetFile() == l.file {
 				take(s, int(fd.GetFd()), l.lock)
 				break
 			}

@@ -3,11 +3,13 @@ package memory
 import (
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"vps/dump"
 	"vps/kmem"
 	"vps/linux"
 	"vps/object"
@@ -21,12 +23,12 @@ type Flags struct {
 	mu    sync.Mutex
 	words map[uint64][]string // by the flags of struct vm_area_struct
 
-	noHuge map[uint64]bool // PR_GET_THP_DISABLE, by the flags of struct mm_struct
+	settings map[settingBits]*dump.Mm // what a process with these has answered
 }
 
 // OpenFlags learns the words from our own mappings, and some that are like those that most programs have.
 func OpenFlags(kernel *kmem.Reader) (*Flags, error) {
-	f := &Flags{kernel: kernel, words: make(map[uint64][]string), noHuge: make(map[uint64]bool)}
+	f := &Flags{kernel: kernel, words: make(map[uint64][]string), settings: make(map[settingBits]*dump.Mm)}
 	close, err := typicalMappings()
 	defer close()
 	if err == nil {
@@ -43,7 +45,7 @@ func (f *Flags) Read(p object.Proc) (*AddressSpace, error) {
 	if f == nil {
 		return ReadAddressSpace(p)
 	}
-	vmas, err := readMaps(p.Host)
+	vmas, err := readMaps(p.Task())
 	if err != nil {
 		return nil, err
 	}
@@ -51,10 +53,12 @@ func (f *Flags) Read(p object.Proc) (*AddressSpace, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.name(vmas, mappings) {
+	// Of what is locked, smaps also tells how much is there.
+	locked := func(v vma) bool { return v.has("lo") }
+	if f.name(vmas, mappings) && !slices.ContainsFunc(vmas, locked) {
 		return &AddressSpace{p, vmas}, nil
 	}
-	if vmas, err = readSmaps(p.Host); err != nil {
+	if vmas, err = readSmaps(p.Task()); err != nil {
 		return nil, err
 	}
 	f.learn(vmas, mappings)

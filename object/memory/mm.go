@@ -28,7 +28,7 @@ type AddressSpace struct {
 
 // ReadAddressSpace reads the mappings of a process.
 func ReadAddressSpace(p object.Proc) (*AddressSpace, error) {
-	vmas, err := readSmaps(p.Host)
+	vmas, err := readSmaps(p.Task())
 	if err != nil {
 		return nil, err
 	}
@@ -93,6 +93,8 @@ func (v *vma) refused() string {
 		return "userfaultfd"
 	case v.has("ss"):
 		return "a shadow stack"
+	case v.has(keyed):
+		return "a protection key"
 	}
 	return ""
 }
@@ -156,9 +158,9 @@ type mappedFile struct {
 func NewFiles(refs FileRefs) *Files { return &Files{refs, make(map[mappedFile]*dump.FileRef)} }
 
 // keptFlags are the VmFlags that a restore brings back.
-var keptFlags = []string{"gd", "lo", "hg", "nh", "dc", "dd", "wf", "sr", "rr", "nr", "mg", "dp"}
+var keptFlags = []string{"gd", "lo", "hg", "nh", "dc", "dd", "wf", "sr", "rr", "nr", "mg", "dp", "sl"}
 
-// Dump returns the record of the address space, without what only the process itself can tell (see [Ask]).
+// Dump returns the record of the address space, without what only the process itself can tell (see [AddressSpace.Ask]).
 func (a *AddressSpace) Dump(id uint64, files *Files) (*dump.Mm, error) {
 	mm := &dump.Mm{Id: id}
 	for i := range a.vmas {
@@ -166,6 +168,8 @@ func (a *AddressSpace) Dump(id uint64, files *Files) (*dump.Mm, error) {
 		m := &dump.Mapping{
 			Start: v.start, End: v.end, Prot: v.prot(), Shared: v.shared(), Kind: v.kind(), Offset: v.offset,
 			MaxWrite: v.has("mw"),
+			// What is locked as a whole is there as a whole.
+			LockOnFault: v.has("lo") && v.resident < v.end-v.start,
 		}
 		m.VmFlags = strings.Join(slices.DeleteFunc(slices.Clone(v.flags), func(f string) bool { return !slices.Contains(keptFlags, f) }), " ")
 		for _, prefix := range []string{"[anon:", "[anon_shmem:"} {
@@ -183,7 +187,7 @@ func (a *AddressSpace) Dump(id uint64, files *Files) (*dump.Mm, error) {
 		}
 		mm.Mappings = append(mm.Mappings, m)
 	}
-	link := fmt.Sprintf("/proc/%d/exe", a.Host)
+	link := fmt.Sprintf("/proc/%d/exe", a.Task())
 	path, err := os.Readlink(link)
 	if err != nil {
 		return nil, err
@@ -196,7 +200,7 @@ func (a *AddressSpace) Dump(id uint64, files *Files) (*dump.Mm, error) {
 	if mm.Exe, err = files.refer(exe, path); err != nil {
 		return nil, fmt.Errorf("pid %d (%s): executable: %w", a.PID, a.Comm, err)
 	}
-	if mm.Auxv, err = os.ReadFile(fmt.Sprintf("/proc/%d/auxv", a.Host)); err != nil {
+	if mm.Auxv, err = os.ReadFile(fmt.Sprintf("/proc/%d/auxv", a.Task())); err != nil {
 		return nil, err
 	}
 	return mm, a.layout(mm)
@@ -204,7 +208,7 @@ func (a *AddressSpace) Dump(id uint64, files *Files) (*dump.Mm, error) {
 
 // Guard notes the guard regions: those of private mappings, which [pager.Copy.Look] has found, and those of others.
 func (a *AddressSpace) Guard(mm *dump.Mm, private []dump.Range) error {
-	pages, err := pager.NewScanner(a.Host)
+	pages, err := pager.NewScanner(a.Task())
 	if err != nil {
 		return err
 	}
@@ -231,7 +235,7 @@ func (a *AddressSpace) file(v *vma, m *dump.Mapping, files *Files) error {
 	key := mappedFile{v.device, v.inode, v.name}
 	ref := files.found[key]
 	if ref == nil {
-		f, err := os.OpenFile(fmt.Sprintf("/proc/%d/map_files/%x-%x", a.Host, v.start, v.end), openFlags(v.name), 0)
+		f, err := os.OpenFile(fmt.Sprintf("/proc/%d/map_files/%x-%x", a.Task(), v.start, v.end), openFlags(v.name), 0)
 		if err == nil {
 			defer f.Close()
 			ref, err = files.refer(f, v.name)
@@ -264,7 +268,7 @@ func (s *Files) refer(f *os.File, path string) (*dump.FileRef, error) {
 
 // layout reads the borders of code, data, stack, arguments and environment.
 func (a *AddressSpace) layout(mm *dump.Mm) error {
-	s, err := object.ReadStat(a.Host)
+	s, err := object.ReadStat(a.Task())
 	if err != nil {
 		return err
 	}
@@ -275,10 +279,11 @@ func (a *AddressSpace) layout(mm *dump.Mm) error {
 }
 
 // Ask asks a process for what only it can tell of its memory.
-func Ask(b *remote.Batch) func(mm *dump.Mm) error {
+func (a *AddressSpace) Ask(b *remote.Batch) func(mm *dump.Mm) error {
 	brk := b.Call("brk", unix.SYS_BRK, 0)
 	dumpable := b.Call("get dumpable", unix.SYS_PRCTL, unix.PR_GET_DUMPABLE)
 	thp := b.Call("get huge page setting", unix.SYS_PRCTL, unix.PR_GET_THP_DISABLE, 0, 0, 0, 0)
+	modes := a.askModes(b)
 	return func(mm *dump.Mm) error {
 		values := [3]int64{}
 		for i, r := range []remote.Result{brk, dumpable, thp} {
@@ -289,13 +294,14 @@ func Ask(b *remote.Batch) func(mm *dump.Mm) error {
 			values[i] = v
 		}
 		mm.Brk, mm.Dumpable, mm.ThpDisable = uint64(values[0]), uint32(values[1]), values[2] != 0
+		modes(mm)
 		return nil
 	}
 }
 
 // Space returns the private mappings as the pager wants to know them. id is that of the Mm record.
 func (a *AddressSpace) Space(id uint64) *pager.Space {
-	s := &pager.Space{ID: id, PID: a.Host, PIDFD: a.PidFD}
+	s := &pager.Space{ID: id, PID: a.Task(), PIDFD: a.PidFD}
 	s.VDSO.Start, s.VDSO.End = a.VDSO()
 	for i := range a.vmas {
 		v := &a.vmas[i]

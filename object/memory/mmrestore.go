@@ -106,9 +106,14 @@ var advice = map[string]int{
 	"wf": unix.MADV_WIPEONFORK, "sr": unix.MADV_SEQUENTIAL, "rr": unix.MADV_RANDOM, "mg": unix.MADV_MERGEABLE,
 }
 
-// Protect gives the filled mappings their protection, advice and names.
-func Protect(s *remote.Script, mm *dump.Mm) {
+// Protect gives the filled mappings their protection, advice and names. Of those that were kept, as in [Map], the protection is
+// not known: it is that of whatever process they were made for.
+func Protect(s *remote.Script, mm *dump.Mm, kept []dump.Range) {
+	const filled = unix.PROT_READ | unix.PROT_WRITE
 	for _, m := range mm.GetMappings() {
+		for len(kept) > 0 && kept[0].End <= m.GetStart() {
+			kept = kept[1:]
+		}
 		switch m.GetKind() {
 		case dump.Mapping_VDSO, dump.Mapping_VVAR, dump.Mapping_VSYSCALL, dump.Mapping_AIO:
 			continue
@@ -117,7 +122,8 @@ func Protect(s *remote.Script, mm *dump.Mm) {
 		for guard := range slices.Chunk(m.GetGuards(), 2) {
 			s.Call(fmt.Sprintf("guard %#x", guard[0]), unix.SYS_MADVISE, guard[0], guard[1]-guard[0], unix.MADV_GUARD_INSTALL)
 		}
-		if !m.GetShared() && m.GetProt()&(unix.PROT_READ|unix.PROT_WRITE) != unix.PROT_READ|unix.PROT_WRITE {
+		inherited := len(kept) > 0 && kept[0].Start < m.GetEnd()
+		if !m.GetShared() && (inherited || m.GetProt()&filled != filled) {
 			s.Call(fmt.Sprintf("protect %#x", m.GetStart()), unix.SYS_MPROTECT, m.GetStart(), size, m.GetProt())
 		}
 		for _, flag := range strings.Fields(m.GetVmFlags()) {
@@ -125,12 +131,15 @@ func Protect(s *remote.Script, mm *dump.Mm) {
 				s.Call("madvise "+flag, unix.SYS_MADVISE, m.GetStart(), size, a)
 			}
 			if flag == "lo" {
-				s.Call("lock memory", unix.SYS_MLOCK2, m.GetStart(), size, 0)
+				s.Call("lock memory", unix.SYS_MLOCK2, m.GetStart(), size, lockFlags(m))
 			}
 		}
 		if m.GetName() != "" {
 			b := s.Room(512)
 			b.Try("name memory", unix.SYS_PRCTL, unix.PR_SET_VMA, unix.PR_SET_VMA_ANON_NAME, m.GetStart(), size, b.String(m.GetName()))
+		}
+		if slices.Contains(strings.Fields(m.GetVmFlags()), "sl") { // at last: nothing can be changed any more
+			s.Call("seal memory", unix.SYS_MSEAL, m.GetStart(), size, 0)
 		}
 	}
 }

@@ -17,6 +17,7 @@ type vma struct {
 	device     string
 	name       string // path, [heap], [anon:...] or nothing
 	flags      []string
+	resident   uint64 // bytes; by smaps only
 }
 
 func (v *vma) has(flag string) bool {
@@ -63,13 +64,12 @@ func parseSmaps(text []byte) ([]vma, error) {
 	var list []vma
 	for line := range bytes.Lines(text) {
 		line = bytes.TrimSuffix(line, []byte("\n"))
-		if rest, ok := bytes.CutPrefix(line, []byte("VmFlags: ")); ok {
-			if len(list) > 0 {
-				list[len(list)-1].flags = strings.Fields(string(rest))
-			}
-			continue
-		}
 		if len(line) == 0 || line[0] >= 'A' && line[0] <= 'Z' {
+			if len(list) > 0 {
+				if err := list[len(list)-1].property(line); err != nil {
+					return nil, err
+				}
+			}
 			continue
 		}
 		v, err := parseVMA(string(line))
@@ -79,6 +79,29 @@ func parseSmaps(text []byte) ([]vma, error) {
 		list = append(list, v)
 	}
 	return list, nil
+}
+
+// keyed is a word of ours: a key protects the mapping (pkeys(7)).
+const keyed = "pkey"
+
+// property parses a line below that of a mapping. Those of interest: "Rss: n kB", "ProtectionKey: n", "VmFlags: rd wr ...".
+func (v *vma) property(line []byte) error {
+	var err error
+	switch name, rest, _ := bytes.Cut(line, []byte(":")); string(name) {
+	case "VmFlags":
+		v.flags = append(v.flags, strings.Fields(string(rest))...)
+	case "Rss":
+		v.resident, err = strconv.ParseUint(string(bytes.TrimSpace(bytes.TrimSuffix(rest, []byte("kB")))), 10, 54)
+		v.resident <<= 10
+	case "ProtectionKey":
+		if string(bytes.TrimSpace(rest)) != "0" {
+			v.flags = append(v.flags, keyed)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("mapping %#x: %q: %w", v.start, line, err)
+	}
+	return nil
 }
 
 // parseVMA parses "start-end perms offset device inode   name", proc_pid_maps(5).

@@ -42,6 +42,9 @@ func (s checker) check(snapshot *dump.Snapshot) error {
 			return fmt.Errorf("process %d: %w", id, err)
 		}
 	}
+	if err := s.checkSharing(); err != nil {
+		return err
+	}
 	for _, id := range object.SortedIDs(s.Files) {
 		if err := s.checkFile(s.Files[id]); err != nil {
 			return fmt.Errorf("file %d: %w", id, err)
@@ -195,10 +198,12 @@ func (s checker) checkThread(p *dump.Process, tid uint32) error {
 		return fmt.Errorf("is not there")
 	case t.GetTid() != tid || t.GetPid() != p.GetPid():
 		return fmt.Errorf("says that it is thread %d of process %d", t.GetTid(), t.GetPid())
-	case t.GetRegs() == nil:
-		return fmt.Errorf("no registers")
 	case t.GetCreds() == nil:
 		return fmt.Errorf("no credentials")
+	case t.GetEnded():
+		return checkEnded(p, t)
+	case t.GetRegs() == nil:
+		return fmt.Errorf("no registers")
 	}
 	if _, err := task.SeccompChain(t, s.Seccomps); err != nil {
 		return err

@@ -2,10 +2,10 @@ package task
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -16,11 +16,16 @@ import (
 )
 
 // FactReader finds in the kernel's memory what else only tasks themselves can tell. It may be used by several goroutines at once.
-type FactReader struct{ kernel *kmem.Reader }
+type FactReader struct {
+	kernel *kmem.Reader
+
+	mu    sync.Mutex
+	plain map[taskFlags]bool // see [Facts.Learn]
+}
 
 // OpenFacts makes a reader that has shown with our own thread that it finds what the system calls tell.
 func OpenFacts(kernel *kmem.Reader) (*FactReader, error) {
-	r := &FactReader{kernel}
+	r := &FactReader{kernel: kernel, plain: make(map[taskFlags]bool)}
 	if err := r.check(); err != nil {
 		return nil, fmt.Errorf("facts about tasks: %w", err)
 	}
@@ -43,7 +48,10 @@ func (r *FactReader) check() error {
 	if _, err := facts.Process(task, &dump.Process{}); err != nil {
 		return err
 	}
-	if err := errors.Join(facts.Thread(task, t), facts.SigHand(task, hand)); err != nil {
+	if _, err := facts.Thread(task, t); err != nil {
+		return err
+	}
+	if err := facts.SigHand(task, hand); err != nil {
 		return err
 	}
 	var stack linux.Stack
@@ -90,14 +98,15 @@ func checkActions(hand *dump.SigHand) error {
 
 // Facts are what a [FactReader] finds of tasks that do not run. They belong to one goroutine.
 type Facts struct {
-	walk  *kmem.Walk
-	tasks map[int]kmem.Value
-	bits  map[uint64]uint32 // securebits, by the addresses of credentials
+	reader *FactReader
+	walk   *kmem.Walk
+	tasks  map[int]kmem.Value
+	bits   map[uint64]uint32 // securebits, by the addresses of credentials
 }
 
 // Read finds all tasks of the host.
 func (r *FactReader) Read() (*Facts, error) {
-	f := &Facts{walk: r.kernel.Walk(), bits: make(map[uint64]uint32)}
+	f := &Facts{reader: r, walk: r.kernel.Walk(), bits: make(map[uint64]uint32)}
 	f.tasks = f.walk.Tasks()
 	return f, f.walk.Err()
 }
@@ -111,8 +120,8 @@ func (f *Facts) Task(tid int) (kmem.Value, error) {
 	return t.Load(), f.walk.Err()
 }
 
-// Thread is [AskThread] without asking.
-func (f *Facts) Thread(task kmem.Value, t *dump.Thread) error {
+// Thread is [AskThread] without asking; false: nobody with flags like those of the thread has been asked yet.
+func (f *Facts) Thread(task kmem.Value, t *dump.Thread) (known bool, err error) {
 	stack := &dump.AltStack{Sp: task.Member("sas_ss_sp").Uint(), Size: task.Member("sas_ss_size").Uint()}
 	if stack.Flags = uint32(task.Member("sas_ss_flags").Uint()) & linux.SS_AUTODISARM; stack.Size == 0 {
 		stack.Flags |= linux.SS_DISABLE
@@ -126,7 +135,30 @@ func (f *Facts) Thread(task kmem.Value, t *dump.Thread) error {
 	t.Altstack, t.Creds.Securebits = stack, bits
 	t.TidAddress, t.PdeathSignal = task.Member("clear_child_tid").Uint(), uint32(task.Member("pdeath_signal").Uint())
 	t.TimerSlack = task.Member("timer_slack_ns").Uint()
-	return f.walk.Err()
+	return f.reader.isPlain(flagsOf(task)), f.walk.Err()
+}
+
+// taskFlags are all flags of a task: what [askModes] asks for is in them; where, differs between kernels.
+type taskFlags struct{ info, flags, atomic uint64 }
+
+func flagsOf(task kmem.Value) taskFlags {
+	return taskFlags{task.Member("thread_info", "flags").Uint(), task.Member("flags").Uint(), task.Member("atomic_flags").Uint()}
+}
+
+// Learn takes note that a thread has answered to [AskThread] that the processor treats it as any other.
+func (f *Facts) Learn(task kmem.Value, t *dump.Thread) {
+	if t.GetTscDisable() || t.GetMceKill() != 0 || len(t.GetSpeculation()) > 0 {
+		return
+	}
+	f.reader.mu.Lock()
+	defer f.reader.mu.Unlock()
+	f.reader.plain[flagsOf(task)] = true
+}
+
+func (r *FactReader) isPlain(flags taskFlags) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.plain[flags]
 }
 
 // Process is [AskProcess] without asking; false: the process has timers, and must be asked how much is left of them.

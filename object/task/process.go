@@ -53,9 +53,14 @@ func AskProcess(b *remote.Batch) func(p *dump.Process) error {
 	at, subreaper := object.Space[int32](b)
 	b.Call("get subreaper", unix.SYS_PRCTL, unix.PR_GET_CHILD_SUBREAPER, at, 0, 0, 0)
 	itimers := AskItimers(b)
+	entry := b.Space(8)
+	ldt := b.Try("read descriptor table", unix.SYS_MODIFY_LDT, 0, entry, 8)
 	return func(p *dump.Process) error {
 		if err := b.Err(); err != nil {
 			return err
+		}
+		if n, err := b.Value(ldt); err == nil && n > 0 {
+			return &object.Refusal{PID: int(p.GetPid()), FD: -1, Object: "a local descriptor table (modify_ldt)"}
 		}
 		p.ChildSubreaper = subreaper() != 0
 		return itimers(p)
@@ -69,6 +74,13 @@ func RestoreProcess(b *remote.Batch, p *dump.Process) {
 	b.Call("set personality", unix.SYS_PERSONALITY, p.GetPersonality())
 	if p.GetChildSubreaper() {
 		b.Call("become a subreaper", unix.SYS_PRCTL, unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	}
+}
+
+// RestorePersonality gives a further thread of a stub the execution domain of its process.
+func RestorePersonality(b *remote.Batch, p *dump.Process) {
+	if p.GetPersonality() != 0 {
+		b.Call("set personality", unix.SYS_PERSONALITY, p.GetPersonality())
 	}
 }
 

@@ -51,6 +51,22 @@ func DumpThread(s *object.Status, m object.IDMaps) (*dump.Thread, error) {
 	return t, nil
 }
 
+// DumpEnded returns the record of the first thread of a process, which has ended while others go on.
+func DumpEnded(s *object.Status, m object.IDMaps) (*dump.Thread, error) {
+	tid, _, _ := s.Inside()
+	creds, err := DumpCreds(s, m)
+	if err != nil {
+		return nil, err
+	}
+	stat, err := object.ReadStat(s.PID)
+	if err != nil {
+		return nil, err
+	}
+	return &dump.Thread{
+		Tid: uint32(tid), Pid: uint32(tid), Comm: s.Name, Creds: creds, Ended: true, WaitStatus: stat.ExitCode,
+	}, nil
+}
+
 // AskThread asks a thread for what only it can tell of itself.
 func AskThread(b *remote.Batch) func(t *dump.Thread) error {
 	stackAt, stack := object.Space[linux.Stack](b)
@@ -60,7 +76,7 @@ func AskThread(b *remote.Batch) func(t *dump.Thread) error {
 	deathAt, death := object.Space[int32](b)
 	b.Call("get death signal", unix.SYS_PRCTL, unix.PR_GET_PDEATHSIG, deathAt, 0, 0, 0)
 	slack := b.Call("get timer slack", unix.SYS_PRCTL, unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
-	creds := AskCreds(b)
+	creds, modes := AskCreds(b), askModes(b)
 	return func(t *dump.Thread) error {
 		if err := b.Err(); err != nil {
 			return err
@@ -75,6 +91,7 @@ func AskThread(b *remote.Batch) func(t *dump.Thread) error {
 		if t.Creds == nil {
 			t.Creds = &dump.Creds{}
 		}
+		modes(t)
 		return creds(t.Creds)
 	}
 }
@@ -97,9 +114,15 @@ func RestoreThread(b *remote.Batch, t *dump.Thread) {
 	}
 	restoreSched(b, t.GetSched())
 	restoreIOPriority(b, t)
+	restoreModes(b, t)
 	if t.GetTimerSlack() != 0 { // 0: that of a real-time task, which has none
 		b.Call("set timer slack", unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, t.GetTimerSlack(), 0, 0, 0)
 	}
+}
+
+// RestoreEnded gives the first thread of a stub, which is about to end, what still shows of it; its credentials follow.
+func RestoreEnded(b *remote.Batch, t *dump.Thread) {
+	b.Call("set name", unix.SYS_PRCTL, unix.PR_SET_NAME, b.String(t.GetComm()), 0, 0, 0)
 }
 
 // RestoreDeathSignal sets the signal that the thread gets when its parent dies. It comes after the credentials, whose

@@ -1,10 +1,13 @@
-"""Processes that share what threads share: descriptors, directories and umask."""
+"""Processes that share what threads share: descriptors, directories and umask, memory, signal actions."""
 import fcntl
+import mmap
+import struct
 
 from kind import *
 
-SYS_CLONE = 56
-CLONE_FS, CLONE_FILES = 0x200, 0x400
+SYS_CLONE, SYS_FUTEX, SYS_RT_SIGACTION = 56, 202, 13
+CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_SIGHAND, CLONE_PARENT = 0x100, 0x200, 0x400, 0x800, 0x8000
+FUTEX_WAIT, FUTEX_WAKE, SIG_IGN = 0, 1, 1
 
 
 def clone(flags, body):
@@ -131,8 +134,45 @@ def directories():
     return after
 
 
+def memory(flags):
+    """A child by machine code: it waits for a word to change, changes another, ignores SIGUSR1, and exits."""
+    page = libc.mmap(None, 8192, 7, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    word, answer, action = page + 4096, page + 4100, page + 4112
+    ctypes.memmove(action, struct.pack("QQQQ", SIG_IGN, 0x04000000, 0, 0), 32)  # struct sigaction with SA_RESTORER
+    program = (b"\xb8\x38\x00\x00\x00" b"\xbf" + struct.pack("I", flags | signal.SIGCHLD) +  # mov eax, 56; mov edi, flags
+               b"\x48\xbe" + struct.pack("Q", page + 8192) +  # mov rsi, stack
+               b"\x31\xd2\x45\x31\xd2\x45\x31\xc0\x0f\x05"  # xor edx, edx; r10d; r8d; syscall
+               b"\x85\xc0\x74\x01\xc3"  # test eax, eax; jz +1; ret
+               b"\xb8\xca\x00\x00\x00\x48\xbf" + struct.pack("Q", word) +  # mov eax, 202; mov rdi, word
+               b"\x31\xf6\x31\xd2\x45\x31\xd2\x0f\x05"  # xor esi, esi; edx; r10d; syscall: FUTEX_WAIT for 0
+               b"\x48\xb8" + struct.pack("Q", answer) + b"\xc7\x00\x2a\x00\x00\x00"  # mov rax, answer; mov dword [rax], 42
+               b"\xb8\x0d\x00\x00\x00\xbf\x0a\x00\x00\x00\x48\xbe" + struct.pack("Q", action) +  # mov eax, 13; mov edi, 10; mov rsi
+               b"\x31\xd2\x41\xba\x08\x00\x00\x00\x0f\x05"  # xor edx, edx; mov r10d, 8; syscall
+               b"\xb8\x3c\x00\x00\x00\xbf\x05\x00\x00\x00\x0f\x05")  # exit(5)
+    ctypes.memmove(page, program, len(program))
+    pid = ctypes.CFUNCTYPE(ctypes.c_int)(page)()
+    check(pid > 0, f"clone: {pid}")
+    asleep(pid)
+
+    def ignored():
+        now = (ctypes.c_uint64 * 4)()
+        same("sigaction", call(SYS_RT_SIGACTION, signal.SIGUSR1, 0, ctypes.byref(now), 8), 0)
+        return now[0] == SIG_IGN
+
+    def after():
+        same("ignored before", ignored(), False)
+        ctypes.memmove(word, struct.pack("I", 1), 4)
+        call(SYS_FUTEX, word, FUTEX_WAKE, 1, 0, 0, 0)  # it may not be back in its call yet
+        join(pid, 5 << 8)
+        same("answer", struct.unpack("I", ctypes.string_at(answer, 4))[0], 42)
+        same("signal actions shared", ignored(), bool(flags & CLONE_SIGHAND))
+    return after
+
+
 def test():
-    afters = [orphans(), directories(), descriptors()]
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    afters = [memory(CLONE_VM), memory(CLONE_VM | CLONE_FILES | CLONE_FS), memory(CLONE_VM | CLONE_SIGHAND),
+              orphans(), directories(), descriptors()]
     wait()
     for after in afters:
         after()

@@ -6,7 +6,7 @@ import struct
 from kind import *
 
 SYS_UNSHARE, SYS_IO_SETUP, SYS_MSGGET, SYS_SEMGET, SYS_SHMGET, SYS_SHMAT = 272, 206, 68, 64, 29, 30
-CLONE_VM, CLONE_FILES, CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWNET = 0x100, 0x400, 0x20000, 0x04000000, 0x40000000
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWNET = 0x20000, 0x04000000, 0x40000000
 
 
 def md5():
@@ -175,19 +175,6 @@ def namespace(flag):
     return hold
 
 
-def descriptors():
-    """A thread with a table of its own."""
-    started = threading.Event()
-    def body():
-        same("unshare", call(SYS_UNSHARE, CLONE_FILES), 0)
-        os.close(os.open("/dev/null", os.O_RDONLY))
-        started.set()
-        go()
-    t = thread(body)
-    started.wait()
-    return lambda: join_thread(t)
-
-
 def vfork():
     """A process that waits for its child, which shares its memory: by machine code, it waits in futex(2) and exits."""
     word = mmap.mmap(-1, 4096)
@@ -272,11 +259,25 @@ def full():
     return after
 
 
+def dispatched():
+    """A thread whose system calls are given back to it, as long as a byte says so."""
+    selector = ctypes.c_char(b"\0")
+    same("prctl", call(157, 59, 1, 0, 0, ctypes.addressof(selector)), 0)  # PR_SET_SYSCALL_USER_DISPATCH
+    return lambda: same("selector", selector.value, b"\0") or same("prctl", call(157, 59, 0, 0, 0, 0), 0)
+
+
+def hugetlb():
+    """A mapping of huge pages, of which there need be none."""
+    MAP_HUGETLB = 0x40000
+    address = libc.mmap(None, 2 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE, -1, 0)
+    check(address != ctypes.c_void_p(-1).value, "mmap")
+    return lambda: None
+
+
 holds = {f.__name__: f for f in (md5, mptcp, corked, unread, watch, events, descriptor, reading, aio, key, perf, secret, shm, semaphores, messages,
-                                 descriptors, mounted, traced, vfork, full)}
+                                 mounted, traced, vfork, full, dispatched, hugetlb)}
 holds |= {"uts namespace": namespace(CLONE_NEWUTS), "mount namespace": namespace(CLONE_NEWNS), "net namespace": namespace(CLONE_NEWNET),
-          "io_uring": made(425, 4, bytes(120)), "userfaultfd": made(323, 1),
-          "secret memory": made(447, 0), "shared memory": twins(CLONE_VM), "shared handlers": twins(CLONE_VM | 0x800)}
+          "io_uring": made(425, 4, bytes(120)), "userfaultfd": made(323, 1), "secret memory": made(447, 0)}
 
 
 def test():
