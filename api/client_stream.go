@@ -73,7 +73,7 @@ func (c *Client) Restore(ctx context.Context, id string, f *os.File, opt instanc
 	defer runtime.KeepAlive(f)
 	stream, err := c.rpc.Restore(ctx, &vpsv1.RestoreRequest{
 		Id: id, Fd: int32(f.Fd()), Resume: opt.Resume, Force: opt.Force, Config: configToWire(opt.Config),
-		Lazy: opt.Lazy, Wait: opt.Wait,
+		Lazy: opt.Lazy, Wait: opt.Wait, Unplug: opt.Unplug, Readdress: addressesToWire(opt.Readdress),
 	})
 	if err != nil {
 		return c.fromWire(err)

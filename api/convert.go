@@ -1,12 +1,14 @@
 package api
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"time"
 
 	"vps/api/vpsv1"
 	"vps/config"
+	"vps/dump/convert"
 	"vps/ifvps/plane"
 	"vps/instance"
 )
@@ -274,4 +276,26 @@ func reportFromWire(r *vpsv1.SnapshotReport) instance.SnapshotReport {
 		}),
 		Stopped: time.Duration(r.GetStoppedNs()),
 	}
+}
+
+func addressesToWire(all convert.Addresses) map[string]string {
+	wire := make(map[string]string)
+	for old, new := range all {
+		wire[old.String()] = new.String()
+	}
+	return wire
+}
+
+func addressesFromWire(wire map[string]string) (convert.Addresses, error) {
+	all := make(convert.Addresses)
+	for from, to := range wire {
+		old, err := netip.ParseAddr(from)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", instance.ErrInvalid, err)
+		}
+		if all[old], err = netip.ParseAddr(to); err != nil {
+			return nil, fmt.Errorf("%w: %w", instance.ErrInvalid, err)
+		}
+	}
+	return all, nil
 }

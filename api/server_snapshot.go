@@ -42,10 +42,14 @@ func (h handler) Restore(ctx context.Context, r *vpsv1.RestoreRequest, out *conn
 	if err != nil {
 		return err
 	}
+	readdress, err := addressesFromWire(r.Readdress)
+	if err != nil {
+		return fmt.Errorf("restore %s: %w", r.Id, err)
+	}
 	tell, end := report(func(p instance.Progress) error { return out.Send(progressToWire(p)) })
 	defer end()
 	return h.Host.Restore(ctx, r.Id, f, instance.RestoreOptions{
-		Resume: r.Resume, Force: r.Force, Lazy: r.Lazy, Wait: r.Wait, Config: cfg,
+		Resume: r.Resume, Force: r.Force, Lazy: r.Lazy, Wait: r.Wait, Config: cfg, Unplug: r.Unplug, Readdress: readdress,
 	}, tell)
 }
 

@@ -126,6 +126,22 @@ func prefixLen(a netip.Addr, s string) (int, error) {
 	return int(n), nil
 }
 
+// Readdress returns a configuration with other addresses of interfaces in the place of those that are keys.
+func (c *Config) Readdress(other map[netip.Addr]netip.Addr) *Config {
+	own := *c
+	own.Interfaces = slices.Clone(c.Interfaces)
+	for n := range own.Interfaces {
+		i := &own.Interfaces[n]
+		i.Addresses = slices.Clone(i.Addresses)
+		for at, a := range i.Addresses {
+			if new, ok := other[a]; ok {
+				i.Addresses[at] = new
+			}
+		}
+	}
+	return &own
+}
+
 // Allows reports whether the instance may configure address a: one of its Interfaces' or of its Networks.
 func (c *Config) Allows(a netip.Addr) bool {
 	for _, i := range c.Interfaces {

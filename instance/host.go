@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vps/config"
+	"vps/dump/convert"
 	"vps/ifvps"
 	"vps/ifvps/plane"
 	"vps/instance/home"
@@ -117,6 +118,9 @@ type RestoreOptions struct {
 	Lazy   bool           // do not wait for memory: it comes when it is needed, and in the background
 	Wait   bool           // with Lazy: return when all memory is there
 	Config *config.Config // nil: the instance's own file, else the copy in the snapshot with default rights
+
+	Unplug    bool              // without the interfaces that the host gives: what depended on them is closed as by its peers
+	Readdress convert.Addresses // other addresses in the place of the instance's own, in the configuration too
 }
 
 // LogOptions say which part of the console's history is wanted.

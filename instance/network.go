@@ -187,7 +187,7 @@ func (h *Host) Park(ctx context.Context, id string) error {
 		if err := i.park(); err != nil {
 			return err
 		}
-		return i.end(ctx, registry.ReasonAbort, func(*cell.Cell) error { return i.killAll() })
+		return i.end(ctx, registry.ReasonAbort, func(*cell.Cell) error { return i.vanish() })
 	}))
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"vps/config"
+	"vps/dump/convert"
 	"vps/instance/image"
 	"vps/instance/registry"
 	"vps/suspend"
@@ -48,9 +49,15 @@ func (i *instance) restore(ctx context.Context, r io.Reader, opt RestoreOptions,
 		}
 		warn(err.Error())
 	}
+	if err := opt.Readdress.Check(); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
 	i.cancelRetry()
 	cfg, err := i.restoredConfig(im, opt.Config)
 	if err != nil {
+		return err
+	}
+	if cfg, err = opt.network(im, cfg); err != nil {
 		return err
 	}
 	err = i.create(ctx, cfg, birth{state: Restoring, what: "restore", bootID: im.BootID, adjust: im.Adjust, were: im.Given()})
@@ -82,6 +89,19 @@ func (i *instance) restoredConfig(im *image.Image, given *config.Config) (*confi
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return cfg, nil
+}
+
+// network changes an image and its configuration to the network that is wanted.
+func (opt RestoreOptions) network(im *image.Image, cfg *config.Config) (*config.Config, error) {
+	if opt.Unplug {
+		own := *cfg
+		own.Interfaces, own.Networks = nil, nil
+		return &own, im.Edit(convert.Unplug)
+	}
+	if len(opt.Readdress) == 0 {
+		return cfg, nil
+	}
+	return cfg.Readdress(opt.Readdress), im.Edit(opt.Readdress.Edit)
 }
 
 // restored notes that the instance is what the image was.

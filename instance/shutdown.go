@@ -79,7 +79,7 @@ func (h *Host) save(ctx context.Context, i *instance) (err error) {
 	if err != nil {
 		return fmt.Errorf("save %s: %w", i.id, errors.Join(err, i.unsave(before)))
 	}
-	return i.end(ctx, registry.ReasonSaved, func(*cell.Cell) error { return i.killAll() })
+	return i.end(ctx, registry.ReasonSaved, func(*cell.Cell) error { return i.vanish() })
 }
 
 func (i *instance) note(s *registry.Saved) error {

@@ -2709,6 +2709,8 @@ type RestoreRequest struct {
 	Config        *Configuration         `protobuf:"bytes,5,opt,name=config,proto3" json:"config,omitempty"` // none: the instance's file on the host, else what the snapshot holds, with default rights
 	Lazy          bool                   `protobuf:"varint,6,opt,name=lazy,proto3" json:"lazy,omitempty"`
 	Wait          bool                   `protobuf:"varint,7,opt,name=wait,proto3" json:"wait,omitempty"`
+	Unplug        bool                   `protobuf:"varint,8,opt,name=unplug,proto3" json:"unplug,omitempty"`                                                                                // without the interfaces that the host gives
+	Readdress     map[string]string      `protobuf:"bytes,9,rep,name=readdress,proto3" json:"readdress,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // addresses of the instance, with those that take their places
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2790,6 +2792,20 @@ func (x *RestoreRequest) GetWait() bool {
 		return x.Wait
 	}
 	return false
+}
+
+func (x *RestoreRequest) GetUnplug() bool {
+	if x != nil {
+		return x.Unplug
+	}
+	return false
+}
+
+func (x *RestoreRequest) GetReaddress() map[string]string {
+	if x != nil {
+		return x.Readdress
+	}
+	return nil
 }
 
 var File_api_vps_proto protoreflect.FileDescriptor
@@ -2996,7 +3012,7 @@ const file_api_vps_proto_rawDesc = "" +
 	"\atook_ns\x18\x02 \x01(\x03R\x06tookNs\"4\n" +
 	"\x05Phase\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
-	"\atook_ns\x18\x02 \x01(\x03R\x06tookNs\"\xb5\x01\n" +
+	"\atook_ns\x18\x02 \x01(\x03R\x06tookNs\"\xd0\x02\n" +
 	"\x0eRestoreRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x0e\n" +
 	"\x02fd\x18\x02 \x01(\x05R\x02fd\x12\x16\n" +
@@ -3004,7 +3020,12 @@ const file_api_vps_proto_rawDesc = "" +
 	"\x05force\x18\x04 \x01(\bR\x05force\x12-\n" +
 	"\x06config\x18\x05 \x01(\v2\x15.vps.v1.ConfigurationR\x06config\x12\x12\n" +
 	"\x04lazy\x18\x06 \x01(\bR\x04lazy\x12\x12\n" +
-	"\x04wait\x18\a \x01(\bR\x04wait2\xeb\t\n" +
+	"\x04wait\x18\a \x01(\bR\x04wait\x12\x16\n" +
+	"\x06unplug\x18\b \x01(\bR\x06unplug\x12C\n" +
+	"\treaddress\x18\t \x03(\v2%.vps.v1.RestoreRequest.ReaddressEntryR\treaddress\x1a<\n" +
+	"\x0eReaddressEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xeb\t\n" +
 	"\x04Host\x121\n" +
 	"\aVersion\x12\r.vps.v1.Empty\x1a\x17.vps.v1.VersionResponse\x12+\n" +
 	"\x04List\x12\r.vps.v1.Empty\x1a\x14.vps.v1.ListResponse\x12(\n" +
@@ -3045,7 +3066,7 @@ func file_api_vps_proto_rawDescGZIP() []byte {
 	return file_api_vps_proto_rawDescData
 }
 
-var file_api_vps_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_api_vps_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_api_vps_proto_goTypes = []any{
 	(*Empty)(nil),                // 0: vps.v1.Empty
 	(*Target)(nil),               // 1: vps.v1.Target
@@ -3084,6 +3105,7 @@ var file_api_vps_proto_goTypes = []any{
 	(*Round)(nil),                // 34: vps.v1.Round
 	(*Phase)(nil),                // 35: vps.v1.Phase
 	(*RestoreRequest)(nil),       // 36: vps.v1.RestoreRequest
+	nil,                          // 37: vps.v1.RestoreRequest.ReaddressEntry
 }
 var file_api_vps_proto_depIdxs = []int32{
 	3,  // 0: vps.v1.Instance.exit_status:type_name -> vps.v1.ExitStatus
@@ -3105,63 +3127,64 @@ var file_api_vps_proto_depIdxs = []int32{
 	35, // 16: vps.v1.SnapshotReport.phases:type_name -> vps.v1.Phase
 	34, // 17: vps.v1.SnapshotReport.rounds:type_name -> vps.v1.Round
 	16, // 18: vps.v1.RestoreRequest.config:type_name -> vps.v1.Configuration
-	0,  // 19: vps.v1.Host.Version:input_type -> vps.v1.Empty
-	0,  // 20: vps.v1.Host.List:input_type -> vps.v1.Empty
-	1,  // 21: vps.v1.Host.Show:input_type -> vps.v1.Target
-	1,  // 22: vps.v1.Host.Args:input_type -> vps.v1.Target
-	1,  // 23: vps.v1.Host.Processes:input_type -> vps.v1.Target
-	1,  // 24: vps.v1.Host.Check:input_type -> vps.v1.Target
-	17, // 25: vps.v1.Host.Create:input_type -> vps.v1.StartRequest
-	17, // 26: vps.v1.Host.Start:input_type -> vps.v1.StartRequest
-	18, // 27: vps.v1.Host.Stop:input_type -> vps.v1.StopRequest
-	18, // 28: vps.v1.Host.Restart:input_type -> vps.v1.StopRequest
-	1,  // 29: vps.v1.Host.Remove:input_type -> vps.v1.Target
-	19, // 30: vps.v1.Host.Kill:input_type -> vps.v1.KillRequest
-	1,  // 31: vps.v1.Host.Wait:input_type -> vps.v1.Target
-	1,  // 32: vps.v1.Host.Suspend:input_type -> vps.v1.Target
-	1,  // 33: vps.v1.Host.Resume:input_type -> vps.v1.Target
-	1,  // 34: vps.v1.Host.Abort:input_type -> vps.v1.Target
-	7,  // 35: vps.v1.Host.AllowNetworks:input_type -> vps.v1.NetworksRequest
-	8,  // 36: vps.v1.Host.MoveInterface:input_type -> vps.v1.MoveInterfaceRequest
-	1,  // 37: vps.v1.Host.Park:input_type -> vps.v1.Target
-	1,  // 38: vps.v1.Host.Release:input_type -> vps.v1.Target
-	0,  // 39: vps.v1.Host.Events:input_type -> vps.v1.Empty
-	21, // 40: vps.v1.Host.Logs:input_type -> vps.v1.LogsRequest
-	24, // 41: vps.v1.Host.Exec:input_type -> vps.v1.ExecRequest
-	28, // 42: vps.v1.Host.Console:input_type -> vps.v1.ConsoleRequest
-	31, // 43: vps.v1.Host.Snapshot:input_type -> vps.v1.SnapshotRequest
-	36, // 44: vps.v1.Host.Restore:input_type -> vps.v1.RestoreRequest
-	2,  // 45: vps.v1.Host.Version:output_type -> vps.v1.VersionResponse
-	9,  // 46: vps.v1.Host.List:output_type -> vps.v1.ListResponse
-	4,  // 47: vps.v1.Host.Show:output_type -> vps.v1.Instance
-	11, // 48: vps.v1.Host.Args:output_type -> vps.v1.Arguments
-	13, // 49: vps.v1.Host.Processes:output_type -> vps.v1.ProcessesResponse
-	15, // 50: vps.v1.Host.Check:output_type -> vps.v1.CheckReport
-	0,  // 51: vps.v1.Host.Create:output_type -> vps.v1.Empty
-	0,  // 52: vps.v1.Host.Start:output_type -> vps.v1.Empty
-	0,  // 53: vps.v1.Host.Stop:output_type -> vps.v1.Empty
-	0,  // 54: vps.v1.Host.Restart:output_type -> vps.v1.Empty
-	0,  // 55: vps.v1.Host.Remove:output_type -> vps.v1.Empty
-	0,  // 56: vps.v1.Host.Kill:output_type -> vps.v1.Empty
-	3,  // 57: vps.v1.Host.Wait:output_type -> vps.v1.ExitStatus
-	0,  // 58: vps.v1.Host.Suspend:output_type -> vps.v1.Empty
-	0,  // 59: vps.v1.Host.Resume:output_type -> vps.v1.Empty
-	0,  // 60: vps.v1.Host.Abort:output_type -> vps.v1.Empty
-	0,  // 61: vps.v1.Host.AllowNetworks:output_type -> vps.v1.Empty
-	0,  // 62: vps.v1.Host.MoveInterface:output_type -> vps.v1.Empty
-	0,  // 63: vps.v1.Host.Park:output_type -> vps.v1.Empty
-	0,  // 64: vps.v1.Host.Release:output_type -> vps.v1.Empty
-	20, // 65: vps.v1.Host.Events:output_type -> vps.v1.Event
-	22, // 66: vps.v1.Host.Logs:output_type -> vps.v1.LogsResponse
-	26, // 67: vps.v1.Host.Exec:output_type -> vps.v1.ExecResponse
-	29, // 68: vps.v1.Host.Console:output_type -> vps.v1.ConsoleResponse
-	32, // 69: vps.v1.Host.Snapshot:output_type -> vps.v1.SnapshotResponse
-	30, // 70: vps.v1.Host.Restore:output_type -> vps.v1.Progress
-	45, // [45:71] is the sub-list for method output_type
-	19, // [19:45] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	37, // 19: vps.v1.RestoreRequest.readdress:type_name -> vps.v1.RestoreRequest.ReaddressEntry
+	0,  // 20: vps.v1.Host.Version:input_type -> vps.v1.Empty
+	0,  // 21: vps.v1.Host.List:input_type -> vps.v1.Empty
+	1,  // 22: vps.v1.Host.Show:input_type -> vps.v1.Target
+	1,  // 23: vps.v1.Host.Args:input_type -> vps.v1.Target
+	1,  // 24: vps.v1.Host.Processes:input_type -> vps.v1.Target
+	1,  // 25: vps.v1.Host.Check:input_type -> vps.v1.Target
+	17, // 26: vps.v1.Host.Create:input_type -> vps.v1.StartRequest
+	17, // 27: vps.v1.Host.Start:input_type -> vps.v1.StartRequest
+	18, // 28: vps.v1.Host.Stop:input_type -> vps.v1.StopRequest
+	18, // 29: vps.v1.Host.Restart:input_type -> vps.v1.StopRequest
+	1,  // 30: vps.v1.Host.Remove:input_type -> vps.v1.Target
+	19, // 31: vps.v1.Host.Kill:input_type -> vps.v1.KillRequest
+	1,  // 32: vps.v1.Host.Wait:input_type -> vps.v1.Target
+	1,  // 33: vps.v1.Host.Suspend:input_type -> vps.v1.Target
+	1,  // 34: vps.v1.Host.Resume:input_type -> vps.v1.Target
+	1,  // 35: vps.v1.Host.Abort:input_type -> vps.v1.Target
+	7,  // 36: vps.v1.Host.AllowNetworks:input_type -> vps.v1.NetworksRequest
+	8,  // 37: vps.v1.Host.MoveInterface:input_type -> vps.v1.MoveInterfaceRequest
+	1,  // 38: vps.v1.Host.Park:input_type -> vps.v1.Target
+	1,  // 39: vps.v1.Host.Release:input_type -> vps.v1.Target
+	0,  // 40: vps.v1.Host.Events:input_type -> vps.v1.Empty
+	21, // 41: vps.v1.Host.Logs:input_type -> vps.v1.LogsRequest
+	24, // 42: vps.v1.Host.Exec:input_type -> vps.v1.ExecRequest
+	28, // 43: vps.v1.Host.Console:input_type -> vps.v1.ConsoleRequest
+	31, // 44: vps.v1.Host.Snapshot:input_type -> vps.v1.SnapshotRequest
+	36, // 45: vps.v1.Host.Restore:input_type -> vps.v1.RestoreRequest
+	2,  // 46: vps.v1.Host.Version:output_type -> vps.v1.VersionResponse
+	9,  // 47: vps.v1.Host.List:output_type -> vps.v1.ListResponse
+	4,  // 48: vps.v1.Host.Show:output_type -> vps.v1.Instance
+	11, // 49: vps.v1.Host.Args:output_type -> vps.v1.Arguments
+	13, // 50: vps.v1.Host.Processes:output_type -> vps.v1.ProcessesResponse
+	15, // 51: vps.v1.Host.Check:output_type -> vps.v1.CheckReport
+	0,  // 52: vps.v1.Host.Create:output_type -> vps.v1.Empty
+	0,  // 53: vps.v1.Host.Start:output_type -> vps.v1.Empty
+	0,  // 54: vps.v1.Host.Stop:output_type -> vps.v1.Empty
+	0,  // 55: vps.v1.Host.Restart:output_type -> vps.v1.Empty
+	0,  // 56: vps.v1.Host.Remove:output_type -> vps.v1.Empty
+	0,  // 57: vps.v1.Host.Kill:output_type -> vps.v1.Empty
+	3,  // 58: vps.v1.Host.Wait:output_type -> vps.v1.ExitStatus
+	0,  // 59: vps.v1.Host.Suspend:output_type -> vps.v1.Empty
+	0,  // 60: vps.v1.Host.Resume:output_type -> vps.v1.Empty
+	0,  // 61: vps.v1.Host.Abort:output_type -> vps.v1.Empty
+	0,  // 62: vps.v1.Host.AllowNetworks:output_type -> vps.v1.Empty
+	0,  // 63: vps.v1.Host.MoveInterface:output_type -> vps.v1.Empty
+	0,  // 64: vps.v1.Host.Park:output_type -> vps.v1.Empty
+	0,  // 65: vps.v1.Host.Release:output_type -> vps.v1.Empty
+	20, // 66: vps.v1.Host.Events:output_type -> vps.v1.Event
+	22, // 67: vps.v1.Host.Logs:output_type -> vps.v1.LogsResponse
+	26, // 68: vps.v1.Host.Exec:output_type -> vps.v1.ExecResponse
+	29, // 69: vps.v1.Host.Console:output_type -> vps.v1.ConsoleResponse
+	32, // 70: vps.v1.Host.Snapshot:output_type -> vps.v1.SnapshotResponse
+	30, // 71: vps.v1.Host.Restore:output_type -> vps.v1.Progress
+	46, // [46:72] is the sub-list for method output_type
+	20, // [20:46] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_api_vps_proto_init() }
@@ -3198,7 +3221,7 @@ func file_api_vps_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_vps_proto_rawDesc), len(file_api_vps_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -99,15 +99,19 @@ func (a *app) printReport(path string, r instance.SnapshotReport) error {
 
 func (a *app) restoreCmd() *cobra.Command {
 	var opt instance.RestoreOptions
-	var configFile string
+	var configFile, network string
+	var readdress []string
 	cmd := &cobra.Command{
 		Use:   "restore ID [FILE|-]",
 		Short: "Make an instance of a snapshot",
 		Long: "restore makes instance ID of the snapshot in FILE, from standard input if that is -, or of its newest one in\n" +
 			"the host's store. It is suspended then, unless it is to be resumed. Its configuration is the file that --config\n" +
 			"names, else etc/vps_ID.conf of the host, else the copy in the snapshot with no more than default rights.\n\n" +
-			"With --lazy most of its memory comes when it is needed, and in the background: a large instance runs at once.",
-		Example:           "  vpsctl restore web\n  vpsctl restore web --resume --lazy web.vps\n  vpsctl restore copy --config copy.conf web.vps",
+			"With --lazy most of its memory comes when it is needed, and in the background: a large instance runs at once.\n\n" +
+			"With --network none it has no interface of the host's, with --readdress other addresses. Connections that cannot live\n" +
+			"then are closed as a reset by their peers would; what listens goes on.",
+		Example: "  vpsctl restore web\n  vpsctl restore web --resume --lazy web.vps\n  vpsctl restore copy --config copy.conf web.vps\n" +
+			"  vpsctl restore web2 --readdress 192.0.2.10=192.0.2.11 web.vps",
 		Args:              cobra.RangeArgs(1, 2),
 		ValidArgsFunction: cli.Each(either(a.complete(1, instance.Dead), a.Stored, a.configured), a.StoreFiles),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -118,6 +122,13 @@ func (a *app) restoreCmd() *cobra.Command {
 			}
 			if opt.Wait && !opt.Lazy {
 				return errors.New("--wait is for --lazy: without it, all memory is there when the command ends")
+			}
+			if network != "" && network != "none" {
+				return fmt.Errorf("--network is none or left out, not %q", network)
+			}
+			opt.Unplug = network == "none"
+			if opt.Readdress, err = cli.Addresses(readdress); err != nil {
+				return err
 			}
 			if configFile != "" {
 				if opt.Config, err = loadConfig(id, configFile); err != nil {
@@ -140,6 +151,9 @@ func (a *app) restoreCmd() *cobra.Command {
 	cmd.Flags().BoolVar(&opt.Wait, "wait", false, "with --lazy: end when all memory is there")
 	cmd.Flags().BoolVar(&opt.Force, "force", false, "skip the checks that are safe to skip")
 	cmd.Flags().StringVar(&configFile, "config", "", "configuration `FILE`, vps.conf(5)")
+	cmd.Flags().StringVar(&network, "network", "", "`none`: without the interfaces that the host gives")
+	cmd.Flags().StringArrayVar(&readdress, "readdress", nil, "give it another address, `OLD=NEW`; once for each")
+	cmd.MarkFlagsMutuallyExclusive("network", "readdress")
 	return cmd
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 
 	"vps/cell"
 	"vps/config"
@@ -105,6 +106,21 @@ func (im *Image) Close() error {
 		return nil
 	}
 	return im.snapshot.Close()
+}
+
+// Edit changes the records of networks and their sockets. It comes before [Image.Given] and [Image.Into].
+func (im *Image) Edit(change func(proto.Message) error) error {
+	for _, n := range im.set.Networks {
+		if err := change(n); err != nil {
+			return err
+		}
+	}
+	for _, s := range im.set.Sockets {
+		if err := change(s); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Given returns the interfaces that the host had given the instance.

@@ -20,6 +20,7 @@ func (a verbs) dumpConvertCmd() *cobra.Command {
 	var compress string
 	var dropPages bool
 	var change identity
+	var readdress []string
 	cmd := &cobra.Command{
 		Use:   "convert IN OUT",
 		Short: "Write a snapshot file anew",
@@ -35,6 +36,10 @@ func (a verbs) dumpConvertCmd() *cobra.Command {
 			if compress != "" && !slices.Contains(compressions, compress) {
 				return fmt.Errorf("--compress is none or zstd, not %q", compress)
 			}
+			var err error
+			if change.addresses, err = cli.Addresses(readdress); err != nil {
+				return err
+			}
 			return change.check()
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -49,6 +54,7 @@ func (a verbs) dumpConvertCmd() *cobra.Command {
 	flags.StringVar(&change.name, "name", "", "give the instance another `NAME`")
 	flags.StringVar(&change.hostname, "hostname", "", "give it another host `NAME`")
 	flags.StringArrayVar(&change.env, "env", nil, "set a variable `NAME=VALUE` of its configuration's environment; NAME= takes it away")
+	flags.StringArrayVar(&readdress, "readdress", nil, "give it another network address, `OLD=NEW`; once for each")
 	flags.StringArrayVar(&change.set, "set", nil, "set a key of its configuration, `KEY=VALUE`; KEY= takes it away")
 	cmd.RegisterFlagCompletionFunc("compress", cobra.FixedCompletions(compressions, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -97,6 +103,7 @@ type identity struct {
 	name, hostname string
 	env            []string // NAME=VALUE
 	set            []string // KEY=VALUE, keys of the configuration
+	addresses      convert.Addresses
 }
 
 // check tells what is wrong with it whatever it is applied to.
@@ -112,12 +119,12 @@ func (i *identity) edit(m proto.Message) error {
 	case *dump.Instance:
 		return i.editInstance(m)
 	}
-	return nil
+	return i.addresses.Edit(m)
 }
 
 func (i *identity) editInstance(m *dump.Instance) error {
 	changes := i.settings()
-	if len(changes) == 0 && len(i.env) == 0 {
+	if len(changes) == 0 && len(i.env) == 0 && len(i.addresses) == 0 {
 		return nil
 	}
 	c, err := config.Parse("the snapshot's configuration", strings.NewReader(m.GetConfig()))
@@ -138,6 +145,7 @@ func (i *identity) editInstance(m *dump.Instance) error {
 			return cli.ConfigError(err)
 		}
 	}
+	c = c.Readdress(i.addresses)
 	if i.name != "" {
 		m.Name = i.name
 	}
