@@ -128,7 +128,9 @@ func (i *instance) putBack(ctx context.Context) error {
 	case err != nil:
 		return err
 	case i.rec.State == Running:
-		return suspend.Resume(ctx, i.group, i.network())
+		err = suspend.Resume(ctx, i.group, i.network())
+		i.takePatience()
+		return err
 	case i.rec.State == Suspended && !frozen:
 		return suspend.Suspend(ctx, i.group, i.network())
 	}
