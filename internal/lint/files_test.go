@@ -34,7 +34,6 @@ var large = map[string]struct {
 	"cell":        {2250, "the keeper and who speaks with it share one protocol"},
 	"object/tcp":  {2250, "a connection and its peer of the same snapshot are put together at once"},
 	"config":      {2200, "every variable of a configuration is parsed here"},
-	"api":         {2200, "every verb has a method here on both sides"},
 }
 
 func TestPackagesAreSmall(t *testing.T) {
