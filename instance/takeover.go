@@ -25,7 +25,7 @@ func (h *Host) takeOver(ctx context.Context) error {
 			return fmt.Errorf("take over %s: %w", i.id, err)
 		}
 	}
-	return errors.Join(h.endStrangers(ctx), h.settleNetwork())
+	return errors.Join(h.endStrangers(ctx), h.lan.Settle())
 }
 
 func (i *instance) takeOver(ctx context.Context) error {
