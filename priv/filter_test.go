@@ -148,6 +148,8 @@ var attempts = []struct {
 	{"getpid", unix.SYS_GETPID, [2]uintptr{}, "ok"},
 	{"io_uring_setup", unix.SYS_IO_URING_SETUP, [2]uintptr{}, "ENOSYS"},
 	{"bpf", unix.SYS_BPF, [2]uintptr{^uintptr(0)}, "ENOSYS"},
+	{"landlock_create_ruleset", unix.SYS_LANDLOCK_CREATE_RULESET, [2]uintptr{}, "ENOSYS"},
+	{"set_mempolicy", unix.SYS_SET_MEMPOLICY, [2]uintptr{}, "ENOSYS"},
 	{"delete_module", unix.SYS_DELETE_MODULE, [2]uintptr{}, "EPERM"},
 	{"swapoff", unix.SYS_SWAPOFF, [2]uintptr{}, "EPERM"},
 	{"socket AF_VSOCK", unix.SYS_SOCKET, [2]uintptr{unix.AF_VSOCK, unix.SOCK_STREAM}, "EPERM"},

@@ -152,6 +152,8 @@ var table = [...]privilege{
 	// Keyrings are kept apart by user namespaces only.
 	{name: "KEYRING", isolated: Allow, shared: Nosys, about: "kernel keyrings",
 		calls: calls(unix.SYS_ADD_KEY, unix.SYS_REQUEST_KEY, unix.SYS_KEYCTL)},
+	{name: "LANDLOCK", isolated: Nosys, shared: Nosys, about: "rules that a program makes for itself (a snapshot cannot hold them, and would lose them)",
+		calls: calls(unix.SYS_LANDLOCK_CREATE_RULESET, unix.SYS_LANDLOCK_ADD_RULE, unix.SYS_LANDLOCK_RESTRICT_SELF)},
 	{name: "LDT", isolated: Nosys, shared: Nosys, about: "local descriptor tables (a snapshot cannot hold them)",
 		calls: calls(unix.SYS_MODIFY_LDT)},
 	{name: "LEGACY", isolated: Nosys, shared: Nosys, about: "calls that were never made or are obsolete",
@@ -175,6 +177,8 @@ var table = [...]privilege{
 			{number: unix.SYS_SETNS},
 		},
 		aliases: []string{"JAIL_ATTACH", "JAIL_SET", "JAIL_REMOVE"}},
+	{name: "NUMA", isolated: Nosys, shared: Nosys, about: "choose the memory nodes of pages (a snapshot cannot hold it, and would lose it)",
+		calls: calls(unix.SYS_MBIND, unix.SYS_SET_MEMPOLICY, unix.SYS_SET_MEMPOLICY_HOME_NODE)},
 	{name: "PTRACE", isolated: Allow, shared: Allow, about: "trace, read and write other processes",
 		calls: calls(unix.SYS_PTRACE, unix.SYS_PROCESS_VM_READV, unix.SYS_PROCESS_VM_WRITEV,
 			unix.SYS_KCMP, unix.SYS_PIDFD_GETFD),

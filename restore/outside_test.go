@@ -260,7 +260,7 @@ func TestDeserted(t *testing.T) {
 	path := s.snapshot()
 	s.silence()
 	s.end()
-	s.wire = nil
+	s.wire, s.unplugged = nil, true
 	s.restore(path)
 	s.verdict()
 }

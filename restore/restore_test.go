@@ -16,6 +16,7 @@ import (
 	"vps/cell"
 	"vps/devfs"
 	"vps/dump"
+	"vps/dump/convert"
 	"vps/internal/leak"
 	"vps/internal/testimage"
 	"vps/kmem"
@@ -69,6 +70,7 @@ type site struct {
 	interrupt   time.Duration // after which it is begun anew; 0: never
 	interrupted int
 	wire        func(init int) error // gives an instance its interfaces
+	unplugged   bool                 // it comes back without them
 	force       bool                 // restores are forced
 	warned      []string             // what the last one skipped
 }
@@ -225,6 +227,11 @@ func (s *site) restore(path string) {
 	set, err := recordset.Load(file.Snapshot)
 	if err != nil {
 		s.t.Fatal(err)
+	}
+	for _, n := range set.Networks {
+		if s.unplugged {
+			convert.Unplug(n)
+		}
 	}
 	plan, err := restore.Prepare(file.Snapshot, set)
 	if err != nil {
