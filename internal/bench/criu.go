@@ -143,11 +143,13 @@ func (b *box) setUp() error {
 			return fmt.Errorf("mount %s on %s: %w", fs, target, err)
 		}
 	}
-	if b.work == gapWork {
-		_, err := b.network()
+	if _, err := b.run("ip", "link", "set", "lo", "up"); err != nil { // CRIU tries TCP
 		return err
 	}
-	_, err := b.run("ip", "link", "set", "lo", "up") // CRIU tries TCP
+	if b.work != gapWork {
+		return nil
+	}
+	_, err := b.network()
 	return err
 }
 
