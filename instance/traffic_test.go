@@ -1,6 +1,7 @@
 package instance
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -297,5 +298,58 @@ func TestSSH(t *testing.T) {
 	session.ends()
 	if text := strings.TrimRight(h.fileInside("tmp/text"), "\n"); text != strings.TrimRight(want.String(), "\n") {
 		t.Errorf("edited: %q, want %q", text, want.String())
+	}
+}
+
+// caller exchanges numbers with an echo server over one connection, and notes how many.
+const caller = `
+import os, socket, sys
+s = socket.create_connection((sys.argv[1], 7))
+n = 0
+while True:
+    n += 1
+    message = b"%d\n" % n
+    s.sendall(message)
+    got = b""
+    while len(got) < len(message):
+        more = s.recv(len(message) - len(got))
+        if not more:
+            sys.exit("the connection has ended")
+        got += more
+    if got != message:
+        sys.exit("%r is not %r" % (got, message))
+    with open("/tmp/new", "w") as f:
+        f.write(str(n))
+    os.rename("/tmp/new", "/tmp/rounds")
+`
+
+// A connection between two instances outlives that both are snapshotted, ended and restored, one after the other.
+func TestTwoInstances(t *testing.T) {
+	h, _ := lanHost(t)
+	h.start("db", "NETIF_0_ADDRESS=192.0.2.11,2001:db8::11", echoInit)
+	h.start("web", "NETIF_0_ADDRESS=192.0.2.10,2001:db8::10")
+	h.until("the server", func() bool { return nettest.Self(t).Reach("192.0.2.11", time.Second) == nil })
+	h.shell("web", "cat >/tmp/caller.py <<'END'"+caller+"END")
+	for _, to := range []string{"192.0.2.11", "2001:db8::11"} {
+		t.Run(to, func(t *testing.T) {
+			h.detach("web", "", "sh", "-c", "python3 /tmp/caller.py "+to+" >/tmp/ended 2>&1; echo over >>/tmp/ended")
+			h.grows("tmp/rounds", 10)
+			for range 5 {
+				web, db := h.snapshotted("web", SnapshotOptions{Stop: true}), h.snapshotted("db", SnapshotOptions{Stop: true})
+				for _, one := range []struct {
+					id       string
+					snapshot []byte
+				}{{"web", web}, {"db", db}} {
+					if err := h.Restore(t.Context(), one.id, bytes.NewReader(one.snapshot), RestoreOptions{Resume: true}, nil); err != nil {
+						t.Fatal(err)
+					}
+				}
+				h.grows("tmp/rounds", 10)
+			}
+			if said := h.fileInside("tmp/ended"); said != "" {
+				t.Error(said)
+			}
+			h.shell("web", "killall python3; until grep over /tmp/ended; do sleep 0.05; done; rm /tmp/ended")
+		})
 	}
 }
