@@ -1,6 +1,7 @@
 package file
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -55,12 +56,19 @@ type fdinfo struct {
 type infoLine struct{ key, value string }
 
 func (h Handle) info() (fdinfo, error) {
-	var info fdinfo
 	path := h.path("fdinfo")
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return info, err
+		return fdinfo{}, err
 	}
+	info, err := parseInfo(text)
+	if err != nil {
+		return info, fmt.Errorf("read %s: %w", path, err)
+	}
+	return info, nil
+}
+
+func parseInfo(text []byte) (info fdinfo, err error) {
 	for line := range strings.Lines(string(text)) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), ":")
 		value = strings.TrimSpace(value)
@@ -79,7 +87,7 @@ func (h Handle) info() (fdinfo, error) {
 			info.lines = append(info.lines, infoLine{key, value})
 		}
 		if err != nil {
-			return info, fmt.Errorf("read %s: line %q: %w", path, line, err)
+			return info, fmt.Errorf("line %q: %w", line, err)
 		}
 	}
 	return info, nil
@@ -209,12 +217,20 @@ func WritesDirectly(p object.Proc) (bool, error) {
 	}
 	for _, fd := range fds {
 		h := Handle{&p, p.Task(), p.PidFD, fd}
-		info, err := h.info()
-		if object.Vanished(err) || err == nil && info.flags&unix.O_DIRECT == 0 {
+		copied, err := h.Copy()
+		if object.Vanished(err) || errors.Is(err, unix.EBADF) {
 			continue
 		}
 		if err != nil {
 			return false, err
+		}
+		flags, err := unix.FcntlInt(uintptr(copied), unix.F_GETFL, 0)
+		unix.Close(copied)
+		if err != nil {
+			return false, fmt.Errorf("flags of descriptor %d of process %d: %w", fd, p.Task(), err)
+		}
+		if flags&unix.O_DIRECT == 0 {
+			continue
 		}
 		// To a pipe the flag means something else.
 		if link, err := os.Readlink(h.path("fd")); err == nil && strings.HasPrefix(link, "/") {
