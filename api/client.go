@@ -9,6 +9,7 @@ import (
 
 	"vps/api/vpsv1"
 	"vps/api/vpsv1/vpsv1connect"
+	"vps/api/wire"
 	"vps/config"
 	"vps/instance"
 	"vps/instance/home"
@@ -83,41 +84,41 @@ func (c *Client) Version(ctx context.Context) (version string, pid int, err erro
 // List describes all instances.
 func (c *Client) List(ctx context.Context) ([]instance.Info, error) {
 	r, err := c.rpc.List(ctx, &vpsv1.Empty{})
-	return each(r.GetInstances(), infoFromWire), c.fromWire(err)
+	return wire.Each(r.GetInstances(), wire.DecodeInfo), c.fromWire(err)
 }
 
 // Show describes an instance; vps0 is the host.
 func (c *Client) Show(ctx context.Context, id string) (instance.Info, error) {
 	r, err := c.rpc.Show(ctx, target(id))
-	return infoFromWire(r), c.fromWire(err)
+	return wire.DecodeInfo(r), c.fromWire(err)
 }
 
 // Args returns what an instance may do.
 func (c *Client) Args(ctx context.Context, id string) (instance.Arguments, error) {
 	r, err := c.rpc.Args(ctx, target(id))
-	return argsFromWire(r), c.fromWire(err)
+	return wire.DecodeArgs(r), c.fromWire(err)
 }
 
 // Processes lists the processes of an instance.
 func (c *Client) Processes(ctx context.Context, id string) ([]instance.ProcessInfo, error) {
 	r, err := c.rpc.Processes(ctx, target(id))
-	return each(r.GetProcesses(), processFromWire), c.fromWire(err)
+	return wire.Each(r.GetProcesses(), wire.DecodeProcess), c.fromWire(err)
 }
 
 // Check tells whether an instance can be snapshotted now.
 func (c *Client) Check(ctx context.Context, id string) (instance.CheckReport, error) {
 	r, err := c.rpc.Check(ctx, target(id))
-	return checkFromWire(r), c.fromWire(err)
+	return wire.DecodeCheck(r), c.fromWire(err)
 }
 
 // Create makes an instance whose init waits before its execve. cfg nil: the host's configuration file for it.
 func (c *Client) Create(ctx context.Context, id string, cfg *config.Config) error {
-	return c.done(c.rpc.Create(ctx, &vpsv1.StartRequest{Id: id, Config: configToWire(cfg)}))
+	return c.done(c.rpc.Create(ctx, &vpsv1.StartRequest{Id: id, Config: wire.EncodeConfig(cfg)}))
 }
 
 // Start runs an instance. cfg nil: the host's configuration file for it, else the configuration it had last.
 func (c *Client) Start(ctx context.Context, id string, cfg *config.Config) error {
-	return c.done(c.rpc.Start(ctx, &vpsv1.StartRequest{Id: id, Config: configToWire(cfg)}))
+	return c.done(c.rpc.Start(ctx, &vpsv1.StartRequest{Id: id, Config: wire.EncodeConfig(cfg)}))
 }
 
 // Stop ends an instance: its init's own way, and after the timeout by SIGKILL. 0 is the configuration's timeout.
@@ -146,7 +147,7 @@ func (c *Client) Wait(ctx context.Context, id string) (instance.ExitStatus, erro
 	if err != nil {
 		return instance.ExitStatus{}, c.fromWire(err)
 	}
-	return *exitFromWire(r), nil
+	return *wire.DecodeExit(r), nil
 }
 
 // Suspend stops every task of an instance.

@@ -9,6 +9,7 @@ import (
 	"connectrpc.com/connect"
 
 	"vps/api/vpsv1"
+	"vps/api/wire"
 )
 
 // Console is an instance's console, seen by one of those who are attached. Reading gives the history, then what comes,
@@ -76,7 +77,7 @@ func (t *Console) Write(p []byte) (int, error) {
 
 // Resize sets the size of the console, in characters.
 func (t *Console) Resize(rows, cols uint16) error {
-	return t.send(&vpsv1.ConsoleRequest{Kind: &vpsv1.ConsoleRequest_Window{Window: window(rows, cols)}})
+	return t.send(&vpsv1.ConsoleRequest{Kind: &vpsv1.ConsoleRequest_Window{Window: wire.EncodeWindow(rows, cols)}})
 }
 
 // Close detaches.

@@ -9,6 +9,7 @@ import (
 	"connectrpc.com/connect"
 
 	"vps/api/vpsv1"
+	"vps/api/wire"
 	"vps/instance"
 )
 
@@ -42,7 +43,7 @@ func (c *Client) Exec(ctx context.Context, id string, spec instance.ExecSpec) (*
 	endRequest(ctx, stream)
 	x := &Command{client: c, stream: stream, cancel: cancel}
 	x.change.L = &x.mu
-	err = x.send(&vpsv1.ExecRequest{Kind: &vpsv1.ExecRequest_Start{Start: execToWire(id, spec)}})
+	err = x.send(&vpsv1.ExecRequest{Kind: &vpsv1.ExecRequest_Start{Start: wire.EncodeExec(id, spec)}})
 	if err != nil && !errors.Is(err, io.EOF) { // io.EOF: the reason is there to be received
 		x.Close()
 		return nil, c.fromWire(err)
@@ -122,7 +123,7 @@ func (x *Command) CloseWrite() error {
 
 // Resize sets the size of the command's terminal, in characters.
 func (x *Command) Resize(rows, cols uint16) error {
-	return x.send(&vpsv1.ExecRequest{Kind: &vpsv1.ExecRequest_Window{Window: window(rows, cols)}})
+	return x.send(&vpsv1.ExecRequest{Kind: &vpsv1.ExecRequest_Window{Window: wire.EncodeWindow(rows, cols)}})
 }
 
 // Signal sends the command a signal.

@@ -7,6 +7,7 @@ import (
 	"runtime"
 
 	"vps/api/vpsv1"
+	"vps/api/wire"
 	"vps/instance"
 )
 
@@ -21,7 +22,7 @@ func (c *Client) Events(ctx context.Context, ready func(), f func(instance.Event
 	for first := true; stream.Receive(); first = false {
 		if first {
 			ready()
-		} else if err := f(eventFromWire(stream.Msg())); err != nil {
+		} else if err := f(wire.DecodeEvent(stream.Msg())); err != nil {
 			return err
 		}
 	}
@@ -57,9 +58,9 @@ func (c *Client) Snapshot(ctx context.Context, id string, f *os.File, opt instan
 	for stream.Receive() {
 		switch k := stream.Msg().Kind.(type) {
 		case *vpsv1.SnapshotResponse_Progress:
-			progress(progressFromWire(k.Progress))
+			progress(wire.DecodeProgress(k.Progress))
 		case *vpsv1.SnapshotResponse_Report:
-			report, complete = reportFromWire(k.Report), true
+			report, complete = wire.DecodeReport(k.Report), true
 		}
 	}
 	if err := stream.Err(); err != nil || !complete {
@@ -72,15 +73,15 @@ func (c *Client) Snapshot(ctx context.Context, id string, f *os.File, opt instan
 func (c *Client) Restore(ctx context.Context, id string, f *os.File, opt instance.RestoreOptions, progress func(instance.Progress)) error {
 	defer runtime.KeepAlive(f)
 	stream, err := c.rpc.Restore(ctx, &vpsv1.RestoreRequest{
-		Id: id, Fd: int32(f.Fd()), Resume: opt.Resume, Force: opt.Force, Config: configToWire(opt.Config),
-		Lazy: opt.Lazy, Wait: opt.Wait, Unplug: opt.Unplug, Readdress: addressesToWire(opt.Readdress),
+		Id: id, Fd: int32(f.Fd()), Resume: opt.Resume, Force: opt.Force, Config: wire.EncodeConfig(opt.Config),
+		Lazy: opt.Lazy, Wait: opt.Wait, Unplug: opt.Unplug, Readdress: wire.EncodeAddresses(opt.Readdress),
 	})
 	if err != nil {
 		return c.fromWire(err)
 	}
 	defer stream.Close()
 	for stream.Receive() {
-		progress(progressFromWire(stream.Msg()))
+		progress(wire.DecodeProgress(stream.Msg()))
 	}
 	return c.fromWire(stream.Err())
 }

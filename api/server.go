@@ -13,6 +13,7 @@ import (
 
 	"vps/api/vpsv1"
 	"vps/api/vpsv1/vpsv1connect"
+	"vps/api/wire"
 	"vps/config"
 	"vps/instance"
 )
@@ -78,27 +79,27 @@ func (h handler) Version(context.Context, *vpsv1.Empty) (*vpsv1.VersionResponse,
 }
 
 func (h handler) List(context.Context, *vpsv1.Empty) (*vpsv1.ListResponse, error) {
-	return &vpsv1.ListResponse{Instances: each(h.Host.List(), infoToWire)}, nil
+	return &vpsv1.ListResponse{Instances: wire.Each(h.Host.List(), wire.EncodeInfo)}, nil
 }
 
 func (h handler) Show(_ context.Context, r *vpsv1.Target) (*vpsv1.Instance, error) {
 	info, err := h.Host.Show(r.Id)
-	return infoToWire(info), err
+	return wire.EncodeInfo(info), err
 }
 
 func (h handler) Args(_ context.Context, r *vpsv1.Target) (*vpsv1.Arguments, error) {
 	args, err := h.Host.Args(r.Id)
-	return argsToWire(args), err
+	return wire.EncodeArgs(args), err
 }
 
 func (h handler) Processes(_ context.Context, r *vpsv1.Target) (*vpsv1.ProcessesResponse, error) {
 	list, err := h.Host.Processes(r.Id)
-	return &vpsv1.ProcessesResponse{Processes: each(list, processToWire)}, err
+	return &vpsv1.ProcessesResponse{Processes: wire.Each(list, wire.EncodeProcess)}, err
 }
 
 func (h handler) Check(ctx context.Context, r *vpsv1.Target) (*vpsv1.CheckReport, error) {
 	report, err := h.Host.Check(ctx, r.Id)
-	return checkToWire(report), err
+	return wire.EncodeCheck(report), err
 }
 
 func (h handler) Create(ctx context.Context, r *vpsv1.StartRequest) (*vpsv1.Empty, error) {
@@ -110,7 +111,7 @@ func (h handler) Start(ctx context.Context, r *vpsv1.StartRequest) (*vpsv1.Empty
 }
 
 func (h handler) withConfig(ctx context.Context, r *vpsv1.StartRequest, verb func(context.Context, string, *config.Config) error) (*vpsv1.Empty, error) {
-	cfg, err := configFromWire(r.Config)
+	cfg, err := wire.DecodeConfig(r.Config)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +136,7 @@ func (h handler) Kill(ctx context.Context, r *vpsv1.KillRequest) (*vpsv1.Empty, 
 
 func (h handler) Wait(ctx context.Context, r *vpsv1.Target) (*vpsv1.ExitStatus, error) {
 	status, err := h.Host.Wait(ctx, r.Id)
-	return exitToWire(&status), err
+	return wire.EncodeExit(&status), err
 }
 
 func (h handler) Suspend(ctx context.Context, r *vpsv1.Target) (*vpsv1.Empty, error) {
@@ -174,7 +175,7 @@ func (h handler) Events(ctx context.Context, _ *vpsv1.Empty, out *connect.Server
 		return err
 	}
 	for e := range events {
-		if err := out.Send(eventToWire(e)); err != nil {
+		if err := out.Send(wire.EncodeEvent(e)); err != nil {
 			return err
 		}
 	}

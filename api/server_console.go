@@ -7,6 +7,7 @@ import (
 	"connectrpc.com/connect"
 
 	"vps/api/vpsv1"
+	"vps/api/wire"
 	"vps/instance"
 )
 
@@ -38,7 +39,7 @@ func (h handler) Console(ctx context.Context, stream *connect.BidiStream[vpsv1.C
 			case *vpsv1.ConsoleRequest_Input:
 				_, err = t.Write(k.Input)
 			case *vpsv1.ConsoleRequest_Window:
-				err = t.Resize(size(k.Window))
+				err = t.Resize(wire.DecodeWindow(k.Window))
 			}
 			if err != nil {
 				h.Log.Debug("console", "id", id.Id, "err", err)

@@ -11,6 +11,7 @@ import (
 	"connectrpc.com/connect"
 
 	"vps/api/vpsv1"
+	"vps/api/wire"
 	"vps/instance"
 )
 
@@ -33,7 +34,7 @@ func (h handler) Exec(ctx context.Context, stream *connect.BidiStream[vpsv1.Exec
 	if start == nil {
 		return fmt.Errorf("exec: %w: the first message has to be start", instance.ErrInvalid)
 	}
-	session, err := h.Host.Exec(ctx, start.Id, execFromWire(start))
+	session, err := h.Host.Exec(ctx, start.Id, wire.DecodeExec(start))
 	if err != nil {
 		return err
 	}
@@ -124,7 +125,7 @@ func (x *execution) receive() error {
 		case *vpsv1.ExecRequest_StdinEnd:
 			x.stdin.close()
 		case *vpsv1.ExecRequest_Window:
-			x.late("resize", x.session.Resize(size(k.Window)))
+			x.late("resize", x.session.Resize(wire.DecodeWindow(k.Window)))
 		case *vpsv1.ExecRequest_Signal:
 			x.late("signal", x.session.Signal(int(k.Signal)))
 		}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/api/vpsv1"
+	"vps/api/wire"
 	"vps/instance"
 )
 
@@ -22,14 +23,14 @@ func (h handler) Snapshot(ctx context.Context, r *vpsv1.SnapshotRequest, out *co
 	}
 	defer release()
 	tell, end := report(func(p instance.Progress) error {
-		return out.Send(&vpsv1.SnapshotResponse{Kind: &vpsv1.SnapshotResponse_Progress{Progress: progressToWire(p)}})
+		return out.Send(&vpsv1.SnapshotResponse{Kind: &vpsv1.SnapshotResponse_Progress{Progress: wire.EncodeProgress(p)}})
 	})
 	cost, err := h.Host.Snapshot(ctx, r.Id, f, instance.SnapshotOptions{Stop: r.Stop, Suspend: r.Suspend, Copy: r.Copy}, tell)
 	end()
 	if err != nil {
 		return err
 	}
-	return out.Send(&vpsv1.SnapshotResponse{Kind: &vpsv1.SnapshotResponse_Report{Report: reportToWire(cost)}})
+	return out.Send(&vpsv1.SnapshotResponse{Kind: &vpsv1.SnapshotResponse_Report{Report: wire.EncodeReport(cost)}})
 }
 
 func (h handler) Restore(ctx context.Context, r *vpsv1.RestoreRequest, out *connect.ServerStream[vpsv1.Progress]) error {
@@ -38,15 +39,15 @@ func (h handler) Restore(ctx context.Context, r *vpsv1.RestoreRequest, out *conn
 		return fmt.Errorf("restore %s: %w", r.Id, err)
 	}
 	defer release()
-	cfg, err := configFromWire(r.Config)
+	cfg, err := wire.DecodeConfig(r.Config)
 	if err != nil {
 		return err
 	}
-	readdress, err := addressesFromWire(r.Readdress)
+	readdress, err := wire.DecodeAddresses(r.Readdress)
 	if err != nil {
 		return fmt.Errorf("restore %s: %w", r.Id, err)
 	}
-	tell, end := report(func(p instance.Progress) error { return out.Send(progressToWire(p)) })
+	tell, end := report(func(p instance.Progress) error { return out.Send(wire.EncodeProgress(p)) })
 	defer end()
 	return h.Host.Restore(ctx, r.Id, f, instance.RestoreOptions{
 		Resume: r.Resume, Force: r.Force, Lazy: r.Lazy, Wait: r.Wait, Config: cfg, Unplug: r.Unplug, Readdress: readdress,

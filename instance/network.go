@@ -4,57 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"slices"
-	"strings"
-	"sync"
 
 	"vps/cell"
-	"vps/config"
-	"vps/dump"
 	"vps/ifvps"
-	"vps/ifvps/nat"
-	"vps/instance/blueprint"
+	"vps/instance/lan"
 	"vps/instance/registry"
 	"vps/suspend"
 )
-
-// lan is the host's layer-3 switch, which is there when the first instance has an interface at it.
-type lan struct {
-	mu sync.Mutex
-	sw *ifvps.Switch
-}
-
-func (l *lan) open(key string, log *slog.Logger) (*ifvps.Switch, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.sw != nil {
-		return l.sw, nil
-	}
-	var err error
-	l.sw, err = ifvps.Open(key, log)
-	return l.sw, err
-}
-
-func (l *lan) close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.sw == nil {
-		return nil
-	}
-	return l.sw.Close()
-}
-
-// tend builds anew what was removed of the switch.
-func (l *lan) tend() error {
-	l.mu.Lock()
-	sw := l.sw
-	l.mu.Unlock()
-	if sw == nil {
-		return nil
-	}
-	return sw.Tend()
-}
 
 // network is what is held while the instance stands still; nil if there is nothing.
 func (i *instance) network() suspend.Network {
@@ -71,38 +27,15 @@ func (i *instance) port() suspend.Network {
 	return i.member
 }
 
-// atSwitch is what a configuration gives an instance at the switch, as interfaces of the host's were in a snapshot.
-func atSwitch(cfg *config.Config, were []*dump.Interface) ifvps.Spec {
-	spec := ifvps.Spec{ID: cfg.Name, Networks: cfg.Networks, Silent: cfg.NetworkAnnounce != ""}
-	for _, c := range cfg.Interfaces {
-		one := ifvps.Interface{Name: c.Name(), Addresses: c.Addresses}
-		one.NAT, one.In, one.Out = c.NAT, c.Bandwidth.In, c.Bandwidth.Out
-		for _, f := range c.Forwards {
-			one.Forwards = append(one.Forwards, nat.Forward{UDP: f.Protocol == "udp", Host: f.Host, Port: f.Port, Inside: f.Inside})
-		}
-		for _, w := range were {
-			if w.GetName() == one.Name && len(w.GetAddress()) == len(one.MAC) {
-				one.Index, one.MAC = int(w.GetIndex()), [6]byte(w.GetAddress())
-			}
-		}
-		spec.Interfaces = append(spec.Interfaces, one)
-	}
-	return spec
-}
-
 // connect gives an instance, whose init is given by its pid here, its interfaces. Those of a restored one stay closed until it is
 // resumed.
 func (i *instance) connect(ctx context.Context, init int, b birth) error {
 	if len(i.cfg.Interfaces) == 0 {
 		return nil
 	}
-	sw, err := i.host.lan.open(i.host.key, i.host.log)
+	m, err := i.host.lan.Attach(i.cfg, b.were, init, b.state == Restoring)
 	if err != nil {
 		return err
-	}
-	m, err := sw.Attach(atSwitch(i.cfg, b.were), init, b.state == Restoring)
-	if err != nil {
-		return fmt.Errorf("network: %w", err)
 	}
 	i.mu.Lock()
 	i.member, i.rec.Announced = m, true
@@ -111,18 +44,7 @@ func (i *instance) connect(ctx context.Context, init int, b birth) error {
 	if err != nil {
 		return err
 	}
-	return i.tell(ctx, "NETWORK_ANNOUNCE", i.cfg.NetworkAnnounce)
-}
-
-// tell runs a command that announces the instance's addresses, or revokes them.
-func (i *instance) tell(ctx context.Context, key, command string) error {
-	var all []string
-	for _, n := range i.cfg.Interfaces {
-		for _, a := range n.Addresses {
-			all = append(all, a.String())
-		}
-	}
-	return blueprint.Command(ctx, i.cfg, key, command, "VPS_ADDRESSES="+strings.Join(all, " "))
+	return lan.Announce(ctx, i.cfg)
 }
 
 // revoke takes back what was announced.
@@ -136,7 +58,7 @@ func (i *instance) revoke() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout)
 	defer cancel()
-	return i.tell(ctx, "NETWORK_REVOKE", i.cfg.NetworkRevoke)
+	return lan.Revoke(ctx, i.cfg)
 }
 
 // disconnect is the opposite of connect. What is parked stays so.
@@ -211,15 +133,9 @@ func (i *instance) adoptNetwork(init int) error {
 	if len(i.cfg.Interfaces) == 0 {
 		return nil
 	}
-	sw, err := i.host.lan.open(i.host.key, i.host.log)
-	if err != nil {
-		return err
-	}
-	i.member, err = sw.Adopt(atSwitch(i.cfg, nil), init)
-	if err != nil {
-		return fmt.Errorf("network: %w", err)
-	}
-	return nil
+	var err error
+	i.member, err = i.host.lan.Adopt(i.cfg, init)
+	return err
 }
 
 func (i *instance) adoptParked() error {
@@ -227,20 +143,6 @@ func (i *instance) adoptParked() error {
 		return nil
 	}
 	return i.adoptNetwork(0)
-}
-
-// settleNetwork removes what an earlier daemon left of instances that are gone.
-func (h *Host) settleNetwork() error {
-	if h.lan.sw == nil {
-		left, err := ifvps.Links(h.key)
-		if err != nil || !left {
-			return err
-		}
-		if _, err := h.lan.open(h.key, h.log); err != nil {
-			return err
-		}
-	}
-	return h.lan.sw.Settle()
 }
 
 // Release gives up the addresses that are kept for a dead instance: they are not announced any more.
@@ -279,23 +181,9 @@ func (h *Host) claimAny(verb, id string) (i *instance, done func(), err error) {
 }
 
 func (i *instance) allow(networks string, remove bool) error {
-	named, err := config.Default(i.id).With("IP_NETWORKS", networks)
+	all, err := lan.Networks(i.cfg, networks, remove)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	all := slices.Clone(i.cfg.Networks)
-	for _, n := range named.Networks {
-		at := slices.Index(all, n)
-		switch {
-		case remove && at < 0:
-			return fmt.Errorf("%w: %v is not among its networks", ErrInvalid, n)
-		case remove:
-			all = slices.Delete(all, at, at+1)
-		case at >= 0:
-			return fmt.Errorf("%w: %v is among its networks already", ErrInvalid, n)
-		default:
-			all = append(all, n)
-		}
 	}
 	i.mu.Lock()
 	cfg := *i.cfg

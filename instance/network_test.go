@@ -33,12 +33,18 @@ func lanHost(t *testing.T) (*testHost, *nettest.Place) {
 	return newHost(t, testimage.Python(), testimage.File("/echo.py", echoServer, 0o644)), outside
 }
 
+// serve starts the instance db, which echoes what comes to its addresses, of which 192.0.2.11 is one.
+func (h *testHost) serve(outside *nettest.Place, addresses string) {
+	h.t.Helper()
+	h.start("db", "NETIF_0_ADDRESS="+addresses, echoInit)
+	h.until("the server", func() bool { return outside.Reach("192.0.2.11", time.Second) == nil })
+}
+
 func TestInterface(t *testing.T) {
 	h, outside := lanHost(t)
 	before := nettest.IP(t, "-o link")
 	h.start("web", "NETIF_0_ADDRESS=192.0.2.10,2001:db8::10")
-	h.start("db", "NETIF_0_ADDRESS=192.0.2.11,2001:db8::11", echoInit)
-	h.until("the server", func() bool { return outside.Reach("192.0.2.11", time.Second) == nil })
+	h.serve(outside, "192.0.2.11,2001:db8::11")
 	for _, to := range []string{"192.0.2.11", "2001:db8::11"} {
 		outside.MustReach(to)
 		nettest.Self(t).MustReach(to)
@@ -68,8 +74,7 @@ func TestInterface(t *testing.T) {
 // TestQuiet: over a suspend, a snapshot, and an end and a restore, a peer loses nothing.
 func TestQuiet(t *testing.T) {
 	h, outside := lanHost(t)
-	h.start("db", "NETIF_0_ADDRESS=192.0.2.11,2001:db8::11", echoInit)
-	h.until("the server", func() bool { return outside.Reach("192.0.2.11", time.Second) == nil })
+	h.serve(outside, "192.0.2.11,2001:db8::11")
 	for name, interrupt := range map[string]func(){
 		"suspend": func() {
 			if err := h.Suspend(t.Context(), "db"); err != nil {
@@ -113,8 +118,7 @@ func TestQuiet(t *testing.T) {
 
 func TestParkedAddresses(t *testing.T) {
 	h, outside := lanHost(t)
-	h.start("db", "NETIF_0_ADDRESS=192.0.2.11", echoInit)
-	h.until("the server", func() bool { return outside.Reach("192.0.2.11", time.Second) == nil })
+	h.serve(outside, "192.0.2.11")
 	h.shell("db", "ip route add 10.1.0.0/16 via 169.254.1.1 dev vps0 metric 7 onlink && ip addr add 10.2.0.1/24 dev vps0 && ip link set vps0 mtu 1400")
 	const look = "ip -o link; ip -o addr; ip route; ip -6 route"
 	before := h.shell("db", look)
@@ -172,8 +176,7 @@ func TestParkedAddresses(t *testing.T) {
 // TestDaemonGone: the network needs no daemon.
 func TestDaemonGone(t *testing.T) {
 	h, outside := lanHost(t)
-	h.start("db", "NETIF_0_ADDRESS=192.0.2.11", echoInit)
-	h.until("the server", func() bool { return outside.Reach("192.0.2.11", time.Second) == nil })
+	h.serve(outside, "192.0.2.11")
 	c, err := outside.Dial("192.0.2.11", 5*time.Second)
 	if err != nil {
 		t.Fatal(err)
@@ -203,8 +206,7 @@ func TestDaemonGone(t *testing.T) {
 
 func TestAllowedNetworks(t *testing.T) {
 	h, outside := lanHost(t)
-	h.start("db", "NETIF_0_ADDRESS=192.0.2.11", echoInit)
-	h.until("the server", func() bool { return outside.Reach("192.0.2.11", time.Second) == nil })
+	h.serve(outside, "192.0.2.11")
 	h.shell("db", "ip addr add 192.0.2.70/32 dev vps0")
 	reached := func() bool { return outside.Reach("192.0.2.70", 200*time.Millisecond) == nil }
 	if reached() {

@@ -20,6 +20,7 @@ import (
 	"vps/instance/home"
 	"vps/instance/idrange"
 	"vps/instance/image"
+	"vps/instance/lan"
 )
 
 // Host is the instances of one VPS_HOME. Its methods may be called by several goroutines.
@@ -31,7 +32,7 @@ type Host struct {
 	tree   *account.Hierarchies
 	lock   *os.File
 	joined bool // we are in control groups of our own
-	lan    lan
+	lan    *lan.LAN
 	events feed.Feed[Event]
 	stop   context.CancelFunc // ends what the host does by itself
 	ctx    context.Context
@@ -58,6 +59,7 @@ func Open(ctx context.Context, opt Options) (*Host, error) {
 	if h.log == nil {
 		h.log = slog.Default()
 	}
+	h.lan = &lan.LAN{Key: h.key, Log: h.log}
 	if h.lock, err = at.Lock(); err != nil {
 		return nil, err
 	}
@@ -94,7 +96,7 @@ func (h *Host) Close() error {
 	}
 	h.tasks.Wait()
 	h.events.Close()
-	err := h.lan.close()
+	err := h.lan.Close()
 	if len(all) == 0 && h.tree != nil {
 		err = errors.Join(err, h.removeGroups())
 	}
@@ -133,7 +135,7 @@ func (h *Host) trim() {
 		for _, i := range all {
 			i.trim()
 		}
-		if err := h.lan.tend(); err != nil {
+		if err := h.lan.Tend(); err != nil {
 			h.log.Warn("layer-3 switch", "error", err)
 		}
 	}

@@ -30,8 +30,7 @@ func heard(t *testing.T, c net.Conn) error {
 
 func TestReaddress(t *testing.T) {
 	h, outside := lanHost(t)
-	h.start("db", "NETIF_0_ADDRESS=192.0.2.11,2001:db8::11", echoInit)
-	h.until("the server", func() bool { return outside.Reach("192.0.2.11", time.Second) == nil })
+	h.serve(outside, "192.0.2.11,2001:db8::11")
 	old, err := outside.Dial("192.0.2.11", 5*time.Second)
 	if err != nil {
 		t.Fatal(err)
@@ -69,8 +68,7 @@ func TestReaddress(t *testing.T) {
 
 func TestUnplugged(t *testing.T) {
 	h, outside := lanHost(t)
-	h.start("db", "NETIF_0_ADDRESS=192.0.2.11", echoInit)
-	h.until("the server", func() bool { return outside.Reach("192.0.2.11", time.Second) == nil })
+	h.serve(outside, "192.0.2.11")
 	c, err := outside.Dial("192.0.2.11", 5*time.Second)
 	if err != nil {
 		t.Fatal(err)

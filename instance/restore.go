@@ -75,6 +75,9 @@ func (i *instance) restore(ctx context.Context, r io.Reader, opt RestoreOptions,
 	if err != nil {
 		return errors.Join(err, i.abandon(context.WithoutCancel(ctx)))
 	}
+	if !opt.Resume {
+		i.lendPatience()
+	}
 	return i.restored(im, opt.Resume)
 }
 

@@ -57,6 +57,9 @@ func (i *instance) snapshot(ctx context.Context, w io.Writer, opt SnapshotOption
 	if err != nil {
 		return SnapshotReport{}, errors.Join(err, i.back(before))
 	}
+	if after == Suspended && !opt.Stop {
+		i.lendPatience()
+	}
 	if err := i.release(after, "snapshot"); err != nil {
 		return SnapshotReport{}, err
 	}

@@ -148,7 +148,7 @@ func (i *instance) register(b birth) error {
 		defer i.mu.Unlock()
 		i.rec.FirstUID, i.rec.OwnRange = first, own
 		i.rec.UUID, i.rec.BootID = id, b.bootID
-		i.rec.Created, i.rec.Exit, i.rec.Cell, i.rec.Lost = time.Now(), nil, nil, ""
+		i.rec.Created, i.rec.Exit, i.rec.Cell, i.rec.Lost, i.rec.Impatient = time.Now(), nil, nil, "", nil
 		return i.setLocked(b.state, b.what)
 	}
 	path := i.host.home.Records().Path(i.id)

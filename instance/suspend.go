@@ -16,6 +16,7 @@ func (h *Host) Suspend(ctx context.Context, id string) error {
 		if err := suspend.Suspend(ctx, i.group, i.network()); err != nil {
 			return err
 		}
+		i.lendPatience()
 		i.mu.Lock()
 		defer i.mu.Unlock()
 		i.rec.Suspended = time.Now()
@@ -29,6 +30,7 @@ func (h *Host) Resume(ctx context.Context, id string) error {
 		if err := suspend.Resume(ctx, i.group, i.network()); err != nil {
 			return err
 		}
+		i.takePatience()
 		return i.set(Running, "resume")
 	}))
 }

@@ -25,7 +25,7 @@ func (h *Host) takeOver(ctx context.Context) error {
 			return fmt.Errorf("take over %s: %w", i.id, err)
 		}
 	}
-	return errors.Join(h.endStrangers(ctx), h.settleNetwork())
+	return errors.Join(h.endStrangers(ctx), h.lan.Settle())
 }
 
 func (i *instance) takeOver(ctx context.Context) error {
@@ -128,7 +128,9 @@ func (i *instance) putBack(ctx context.Context) error {
 	case err != nil:
 		return err
 	case i.rec.State == Running:
-		return suspend.Resume(ctx, i.group, i.network())
+		err = suspend.Resume(ctx, i.group, i.network())
+		i.takePatience()
+		return err
 	case i.rec.State == Suspended && !frozen:
 		return suspend.Suspend(ctx, i.group, i.network())
 	}

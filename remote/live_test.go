@@ -15,13 +15,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// target starts a program that prints a line a moment for ever, and returns its pid, a pidfd and its output.
-func target(t *testing.T) (pid, pidfd int, lines *bufio.Reader) {
+// counter prints a line a moment for ever.
+var counter = []string{"sh", "-c", "trap 'echo signal' USR1; i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done"}
+
+// target starts a command that prints lines for ever, and returns its pid, a pidfd and its output after the first.
+func target(t *testing.T, command ...string) (pid, pidfd int, lines *bufio.Reader) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
-	cmd := exec.Command("sh", "-c", "trap 'echo signal' USR1; i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done")
+	cmd := exec.Command(command[0], command[1:]...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -36,7 +39,9 @@ func target(t *testing.T) (pid, pidfd int, lines *bufio.Reader) {
 	}
 	t.Cleanup(func() { unix.Close(pidfd) })
 	lines = bufio.NewReader(out)
-	lines.ReadString('\n')
+	if _, err := lines.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
 	return cmd.Process.Pid, pidfd, lines
 }
 
@@ -91,7 +96,7 @@ func goesOn(t *testing.T, lines *bufio.Reader) {
 }
 
 func TestEnterLeavesNoTrace(t *testing.T) {
-	pid, pidfd, lines := target(t)
+	pid, pidfd, lines := target(t, counter...)
 	start, end := vdso(t, pid)
 	before := traces(t, pid)
 	for range 20 {
@@ -159,7 +164,7 @@ func TestTracerDies(t *testing.T) {
 		dieInside()
 		return
 	}
-	pid, _, lines := target(t)
+	pid, _, lines := target(t, counter...)
 	for range 5 {
 		cmd := exec.Command(os.Args[0], "-test.run", "^TestTracerDies$")
 		cmd.Env = append(os.Environ(), "REMOTE_TEST_DIE="+strconv.Itoa(pid))

@@ -31,28 +31,7 @@ while True:
 `
 
 func TestPauseAndOpen(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
-	cmd := exec.Command("python3", "-c", poller)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	lines := bufio.NewReader(out)
-	if _, err := lines.ReadString('\n'); err != nil {
-		t.Fatal(err)
-	}
-	pid := cmd.Process.Pid
-	pidfd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(pidfd)
+	pid, pidfd, lines := target(t, "python3", "-c", poller)
 	before := traces(t, pid)
 	start, end := vdso(t, pid)
 	at, err := FindSyscall(pid, start, end)
@@ -84,23 +63,11 @@ func TestPauseAndOpen(t *testing.T) {
 
 // What was asked to stop, and let go before that, is not interrupted either.
 func TestDetachBeforeStop(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
-	cmd := exec.Command("python3", "-c", poller)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	lines := bufio.NewReader(out)
+	pid, _, lines := target(t, "python3", "-c", poller)
 	goesOn(t, lines)
 	for range 20 {
 		err := Trace(func(tr *Tracer) error {
-			tids, err := Tasks(cmd.Process.Pid)
+			tids, err := Tasks(pid)
 			if err != nil {
 				return err
 			}
@@ -124,23 +91,7 @@ func TestDetachBeforeStop(t *testing.T) {
 
 // TestPauseIsPatient has a thread take longer with what it does for us than it may take to stop, as it does on a busy machine.
 func TestPauseIsPatient(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
-	cmd := exec.Command("python3", "-c", poller)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	lines := bufio.NewReader(out)
-	if _, err := lines.ReadString('\n'); err != nil {
-		t.Fatal(err)
-	}
-	pid := cmd.Process.Pid
+	pid, _, lines := target(t, "python3", "-c", poller)
 	start, end := vdso(t, pid)
 	at, err := FindSyscall(pid, start, end)
 	if err != nil {

@@ -62,20 +62,30 @@ var refusals = map[string]string{
 	"vfork":           "vfork: it waits for a child that has not executed a program yet",
 }
 
-// kindSite is a site whose image has Python and the programs.
-func kindSite(t testing.TB) *site {
+// programTexts are the texts of the programs in testdata by their file names.
+func programTexts(t testing.TB) map[string]string {
 	t.Helper()
-	opts := []testimage.Option{testimage.Python(), testimage.Network()}
 	files, err := fs.Glob(programs, "testdata/*.py")
 	if err != nil {
 		t.Fatal(err)
 	}
+	texts := make(map[string]string, len(files))
 	for _, f := range files {
 		text, err := programs.ReadFile(f)
 		if err != nil {
 			t.Fatal(err)
 		}
-		opts = append(opts, testimage.File("/kind/"+filepath.Base(f), string(text), 0o644))
+		texts[filepath.Base(f)] = string(text)
+	}
+	return texts
+}
+
+// kindSite is a site whose image has Python and the programs.
+func kindSite(t testing.TB) *site {
+	t.Helper()
+	opts := []testimage.Option{testimage.Python(), testimage.Network()}
+	for name, text := range programTexts(t) {
+		opts = append(opts, testimage.File("/kind/"+name, text, 0o644))
 	}
 	return newSite(t, opts...)
 }

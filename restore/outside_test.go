@@ -3,7 +3,6 @@ package restore_test
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -34,16 +33,8 @@ type peer struct {
 func newPeer(t testing.TB, args ...string) *peer {
 	t.Helper()
 	code := t.TempDir()
-	files, err := fs.Glob(programs, "testdata/*.py")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		text, err := programs.ReadFile(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(code, filepath.Base(f)), text, 0o644); err != nil {
+	for name, text := range programTexts(t) {
+		if err := os.WriteFile(filepath.Join(code, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -39,7 +39,8 @@ type Source struct {
 	Init    int             // the pid of its init, here
 	// Info is what only the manager knows; the rest of the record is filled in.
 	Info      *dump.Instance
-	Standard  []string // mount points that the manager makes at every start
+	Settings  map[string]string // of its network, that are others at the moment only
+	Standard  []string          // mount points that the manager makes at every start
 	Externals file.Externals
 	Restarts  *task.RestartReader // nil: the rest of an interrupted sleep is not known
 	Kernel    *kmem.Reader        // nil: what only the kernel's memory tells is refused

@@ -33,6 +33,7 @@ func (t *taker) write() error {
 		return err
 	}
 	maps.Copy(info.Sysctl, settings)
+	maps.Copy(info.Sysctl, t.src.Settings)
 	if t.src.Kernel != nil {
 		if info.LastPid, err = object.LastPID(t.src.Kernel, t.procs[0].PidFD); err != nil {
 			return err

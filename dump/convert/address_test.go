@@ -67,7 +67,7 @@ func TestUnplug(t *testing.T) {
 		Interfaces: []*dump.Interface{{Index: 1, Name: "lo"}, {Index: 2, Name: "vps0", External: true}, {Index: 3, Name: "br0"}, {Index: 4, Name: "mac0", Link: 2}},
 		Addresses:  []*dump.InterfaceAddress{{Interface: 1}, {Interface: 2}, {Interface: 3}},
 		Nexthops:   []*dump.Nexthop{{Id: 7, Interface: 2}, {Id: 8, Members: []*dump.NexthopMember{{Id: 7}}}, {Id: 9, Blackhole: true}},
-		Routes: []*dump.Route{{Nexthop: 8}, {Nexthop: 9}, {Hops: []*dump.RouteHop{{Interface: 2}}}, {Hops: []*dump.RouteHop{{Interface: 3}}}},
+		Routes:     []*dump.Route{{Nexthop: 8}, {Nexthop: 9}, {Hops: []*dump.RouteHop{{Interface: 2}}}, {Hops: []*dump.RouteHop{{Interface: 3}}}},
 	}
 	want := &dump.Network{
 		Interfaces: []*dump.Interface{{Index: 1, Name: "lo"}, {Index: 3, Name: "br0"}},

@@ -92,7 +92,7 @@ func Source(rec *registry.Record, cfg *config.Config, group suspend.Group, net s
 		info.Ids = 0
 	}
 	return &snapshot.Source{
-		Group: group, Network: net, Init: init, Info: info, Standard: rec.Mounts, Externals: ext,
+		Group: group, Network: net, Init: init, Info: info, Settings: rec.Impatient, Standard: rec.Mounts, Externals: ext,
 		Restarts: restarts, Kernel: kernel, Flags: flags, Facts: facts, Filters: 1,
 	}, nil
 }

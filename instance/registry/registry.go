@@ -43,6 +43,8 @@ type Record struct {
 	Suspended time.Time   `json:"suspended,omitzero"`
 	Saved     *Saved      `json:"saved,omitempty"`
 
+	Impatient map[string]string `json:"impatient,omitempty"` // settings of its network that are others as long as it is suspended
+
 	Moved []ifvps.Moved `json:"moved,omitempty"` // interfaces of the host's that it has
 
 	Fill *cell.FillState `json:"fill,omitempty"` // memory is missing yet

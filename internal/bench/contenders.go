@@ -8,6 +8,8 @@ func tinyContenders(l *lab) ([]contender, error) {
 	return l.besideCRIU(l.ownTiny, oci.tinyContender, "tiny")
 }
 
+func gapContenders(l *lab) ([]contender, error) { return l.besideCRIU(l.ownGap, nil, gapWork) }
+
 // loadContenders makes the contenders for the dump and restore of a load.
 func loadContenders(name string) func(*lab) ([]contender, error) {
 	return func(l *lab) ([]contender, error) {

@@ -36,7 +36,6 @@ func (l *lab) criuContender(work string) (contender, error) {
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC,
-		Pdeathsig:  unix.SIGKILL,
 	}
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -144,7 +143,13 @@ func (b *box) setUp() error {
 			return fmt.Errorf("mount %s on %s: %w", fs, target, err)
 		}
 	}
-	_, err := b.run("ip", "link", "set", "lo", "up") // CRIU tries TCP
+	if _, err := b.run("ip", "link", "set", "lo", "up"); err != nil { // CRIU tries TCP
+		return err
+	}
+	if b.work != gapWork {
+		return nil
+	}
+	_, err := b.network()
 	return err
 }
 
@@ -171,6 +176,9 @@ func (b *box) round() (sample, error) {
 		}
 		cmd = exec.Command("/usr/bin/redis-check-rdb", config)
 		cmd.Args[0] = "redis-server"
+		if b.work == gapWork {
+			cmd.Args = append(cmd.Args, redisAtPort...)
+		}
 	}
 	work := loadOf(b.work)
 	if work != nil {
@@ -195,17 +203,29 @@ func (b *box) round() (sample, error) {
 		return nil, err
 	}
 
-	stats, dump, err := b.criuCommand("dump", "--tree", strconv.Itoa(pid), "--display-stats")
-	if err != nil {
-		return nil, err
-	}
-	_ = cmd.Wait() // killed by CRIU
 	// Its pids are free when the reaper has collected its children.
 	gone := func() (bool, error) { return unix.Kill(-pid, 0) == unix.ESRCH, nil }
-	if err := b.waitFor("the work to be gone", gone); err != nil {
-		return nil, err
+	var s sample
+	cycle := func(options ...string) error {
+		stats, dump, err := b.criuCommand("dump", append(options, "--tree", strconv.Itoa(pid), "--display-stats")...)
+		if err != nil {
+			return err
+		}
+		_ = cmd.Wait() // killed by CRIU
+		if err := b.waitFor("the work to be gone", gone); err != nil {
+			return err
+		}
+		_, restore, err := b.criuCommand("restore", append(options, "--restore-detached")...)
+		if err != nil {
+			return err
+		}
+		s = cycleSample(b.work, milliseconds(dump), milliseconds(restore))
+		if t, ok := frozen(stats); ok {
+			s[b.work+": frozen, ms"] = milliseconds(t)
+		}
+		return nil
 	}
-	_, restore, err := b.criuCommand("restore", "--restore-detached")
+	err := b.watch(cycle, func(gap float64) { s[gapCycle] = gap })
 	if err != nil {
 		return nil, err
 	}
@@ -219,12 +239,24 @@ func (b *box) round() (sample, error) {
 	if err := errors.Join(err, unix.Kill(-pid, unix.SIGKILL)); err != nil {
 		return nil, fmt.Errorf("restored %s: %w", b.work, err)
 	}
-	err = b.waitFor("the work to end", gone)
-	s := cycleSample(b.work, milliseconds(dump), milliseconds(restore))
-	if t, ok := frozen(stats); ok {
-		s[b.work+": frozen, ms"] = milliseconds(t)
+	return s, b.waitFor("the work to end", gone)
+}
+
+// watch has the work dumped and restored; if it has clients, under their eyes. CRIU drops what they send meanwhile, by nftables.
+func (b *box) watch(cycle func(options ...string) error, seen func(gap float64)) (err error) {
+	if b.work != gapWork {
+		return cycle()
 	}
-	return s, err
+	c, err := b.newClients(b.outsider, hostAddress+":"+redisPort)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.close()) }()
+	gap, err := c.gap(func() error { return cycle("--tcp-established", "--network-lock", "nftables") })
+	if err == nil {
+		seen(gap)
+	}
+	return err
 }
 
 func (b *box) criuCommand(verb string, args ...string) (string, time.Duration, error) {

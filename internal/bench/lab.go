@@ -22,7 +22,9 @@ type lab struct {
 
 	vpsctl, runc, criu, runsc string // paths; empty: does not take part
 
-	instances []*instance // made so far
+	instances []*instance    // made so far
+	outsider  place          // made when a work needs it
+	undos     []func() error // for close
 }
 
 func newLab(ctx context.Context, ours string) (_ *lab, err error) {
@@ -70,6 +72,9 @@ func (l *lab) close() error {
 		_ = i.remove() // nearly always removed already
 	}
 	var errs []error
+	for _, undo := range l.undos {
+		errs = append(errs, undo())
+	}
 	for _, pid := range l.daemons() {
 		errs = append(errs, unix.Kill(pid, unix.SIGKILL))
 	}
@@ -94,6 +99,9 @@ func (l *lab) daemons() []int {
 	}
 	return pids
 }
+
+// home is our VPS_HOME.
+func (l *lab) home() string { return filepath.Join(l.memory, "home") }
 
 // run runs a command to its end, with nothing on standard input, and returns how long that took.
 func (l *lab) run(argv ...string) (time.Duration, error) {
@@ -127,7 +135,7 @@ func (l *lab) output(argv ...string) (string, time.Duration, error) {
 
 	cmd := exec.CommandContext(l.ctx, argv[0], argv[1:]...)
 	cmd.Dir = "/"
-	cmd.Env = append(os.Environ(), "VPS_HOME="+filepath.Join(l.memory, "home"))
+	cmd.Env = append(os.Environ(), "VPS_HOME="+l.home())
 	cmd.Stdout, cmd.Stderr = out, complaint
 	start := time.Now()
 	err = cmd.Run()
@@ -138,6 +146,19 @@ func (l *lab) output(argv ...string) (string, time.Duration, error) {
 		return string(text), took, fmt.Errorf("%s: %w: %s%s", strings.Join(argv, " "), err, text, why)
 	}
 	return string(text), took, nil
+}
+
+// background starts a program, which end ends.
+func (l *lab) background(argv ...string) (end func() error, err error) {
+	cmd := exec.Command(argv[0], argv[1:]...)
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return func() error {
+		err := cmd.Process.Kill()
+		_ = cmd.Wait() // killed
+		return err
+	}, nil
 }
 
 // versions says who takes part.

@@ -1,6 +1,6 @@
 // Command bench measures vpsctl beside its rivals, on the same work and in turn, and prints a table of medians
 // and ratios; make bench runs it. runc takes part if it is installed, CRIU and gVisor's runsc if the variables
-// CRIU and RUNSC name their programs. It needs root.
+// CRIU and RUNSC name their programs. It needs root, and makes a network namespace of its own for all it does.
 package main
 
 import (
@@ -17,6 +17,12 @@ import (
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == boxCommand {
 		os.Exit(boxMain(os.Args[2:]))
+	}
+	if os.Geteuid() == 0 {
+		if err := isolate(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
 	}
 	n := flag.Int("n", 10, "rounds that count; one more before them does not")
 	out := flag.String("o", "", "put the table into this Markdown `file` too, in place of the one that an earlier run put there")

@@ -29,6 +29,21 @@ func (l *lab) instance(id, init string, opts ...testimage.Option) (*instance, er
 	return i, os.WriteFile(i.config, []byte(config), 0o644)
 }
 
+// configure adds lines to the configuration.
+func (i *instance) configure(lines string) error {
+	config, err := os.ReadFile(i.config)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(i.config, []byte(string(config)+lines+"\n"), 0o644)
+}
+
+// redis asks the Redis in the instance.
+func (i *instance) redis(command ...string) (string, error) {
+	text, _, err := i.exec(append([]string{"/usr/bin/redis-cli", "-s", testimage.RedisSocket}, command...)...)
+	return strings.TrimSpace(text), err
+}
+
 func (i *instance) start() (time.Duration, error) { return i.run(i.vpsctl, "start", i.id, i.config) }
 
 func (i *instance) exec(argv ...string) (string, time.Duration, error) {
@@ -130,18 +145,14 @@ func (l *lab) ownTiny() (contender, error) {
 
 func (l *lab) ownRedis(work string) (contender, error) {
 	i, err := l.instance(idOf(work), "/usr/bin/redis-server /etc/redis.conf", testimage.Redis())
-	ask := func(command ...string) (string, error) {
-		text, _, err := i.exec(append([]string{"/usr/bin/redis-cli", "-s", testimage.RedisSocket}, command...)...)
-		return strings.TrimSpace(text), err
-	}
 	return contender{name: us, round: func() (sample, error) {
 		if _, err := i.start(); err != nil {
 			return nil, err
 		}
-		if err := l.fillRedis(ask, redisKeys[work]); err != nil {
+		if err := l.fillRedis(i.redis, redisKeys[work]); err != nil {
 			return nil, errors.Join(err, i.remove())
 		}
-		s, err := i.cycle(work, func() error { return checkRedis(ask, redisKeys[work]) })
+		s, err := i.cycle(work, func() error { return checkRedis(i.redis, redisKeys[work]) })
 		return s, errors.Join(err, i.remove())
 	}}, err
 }

@@ -6,7 +6,7 @@ import (
 )
 
 // redisKeys is how many keys the Redis of a work holds, with values of 100 bytes: some 20 and 220 MB.
-var redisKeys = map[string]int{"redis": 100_000, "redis 220 MB": 1_100_000}
+var redisKeys = map[string]int{"redis": 100_000, "redis 220 MB": 1_100_000, gapWork: 1_100_000}
 
 const fillScript = `for i = 1, tonumber(ARGV[1]) do redis.call('SET', 'key:' .. i, string.rep(i .. ';', 100):sub(1, 100)) end`
 

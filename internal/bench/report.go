@@ -81,7 +81,12 @@ func (r result) verdict(all []result) string {
 	}
 	if r.goal.faster > 0 {
 		what := fmt.Sprintf("%s× faster than %s", figure(r.goal.faster), r.goal.rival)
-		if rival, ok := find(all, r.step, r.goal.rival); ok {
+		step := r.step
+		if r.goal.rivalStep != "" {
+			step = r.goal.rivalStep
+			what += "'s " + step
+		}
+		if rival, ok := find(all, step, r.goal.rival); ok {
 			judge(what, rival.median()/r.goal.faster)
 		} else {
 			parts = append(parts, what+": not measured")

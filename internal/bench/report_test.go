@@ -30,6 +30,15 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
+// A goal may be set by what another step costs the rival.
+func TestVerdictOfAnotherStep(t *testing.T) {
+	own := result{"w", "gap", us, []float64{5}, goal{faster: 3, rival: "criu", rivalStep: "dump"}}
+	all := []result{own, {"w", "gap", "criu", []float64{1}, goal{}}, {"w", "dump", "criu", []float64{16}, goal{}}}
+	if got, want := own.verdict(all), "3× faster than criu's dump: met"; got != want {
+		t.Errorf("verdict %q, want %q", got, want)
+	}
+}
+
 func TestReportRow(t *testing.T) {
 	results := []result{
 		{"w", "step, ms", us, []float64{4, 0.5, 5}, goal{}},

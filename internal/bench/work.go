@@ -28,9 +28,10 @@ type sample map[string]float64
 
 // goal is what a step shall cost us.
 type goal struct {
-	below  float64 // at most this much, 0 for no such goal
-	faster float64 // at most the rival's cost divided by this
-	rival  string
+	below     float64 // at most this much, 0 for no such goal
+	faster    float64 // at most the rival's cost divided by this
+	rival     string
+	rivalStep string // what the rival's cost is that of; empty: the same step
 }
 
 // result is what one contender's steps cost.
@@ -61,6 +62,11 @@ var works = []work{
 	{"2 GiB", loadContenders("2 GiB"), map[string]goal{
 		"2 GiB: frozen, ms": {faster: 20, rival: "criu"}, "2 GiB: restore, ms": {faster: 2.5, rival: "criu"},
 		"2 GiB: restored to running, lazy, ms": {below: 30}}},
+	{gapWork, gapContenders, map[string]goal{
+		gapSuspend: {below: 35}, gapCycle: {below: 200, faster: 3, rival: "criu", rivalStep: "gap: dump and restore, ms"}}},
+	{"switch", switchContenders, map[string]goal{
+		"switch: instance to instance, 1 GiB, ms": {faster: 1, rival: "bridge"}, "switch: instance to instance, round trip, µs": {faster: 1, rival: "bridge"},
+		"switch: host to instance, 1 GiB, ms": {faster: 1, rival: "bridge"}, "switch: host to instance, round trip, µs": {faster: 1, rival: "bridge"}}},
 	{"idle", idleContenders, map[string]goal{"idle instance beyond its processes, MiB": {below: 2}}},
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
@@ -137,6 +138,12 @@ func bpfIterator(*machine) error {
 		return err
 	}
 	return program.Close()
+}
+
+// tcx asks for the eBPF programs at the first interface, which is lo.
+func tcx(*machine) error {
+	_, err := link.QueryPrograms(link.QueryOptions{Target: 1, Attach: ebpf.AttachTCXIngress})
+	return err
 }
 
 // unixDiag asks for the Unix sockets in no state at all.

@@ -59,6 +59,7 @@ var table = []entry{
 	{"PAGEMAP_SCAN", "6.7", useful, pagemapScan, "present pages are found by reading /proc/PID/pagemap: slower snapshots of large memories"},
 	{"BPF task iterator", "5.8", useful, bpfIterator, "an interrupted sleep begins again after a restore, instead of sleeping its remaining time"},
 	{"unix_diag", "3.3", useful, unixDiag, "instances with Unix sockets cannot be snapshotted"},
+	{"tcx", "6.6", useful, tcx, "instances have no interface at the switch (NETIF_n_ADDRESS), only those that ifmove gives them"},
 	{"TCP_REPAIR", "3.5", useful, tcpRepair, "TCP connections cannot be kept"},
 	{"CAP_SYS_ADMIN", "", needed, capability("SYS_ADMIN"), "nothing works"},
 	{"CAP_SYS_PTRACE", "", needed, capability("SYS_PTRACE"), "no start, no snapshot"},

@@ -260,3 +260,30 @@ func bySetting(a, b string) int {
 	}
 	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(late(a), late(b)), cmp.Compare(a, b))
 }
+
+// SwapSysctls sets settings of the network namespace of a process, by its pid here, and returns what they were; those that are not
+// there are passed over. A namespace that is ours too stays as it is.
+func SwapSysctls(pid int, values map[string]string) (before map[string]string, err error) {
+	if ours, err := shared(pid); err != nil || ours {
+		return nil, err
+	}
+	before = make(map[string]string)
+	err = object.InNamespace(pid, "net", unix.CLONE_NEWNET, func() error {
+		for name, value := range values {
+			file := "/proc/sys/" + name
+			old, err := os.ReadFile(file)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err == nil {
+				err = os.WriteFile(file, []byte(value), 0)
+			}
+			if err != nil {
+				return err
+			}
+			before[name] = string(bytes.TrimSpace(old))
+		}
+		return nil
+	})
+	return before, err
+}

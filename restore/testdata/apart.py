@@ -6,18 +6,6 @@ from kind import *
 SYS_EXIT, SYS_UNSHARE, CLONE_FS, CLONE_FILES = 60, 272, 0x200, 0x400
 
 
-def has(fd):
-    try:
-        os.fstat(fd)
-        return True
-    except OSError:
-        return False
-
-
-def step(name):
-    until(lambda: there(name), name)
-
-
 def descriptors():
     """A thread with a table of its own, and one that it has made, which shares that. Each table has a lock."""
     common = os.open(path("common"), os.O_RDWR | os.O_CREAT)

@@ -25,18 +25,6 @@ def clone(flags, body):
     os._exit(code)
 
 
-def has(fd):
-    try:
-        os.fstat(fd)
-        return True
-    except OSError:
-        return False
-
-
-def step(name):
-    until(lambda: there(name), name)
-
-
 def descriptors():
     """The parent opens, the child closes, and another child has a table of its own. Its grandchild shares with the parent."""
     lock = os.open(path("lock"), os.O_RDWR | os.O_CREAT)

@@ -57,6 +57,20 @@ def until(condition, what, limit=LIMIT):
     return True
 
 
+def step(name):
+    """Wait until a file is there."""
+    until(lambda: there(name), name)
+
+
+def has(fd):
+    """Whether a descriptor is open."""
+    try:
+        os.fstat(fd)
+        return True
+    except OSError:
+        return False
+
+
 def wait():
     """Say READY and wait for GO."""
     ready()

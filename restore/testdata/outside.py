@@ -2,14 +2,6 @@
 from wire import *
 
 
-def echo(s):
-    while True:
-        data = s.recv(65536)
-        if not data:
-            break
-        s.sendall(data)
-
-
 def duplex(s):
     """Send until the peer has sent all, and tell how much that was."""
     st = Stream(s)

@@ -2,14 +2,6 @@
 from wire import *
 
 
-def echo(s):
-    while True:
-        data = s.recv(65536)
-        if not data:
-            break
-        s.sendall(data)
-
-
 def ping(address):
     """Asks and answers all the time."""
     s = dial(address, HERE, "echo")

@@ -35,6 +35,15 @@ def line(s):
     return got.decode().strip()
 
 
+def echo(s):
+    """Send back what comes, until it ends."""
+    while True:
+        data = s.recv(65536)
+        if not data:
+            break
+        s.sendall(data)
+
+
 def serve(handlers, port):
     """Serve connections: the first line of each says by which handler."""
     l = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=100)

@@ -1,4 +1,6 @@
-package api
+// Package wire converts what instances are said to be to and from the messages of the service. Encoding makes a message; decoding
+// reads one, whose fields may all be missing.
+package wire
 
 import (
 	"fmt"
@@ -13,8 +15,8 @@ import (
 	"vps/instance"
 )
 
-// each converts a list.
-func each[A, B any](list []A, one func(A) B) []B {
+// Each converts a list.
+func Each[A, B any](list []A, one func(A) B) []B {
 	out := make([]B, len(list))
 	for i, a := range list {
 		out[i] = one(a)
@@ -40,21 +42,24 @@ func fromNanos(n int64) time.Time {
 // text makes valid UTF-8 of what comes out of an instance.
 func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
-func exitToWire(e *instance.ExitStatus) *vpsv1.ExitStatus {
+// EncodeExit writes how an instance's init ended; nil: it has not.
+func EncodeExit(e *instance.ExitStatus) *vpsv1.ExitStatus {
 	if e == nil {
 		return nil
 	}
 	return &vpsv1.ExitStatus{Code: int32(e.Code), Signal: e.Signal, Reason: e.Reason, Time: nanos(e.Time)}
 }
 
-func exitFromWire(e *vpsv1.ExitStatus) *instance.ExitStatus {
+// DecodeExit reads how an instance's init ended; nil: it has not.
+func DecodeExit(e *vpsv1.ExitStatus) *instance.ExitStatus {
 	if e == nil {
 		return nil
 	}
 	return &instance.ExitStatus{Code: int(e.Code), Signal: e.Signal, Reason: e.Reason, Time: fromNanos(e.Time)}
 }
 
-func infoToWire(i instance.Info) *vpsv1.Instance {
+// EncodeInfo writes what an instance is.
+func EncodeInfo(i instance.Info) *vpsv1.Instance {
 	return &vpsv1.Instance{
 		Id:          i.ID,
 		State:       string(i.State),
@@ -73,17 +78,18 @@ func infoToWire(i instance.Info) *vpsv1.Instance {
 		Runs:        int32(i.Runs),
 		Restores:    int32(i.Restores),
 		Restarts:    int32(i.Restarts),
-		ExitStatus:  exitToWire(i.ExitStatus),
+		ExitStatus:  EncodeExit(i.ExitStatus),
 		Saved:       []byte(i.Saved),
 
 		MissingBytes: i.Missing,
 		Lost:         text(i.Lost),
-		Interfaces:   each(i.Interfaces, interfaceToWire),
+		Interfaces:   Each(i.Interfaces, encodeInterface),
 		Parked:       i.Parked,
 	}
 }
 
-func infoFromWire(i *vpsv1.Instance) instance.Info {
+// DecodeInfo reads what an instance is.
+func DecodeInfo(i *vpsv1.Instance) instance.Info {
 	info := instance.Info{
 		ID:          i.GetId(),
 		State:       instance.State(i.GetState()),
@@ -102,48 +108,53 @@ func infoFromWire(i *vpsv1.Instance) instance.Info {
 		Runs:        int(i.GetRuns()),
 		Restores:    int(i.GetRestores()),
 		Restarts:    int(i.GetRestarts()),
-		ExitStatus:  exitFromWire(i.GetExitStatus()),
+		ExitStatus:  DecodeExit(i.GetExitStatus()),
 		Saved:       string(i.GetSaved()),
 		Missing:     i.GetMissingBytes(),
 		Lost:        i.GetLost(),
 		Parked:      i.GetParked(),
 	}
 	for _, n := range i.GetInterfaces() {
-		info.Interfaces = append(info.Interfaces, interfaceFromWire(n))
+		info.Interfaces = append(info.Interfaces, decodeInterface(n))
 	}
 	return info
 }
 
-func interfaceToWire(i instance.Interface) *vpsv1.Interface {
+// encodeInterface writes an interface with its counters.
+func encodeInterface(i instance.Interface) *vpsv1.Interface {
 	return &vpsv1.Interface{
-		Name: i.Name, Link: i.Link, Addresses: each(i.Addresses, netip.Addr.String), In: trafficToWire(i.In), Out: trafficToWire(i.Out),
+		Name: i.Name, Link: i.Link, Addresses: Each(i.Addresses, netip.Addr.String), In: encodeTraffic(i.In), Out: encodeTraffic(i.Out),
 		Spoofed: i.Spoofed, Foreign: i.Foreign, Flooded: i.Flooded, Lost: i.Lost,
 	}
 }
 
-func interfaceFromWire(i *vpsv1.Interface) instance.Interface {
+// decodeInterface reads an interface with its counters.
+func decodeInterface(i *vpsv1.Interface) instance.Interface {
 	return instance.Interface{
 		Name: i.GetName(), Link: i.GetLink(),
-		Addresses: each(i.GetAddresses(), func(s string) netip.Addr { a, _ := netip.ParseAddr(s); return a }),
+		Addresses: Each(i.GetAddresses(), func(s string) netip.Addr { a, _ := netip.ParseAddr(s); return a }),
 		Counters: plane.Counters{
-			In: trafficFromWire(i.GetIn()), Out: trafficFromWire(i.GetOut()),
+			In: decodeTraffic(i.GetIn()), Out: decodeTraffic(i.GetOut()),
 			Spoofed: i.GetSpoofed(), Foreign: i.GetForeign(), Flooded: i.GetFlooded(), Lost: i.GetLost(),
 		},
 	}
 }
 
-func trafficToWire(t instance.Traffic) *vpsv1.Traffic {
+// encodeTraffic writes a direction of one.
+func encodeTraffic(t instance.Traffic) *vpsv1.Traffic {
 	return &vpsv1.Traffic{Packets: t.Packets, Bytes: t.Bytes, Limited: t.Limited}
 }
 
-func trafficFromWire(t *vpsv1.Traffic) instance.Traffic {
+// decodeTraffic reads a direction of one.
+func decodeTraffic(t *vpsv1.Traffic) instance.Traffic {
 	return instance.Traffic{Packets: t.GetPackets(), Bytes: t.GetBytes(), Limited: t.GetLimited()}
 }
 
-func argsToWire(a instance.Arguments) *vpsv1.Arguments {
+// EncodeArgs writes what an instance may do.
+func EncodeArgs(a instance.Arguments) *vpsv1.Arguments {
 	return &vpsv1.Arguments{
 		Networks: a.Networks, Allow: a.Allow, Deny: a.Deny, Nosys: a.Nosys,
-		Resources: each(a.Resources, func(r instance.Resource) *vpsv1.Resource {
+		Resources: Each(a.Resources, func(r instance.Resource) *vpsv1.Resource {
 			return &vpsv1.Resource{
 				Name: r.Name, Flag: r.Flag, Current: r.Current, Soft: r.Soft, Hard: r.Hard,
 				SoftHits: r.SoftHits, HardHits: r.HardHits,
@@ -152,10 +163,11 @@ func argsToWire(a instance.Arguments) *vpsv1.Arguments {
 	}
 }
 
-func argsFromWire(a *vpsv1.Arguments) instance.Arguments {
+// DecodeArgs reads what an instance may do.
+func DecodeArgs(a *vpsv1.Arguments) instance.Arguments {
 	return instance.Arguments{
 		Networks: a.Networks, Allow: a.Allow, Deny: a.Deny, Nosys: a.Nosys,
-		Resources: each(a.Resources, func(r *vpsv1.Resource) instance.Resource {
+		Resources: Each(a.Resources, func(r *vpsv1.Resource) instance.Resource {
 			return instance.Resource{
 				Name: r.Name, Flag: r.Flag, Current: r.Current, Soft: r.Soft, Hard: r.Hard,
 				SoftHits: r.SoftHits, HardHits: r.HardHits,
@@ -164,121 +176,139 @@ func argsFromWire(a *vpsv1.Arguments) instance.Arguments {
 	}
 }
 
-func processToWire(p instance.ProcessInfo) *vpsv1.Process {
+// EncodeProcess writes a process of an instance.
+func EncodeProcess(p instance.ProcessInfo) *vpsv1.Process {
 	return &vpsv1.Process{
 		Pid: int32(p.PID), Ppid: int32(p.PPID), HostPid: int32(p.HostPID), Uid: int64(p.UID), User: text(p.User),
 		State: p.State, Threads: int32(p.Threads), CpuNs: p.CPUNanos, RssBytes: p.RSSBytes, Command: text(p.Command),
 	}
 }
 
-func processFromWire(p *vpsv1.Process) instance.ProcessInfo {
+// DecodeProcess reads a process of an instance.
+func DecodeProcess(p *vpsv1.Process) instance.ProcessInfo {
 	return instance.ProcessInfo{
 		PID: int(p.Pid), PPID: int(p.Ppid), HostPID: int(p.HostPid), UID: int(p.Uid), User: p.User,
 		State: p.State, Threads: int(p.Threads), CPUNanos: p.CpuNs, RSSBytes: p.RssBytes, Command: p.Command,
 	}
 }
 
-func checkToWire(r instance.CheckReport) *vpsv1.CheckReport {
+// EncodeCheck writes whether a snapshot can be taken.
+func EncodeCheck(r instance.CheckReport) *vpsv1.CheckReport {
 	return &vpsv1.CheckReport{
 		Ok: r.OK, Bytes: r.Bytes, FrozenNs: r.Frozen.Nanoseconds(), Copy: r.Copy,
-		Blockers: each(r.Blockers, func(b instance.Blocker) *vpsv1.Blocker {
+		Blockers: Each(r.Blockers, func(b instance.Blocker) *vpsv1.Blocker {
 			return &vpsv1.Blocker{Pid: int32(b.PID), Comm: text(b.Comm), Fd: int32(b.FD), Object: text(b.Object), Text: text(b.Text)}
 		}),
 	}
 }
 
-func checkFromWire(r *vpsv1.CheckReport) instance.CheckReport {
+// DecodeCheck reads whether a snapshot can be taken.
+func DecodeCheck(r *vpsv1.CheckReport) instance.CheckReport {
 	return instance.CheckReport{
 		OK: r.GetOk(), Bytes: r.GetBytes(), Frozen: time.Duration(r.GetFrozenNs()), Copy: r.GetCopy(),
-		Blockers: each(r.GetBlockers(), func(b *vpsv1.Blocker) instance.Blocker {
+		Blockers: Each(r.GetBlockers(), func(b *vpsv1.Blocker) instance.Blocker {
 			return instance.Blocker{PID: int(b.Pid), Comm: b.Comm, FD: int(b.Fd), Object: b.Object, Text: b.Text}
 		}),
 	}
 }
 
-func eventToWire(e instance.Event) *vpsv1.Event {
-	return &vpsv1.Event{Time: nanos(e.Time), Id: e.ID, State: string(e.State), What: e.What, ExitStatus: exitToWire(e.ExitStatus)}
+// EncodeEvent writes a change of an instance.
+func EncodeEvent(e instance.Event) *vpsv1.Event {
+	return &vpsv1.Event{Time: nanos(e.Time), Id: e.ID, State: string(e.State), What: e.What, ExitStatus: EncodeExit(e.ExitStatus)}
 }
 
-func eventFromWire(e *vpsv1.Event) instance.Event {
+// DecodeEvent reads a change of an instance.
+func DecodeEvent(e *vpsv1.Event) instance.Event {
 	return instance.Event{
 		Time: fromNanos(e.Time), ID: e.Id, State: instance.State(e.State), What: e.What,
-		ExitStatus: exitFromWire(e.ExitStatus),
+		ExitStatus: DecodeExit(e.ExitStatus),
 	}
 }
 
-func progressToWire(p instance.Progress) *vpsv1.Progress {
+// EncodeProgress writes how far a snapshot or restore is.
+func EncodeProgress(p instance.Progress) *vpsv1.Progress {
 	return &vpsv1.Progress{Phase: p.Phase, Bytes: p.Bytes, Total: p.Total, Warning: text(p.Warning)}
 }
 
-func progressFromWire(p *vpsv1.Progress) instance.Progress {
+// DecodeProgress reads how far a snapshot or restore is.
+func DecodeProgress(p *vpsv1.Progress) instance.Progress {
 	return instance.Progress{Phase: p.GetPhase(), Bytes: p.GetBytes(), Total: p.GetTotal(), Warning: p.GetWarning()}
 }
 
-func execToWire(id string, s instance.ExecSpec) *vpsv1.ExecStart {
+// EncodeExec writes a command that is to be run.
+func EncodeExec(id string, s instance.ExecSpec) *vpsv1.ExecStart {
 	bytes := func(s string) []byte { return []byte(s) }
 	return &vpsv1.ExecStart{
-		Id: id, Args: each(s.Args, bytes), Env: each(s.Env, bytes), Dir: []byte(s.Dir), User: s.User,
-		Tty: s.TTY, Window: window(s.Rows, s.Cols), Stdin: s.Stdin, Detach: s.Detach,
+		Id: id, Args: Each(s.Args, bytes), Env: Each(s.Env, bytes), Dir: []byte(s.Dir), User: s.User,
+		Tty: s.TTY, Window: EncodeWindow(s.Rows, s.Cols), Stdin: s.Stdin, Detach: s.Detach,
 	}
 }
 
-func execFromWire(s *vpsv1.ExecStart) instance.ExecSpec {
+// DecodeExec reads a command that is to be run.
+func DecodeExec(s *vpsv1.ExecStart) instance.ExecSpec {
 	str := func(b []byte) string { return string(b) }
-	rows, cols := size(s.GetWindow())
+	rows, cols := DecodeWindow(s.GetWindow())
 	return instance.ExecSpec{
-		Args: each(s.GetArgs(), str), Env: each(s.GetEnv(), str), Dir: string(s.GetDir()), User: s.GetUser(),
+		Args: Each(s.GetArgs(), str), Env: Each(s.GetEnv(), str), Dir: string(s.GetDir()), User: s.GetUser(),
 		TTY: s.GetTty(), Rows: rows, Cols: cols, Stdin: s.GetStdin(), Detach: s.GetDetach(),
 	}
 }
 
-func window(rows, cols uint16) *vpsv1.Window {
+// EncodeWindow writes the size of a terminal.
+func EncodeWindow(rows, cols uint16) *vpsv1.Window {
 	return &vpsv1.Window{Rows: uint32(rows), Cols: uint32(cols)}
 }
 
-func size(w *vpsv1.Window) (rows, cols uint16) { return uint16(w.GetRows()), uint16(w.GetCols()) }
+// DecodeWindow reads the size of a terminal.
+func DecodeWindow(w *vpsv1.Window) (rows, cols uint16) {
+	return uint16(w.GetRows()), uint16(w.GetCols())
+}
 
-// configFromWire parses a configuration. None gives nil.
-func configFromWire(c *vpsv1.Configuration) (*config.Config, error) {
+// DecodeConfig parses a configuration. None gives nil.
+func DecodeConfig(c *vpsv1.Configuration) (*config.Config, error) {
 	if c == nil {
 		return nil, nil
 	}
 	return config.Parse(c.Name, strings.NewReader(c.Text))
 }
 
-func configToWire(c *config.Config) *vpsv1.Configuration {
+// EncodeConfig writes a configuration, as its text; nil: none is given.
+func EncodeConfig(c *config.Config) *vpsv1.Configuration {
 	if c == nil {
 		return nil
 	}
 	return &vpsv1.Configuration{Name: "configuration", Text: c.Text()}
 }
 
-func reportToWire(r instance.SnapshotReport) *vpsv1.SnapshotReport {
+// EncodeReport writes what a snapshot has cost.
+func EncodeReport(r instance.SnapshotReport) *vpsv1.SnapshotReport {
 	return &vpsv1.SnapshotReport{
 		Bytes: r.Bytes, FrozenNs: r.Frozen.Nanoseconds(), TotalNs: r.Total.Nanoseconds(),
 		Records: int32(r.Records), Processes: int32(r.Processes), Threads: int32(r.Threads),
-		Phases: each(r.Phases, func(p instance.Phase) *vpsv1.Phase { return &vpsv1.Phase{Name: p.Name, TookNs: p.Took.Nanoseconds()} }),
-		Rounds: each(r.Rounds, func(r instance.Round) *vpsv1.Round { return &vpsv1.Round{Bytes: r.Bytes, TookNs: r.Took.Nanoseconds()} }),
+		Phases: Each(r.Phases, func(p instance.Phase) *vpsv1.Phase { return &vpsv1.Phase{Name: p.Name, TookNs: p.Took.Nanoseconds()} }),
+		Rounds: Each(r.Rounds, func(r instance.Round) *vpsv1.Round { return &vpsv1.Round{Bytes: r.Bytes, TookNs: r.Took.Nanoseconds()} }),
 
 		StoppedNs: r.Stopped.Nanoseconds(),
 	}
 }
 
-func reportFromWire(r *vpsv1.SnapshotReport) instance.SnapshotReport {
+// DecodeReport reads what a snapshot has cost.
+func DecodeReport(r *vpsv1.SnapshotReport) instance.SnapshotReport {
 	return instance.SnapshotReport{
 		Bytes: r.GetBytes(), Frozen: time.Duration(r.GetFrozenNs()), Total: time.Duration(r.GetTotalNs()),
 		Records: int(r.GetRecords()), Processes: int(r.GetProcesses()), Threads: int(r.GetThreads()),
-		Phases: each(r.GetPhases(), func(p *vpsv1.Phase) instance.Phase {
+		Phases: Each(r.GetPhases(), func(p *vpsv1.Phase) instance.Phase {
 			return instance.Phase{Name: p.GetName(), Took: time.Duration(p.GetTookNs())}
 		}),
-		Rounds: each(r.GetRounds(), func(r *vpsv1.Round) instance.Round {
+		Rounds: Each(r.GetRounds(), func(r *vpsv1.Round) instance.Round {
 			return instance.Round{Bytes: r.GetBytes(), Took: time.Duration(r.GetTookNs())}
 		}),
 		Stopped: time.Duration(r.GetStoppedNs()),
 	}
 }
 
-func addressesToWire(all convert.Addresses) map[string]string {
+// EncodeAddresses writes the addresses that take the place of others.
+func EncodeAddresses(all convert.Addresses) map[string]string {
 	wire := make(map[string]string)
 	for old, new := range all {
 		wire[old.String()] = new.String()
@@ -286,7 +316,8 @@ func addressesToWire(all convert.Addresses) map[string]string {
 	return wire
 }
 
-func addressesFromWire(wire map[string]string) (convert.Addresses, error) {
+// DecodeAddresses reads the addresses that take the place of others.
+func DecodeAddresses(wire map[string]string) (convert.Addresses, error) {
 	all := make(convert.Addresses)
 	for from, to := range wire {
 		old, err := netip.ParseAddr(from)
