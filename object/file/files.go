@@ -19,6 +19,7 @@ import (
 	"vps/dump"
 	"vps/linux"
 	"vps/object"
+	"vps/object/fdinfo"
 	"vps/object/inode"
 	"vps/object/lock"
 )
@@ -116,16 +117,16 @@ func (d *Descriptors) Probe(p object.Proc) []error {
 	if err != nil {
 		return []error{fmt.Errorf("descriptors of pid %d: %w", p.PID, err)}
 	}
-	infos, err := openInfos(p.Task())
+	infos, err := fdinfo.Open(p.Task())
 	if err != nil {
 		return []error{fmt.Errorf("descriptors of pid %d: %w", p.PID, err)}
 	}
 	defer infos.Close()
 	var refused []error
-	buf := make([]byte, infoSize)
+	buf := make([]byte, fdinfo.Usual)
 	for _, fd := range fds {
 		l := Link{Handle: Handle{&p, p.Task(), p.PidFD, fd}}
-		err := l.read(int(infos.Fd()), buf)
+		err := l.read(infos, buf)
 		if err == nil {
 			err = d.probe(l)
 		}
@@ -200,9 +201,9 @@ func (d *Descriptors) file(l Link) (*OpenFile, bool, error) {
 	if err != nil {
 		return nil, false, err
 	}
-	cloexec := info.flags&unix.O_CLOEXEC != 0
-	info.flags &^= unix.O_CLOEXEC
-	key := fileKey{link, info.pos, info.flags, info.mount, info.ino}
+	cloexec := info.Flags&unix.O_CLOEXEC != 0
+	info.Flags &^= unix.O_CLOEXEC
+	key := fileKey{link, info.Pos, info.Flags, info.Mount, info.Ino}
 	group := d.groups[key]
 	place, err := object.Search(len(group), func(i int) (int, error) {
 		return linux.Kcmp(group[i].At.host, h.host, linux.KCMP_FILE, uint64(group[i].At.fd), uint64(h.fd))
@@ -214,7 +215,7 @@ func (d *Descriptors) file(l Link) (*OpenFile, bool, error) {
 		return group[place], cloexec, d.addLocks(group[place], &info)
 	}
 	f := &OpenFile{ID: uint64(len(d.files) + 1), At: h, Link: link}
-	f.Record = &dump.File{Id: f.ID, Flags: info.flags, Pos: info.pos}
+	f.Record = &dump.File{Id: f.ID, Flags: info.Flags, Pos: info.Pos}
 	if err := d.describe(f, info); err != nil {
 		return nil, false, err
 	}
@@ -224,7 +225,7 @@ func (d *Descriptors) file(l Link) (*OpenFile, bool, error) {
 }
 
 // describe fills in the record of an open file description.
-func (d *Descriptors) describe(f *OpenFile, info fdinfo) error {
+func (d *Descriptors) describe(f *OpenFile, info fdinfo.Info) error {
 	l, err := f.At.look(f.Link, info)
 	if err != nil {
 		return err
@@ -243,14 +244,14 @@ func (d *Descriptors) describe(f *OpenFile, info fdinfo) error {
 
 // addLocks notes the locks that fdinfo shows. Those of a process show at its own descriptors only; the others at every descriptor of the
 // open file.
-func (d *Descriptors) addLocks(f *OpenFile, info *fdinfo) error {
-	for _, line := range info.lines {
-		if line.key != "lock" {
+func (d *Descriptors) addLocks(f *OpenFile, info *fdinfo.Info) error {
+	for _, line := range info.Lines {
+		if line.Key != "lock" {
 			continue
 		}
-		l, err := lock.Parse(line.value, d.Inside, d.table)
+		l, err := lock.Parse(line.Value, d.Inside, d.table)
 		if err != nil {
-			return fmt.Errorf("lock %q on %s: %w", line.value, f.Link, err)
+			return fmt.Errorf("lock %q on %s: %w", line.Value, f.Link, err)
 		}
 		if !slices.ContainsFunc(f.Record.Locks, func(other *dump.Lock) bool { return proto.Equal(other, l) }) {
 			f.Record.Locks = append(f.Record.Locks, l)

@@ -5,20 +5,20 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strconv"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"vps/object"
+	"vps/object/fdinfo"
 )
 
 // Link is a descriptor and what has been seen of it.
 type Link struct {
 	Handle
-	Text   string  // that of the link in /proc/PID/fd
-	Domain int     // of a socket, SO_DOMAIN of socket(7); 0: it is none
-	info   *fdinfo // of a socket; what others show there may change while nobody runs
+	Text   string       // that of the link in /proc/PID/fd
+	Domain int          // of a socket, SO_DOMAIN of socket(7); 0: it is none
+	info   *fdinfo.Info // of a socket; what others show there may change while nobody runs
 }
 
 // links looks at all descriptors of a process, which is stopped, in ascending order. It does so once.
@@ -34,12 +34,6 @@ func (d *Descriptors) links(p object.Proc) ([]Link, error) {
 	return links, nil
 }
 
-// infoSize is what most have to tell in fdinfo, and more.
-const infoSize = 4096
-
-// openInfos opens the directory of fdinfo: the way there is the longer part of reading a file of it.
-func openInfos(host int) (*os.File, error) { return os.Open("/proc/" + strconv.Itoa(host) + "/fdinfo") }
-
 // linksAtOnce is how many descriptors one goroutine looks at.
 const linksAtOnce = 256
 
@@ -49,7 +43,7 @@ func readLinks(p *object.Proc) ([]Link, error) {
 		return nil, err
 	}
 	slices.Sort(fds)
-	infos, err := openInfos(p.Task())
+	infos, err := fdinfo.Open(p.Task())
 	if err != nil {
 		return nil, err
 	}
@@ -59,10 +53,10 @@ func readLinks(p *object.Proc) ([]Link, error) {
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for first := 0; first < len(fds); first += linksAtOnce {
 		g.Go(func() error {
-			buf := make([]byte, infoSize)
+			buf := make([]byte, fdinfo.Usual)
 			for i := first; i < min(first+linksAtOnce, len(fds)); i++ {
 				links[i].Handle = Handle{p, p.Task(), p.PidFD, fds[i]}
-				if err := links[i].read(int(infos.Fd()), buf); err != nil {
+				if err := links[i].read(infos, buf); err != nil {
 					return fmt.Errorf("fd %d: %w", fds[i], err)
 				}
 			}
@@ -72,9 +66,8 @@ func readLinks(p *object.Proc) ([]Link, error) {
 	return links, g.Wait()
 }
 
-// read looks at a descriptor. A copy tells of a socket what its link does, in a fraction of the time. infos is the directory of
-// fdinfo, and buf holds what is read there.
-func (l *Link) read(infos int, buf []byte) error {
+// read looks at a descriptor. A copy tells of a socket what its link does, in a fraction of the time. buf holds what is read there.
+func (l *Link) read(infos fdinfo.Directory, buf []byte) error {
 	fd, err := l.Copy()
 	if err != nil {
 		return err
@@ -90,41 +83,18 @@ func (l *Link) read(infos int, buf []byte) error {
 	if l.Domain, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
 		return fmt.Errorf("family of %s: %w", l.Text, err)
 	}
-	text, err := readAt(infos, strconv.Itoa(l.fd), buf)
+	info, err := infos.Read(l.fd, buf)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", l.path("fdinfo"), err)
-	}
-	info, err := parseInfo(text)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", l.path("fdinfo"), err)
+		return err
 	}
 	l.info = &info
 	return nil
 }
 
 // details are what fdinfo tells.
-func (l *Link) details() (fdinfo, error) {
+func (l *Link) details() (fdinfo.Info, error) {
 	if l.info != nil {
 		return *l.info, nil
 	}
-	return l.Handle.info()
-}
-
-// readAt reads a file of a directory, with a buffer for what most have.
-func readAt(dir int, name string, buf []byte) ([]byte, error) {
-	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd)
-	for text := buf[:0]; ; {
-		if len(text) == cap(text) {
-			text = slices.Grow(text, len(buf))
-		}
-		n, err := unix.Read(fd, text[len(text):cap(text)])
-		if n <= 0 || err != nil {
-			return text, err
-		}
-		text = text[:len(text)+n]
-	}
+	return fdinfo.Read(l.host, l.fd)
 }
