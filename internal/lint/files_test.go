@@ -28,7 +28,7 @@ var large = map[string]struct {
 	why  string
 }{
 	"instance":       {2550, "all verbs of a host are methods of Host, over one state machine with one lock"},
-	"object/file":    {2500, "fdinfo and the files without a name wait to be packages of their own"},
+	"object/file":    {2500, "the files without a name wait to be a package of their own"},
 	"restore":        {2450, "the order in which an instance is put together is one order"},
 	"remote":         {2250, "a remote syscall, its batch and its ptrace know each other's registers"},
 	"internal/bench": {2200, "contenders of every work share one lab"},

@@ -1,18 +1,9 @@
 package file
 
 import (
-	"fmt"
-	"os"
-
 	"vps/object"
 	"vps/remote"
 )
-
-// Link is a descriptor and the text of its link in /proc/PID/fd.
-type Link struct {
-	Handle
-	Text string
-}
 
 // Number is that of the descriptor in its process.
 func (h Handle) Number() int { return h.fd }
@@ -29,16 +20,9 @@ type Asker interface {
 // Ask lets all kinds ask a process. What it returns is to be called when the batch has run; if more is to be asked, Ask is
 // to be called again then.
 func (d *Descriptors) Ask(b *remote.Batch, p object.Proc) (answer func() error, more bool, err error) {
-	fds, err := Numbers(p.Task())
+	links, err := d.links(p)
 	if err != nil {
-		return nil, false, fmt.Errorf("descriptors of pid %d: %w", p.PID, err)
-	}
-	links := make([]Link, len(fds))
-	for i, fd := range fds {
-		links[i].Handle = Handle{&p, p.Task(), p.PidFD, fd}
-		if links[i].Text, err = os.Readlink(links[i].path("fd")); err != nil {
-			return nil, false, fmt.Errorf("descriptors of pid %d: %w", p.PID, err)
-		}
+		return nil, false, err
 	}
 	var answers []func()
 	for _, kind := range d.kinds {

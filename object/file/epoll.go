@@ -24,15 +24,15 @@ type epoll struct {
 func (d *Descriptors) dumpEpoll(f *OpenFile, l *Look) error {
 	e := &dump.Epoll{}
 	var inodes []uint64
-	for _, line := range l.info.lines {
-		if line.key != "tfd" {
+	for _, line := range l.info.Lines {
+		if line.Key != "tfd" {
 			continue
 		}
 		item := &dump.EpollItem{}
 		var pos int64
 		var ino uint64
-		if _, err := fmt.Sscanf(line.value, "%d events: %x data: %x pos:%d ino:%x", &item.Fd, &item.Events, &item.Data, &pos, &ino); err != nil {
-			return fmt.Errorf("fdinfo of epoll: line %q: %w", line.value, err)
+		if _, err := fmt.Sscanf(line.Value, "%d events: %x data: %x pos:%d ino:%x", &item.Fd, &item.Events, &item.Data, &pos, &ino); err != nil {
+			return fmt.Errorf("fdinfo of epoll: line %q: %w", line.Value, err)
 		}
 		e.Items = append(e.Items, item)
 		inodes = append(inodes, ino)

@@ -19,6 +19,7 @@ import (
 	"vps/dump"
 	"vps/linux"
 	"vps/object"
+	"vps/object/fdinfo"
 	"vps/object/inode"
 	"vps/object/lock"
 )
@@ -39,8 +40,9 @@ type Descriptors struct {
 	sink  object.Sink
 	ids   object.IDMaps
 
-	tables   []fdTable // in kcmp's order
-	table    uint64    // the one that is being dumped
+	seen     map[int][]Link // of the processes that have been looked at, by their pids here
+	tables   []fdTable      // in kcmp's order
+	table    uint64         // the one that is being dumped
 	groups   map[fileKey][]*OpenFile
 	files    []*OpenFile // by id - 1
 	byNumber map[descriptor]*OpenFile
@@ -83,6 +85,7 @@ type fileKey struct {
 func NewDescriptors(procs []object.Proc, init int, ext Externals, sink object.Sink, kinds ...DumpKind) *Descriptors {
 	d := &Descriptors{
 		procs: procs, init: init, ext: ext, sink: sink, self: -1, finder: inode.NewFinder(init),
+		seen:     make(map[int][]Link),
 		groups:   make(map[fileKey][]*OpenFile),
 		byNumber: make(map[descriptor]*OpenFile),
 		objects:  objectIDs{ids: make(map[inode.Number]uint64)},
@@ -114,9 +117,19 @@ func (d *Descriptors) Probe(p object.Proc) []error {
 	if err != nil {
 		return []error{fmt.Errorf("descriptors of pid %d: %w", p.PID, err)}
 	}
+	infos, err := fdinfo.Open(p.Task())
+	if err != nil {
+		return []error{fmt.Errorf("descriptors of pid %d: %w", p.PID, err)}
+	}
+	defer infos.Close()
 	var refused []error
+	buf := make([]byte, fdinfo.Usual)
 	for _, fd := range fds {
-		err := d.probe(Handle{&p, p.Task(), p.PidFD, fd})
+		l := Link{Handle: Handle{&p, p.Task(), p.PidFD, fd}}
+		err := l.read(infos, buf)
+		if err == nil {
+			err = d.probe(l)
+		}
 		// A running process may have closed it by now, or have ended.
 		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EBADF) && !errors.Is(err, unix.ESRCH) {
 			refused = append(refused, err)
@@ -125,16 +138,12 @@ func (d *Descriptors) Probe(p object.Proc) []error {
 	return refused
 }
 
-func (d *Descriptors) probe(h Handle) error {
-	link, err := os.Readlink(h.path("fd"))
+func (d *Descriptors) probe(seen Link) error {
+	info, err := seen.details()
 	if err != nil {
 		return err
 	}
-	info, err := h.info()
-	if err != nil {
-		return err
-	}
-	l, err := h.look(link, info)
+	l, err := seen.look(seen.Text, info)
 	if err != nil {
 		return err
 	}
@@ -153,20 +162,19 @@ func (d *Descriptors) Dump(p object.Proc) (uint64, error) {
 	if place >= 0 {
 		return d.tables[place].id, nil
 	}
-	fds, err := Numbers(p.Task())
+	links, err := d.links(p)
 	if err != nil {
-		return 0, fmt.Errorf("descriptors of pid %d: %w", p.PID, err)
+		return 0, err
 	}
-	slices.Sort(fds)
 	table := &dump.FdTable{Id: uint64(len(d.tables) + 1)}
 	d.table = table.Id
-	for _, fd := range fds {
-		f, cloexec, err := d.file(Handle{&p, p.Task(), p.PidFD, fd})
+	for _, l := range links {
+		f, cloexec, err := d.file(l)
 		if err != nil {
-			return 0, describe(err, p.PID, fd)
+			return 0, describe(err, p.PID, l.fd)
 		}
-		d.byNumber[descriptor{p.Task(), fd}] = f
-		table.Fds = append(table.Fds, &dump.Fd{Fd: uint32(fd), File: f.ID, Cloexec: cloexec})
+		d.byNumber[descriptor{p.Task(), l.fd}] = f
+		table.Fds = append(table.Fds, &dump.Fd{Fd: uint32(l.fd), File: f.ID, Cloexec: cloexec})
 	}
 	d.tables = slices.Insert(d.tables, -place-1, fdTable{table.Id, p.Task()})
 	return table.Id, d.sink.Put(table.Id, table)
@@ -187,18 +195,15 @@ func (d *Descriptors) findTable(host int) (int, error) {
 }
 
 // file returns the open file description behind a descriptor, and whether the descriptor is close-on-exec.
-func (d *Descriptors) file(h Handle) (*OpenFile, bool, error) {
-	link, err := os.Readlink(h.path("fd"))
+func (d *Descriptors) file(l Link) (*OpenFile, bool, error) {
+	h, link := l.Handle, l.Text
+	info, err := l.details()
 	if err != nil {
 		return nil, false, err
 	}
-	info, err := h.info()
-	if err != nil {
-		return nil, false, err
-	}
-	cloexec := info.flags&unix.O_CLOEXEC != 0
-	info.flags &^= unix.O_CLOEXEC
-	key := fileKey{link, info.pos, info.flags, info.mount, info.ino}
+	cloexec := info.Flags&unix.O_CLOEXEC != 0
+	info.Flags &^= unix.O_CLOEXEC
+	key := fileKey{link, info.Pos, info.Flags, info.Mount, info.Ino}
 	group := d.groups[key]
 	place, err := object.Search(len(group), func(i int) (int, error) {
 		return linux.Kcmp(group[i].At.host, h.host, linux.KCMP_FILE, uint64(group[i].At.fd), uint64(h.fd))
@@ -210,7 +215,7 @@ func (d *Descriptors) file(h Handle) (*OpenFile, bool, error) {
 		return group[place], cloexec, d.addLocks(group[place], &info)
 	}
 	f := &OpenFile{ID: uint64(len(d.files) + 1), At: h, Link: link}
-	f.Record = &dump.File{Id: f.ID, Flags: info.flags, Pos: info.pos}
+	f.Record = &dump.File{Id: f.ID, Flags: info.Flags, Pos: info.Pos}
 	if err := d.describe(f, info); err != nil {
 		return nil, false, err
 	}
@@ -220,7 +225,7 @@ func (d *Descriptors) file(h Handle) (*OpenFile, bool, error) {
 }
 
 // describe fills in the record of an open file description.
-func (d *Descriptors) describe(f *OpenFile, info fdinfo) error {
+func (d *Descriptors) describe(f *OpenFile, info fdinfo.Info) error {
 	l, err := f.At.look(f.Link, info)
 	if err != nil {
 		return err
@@ -239,14 +244,14 @@ func (d *Descriptors) describe(f *OpenFile, info fdinfo) error {
 
 // addLocks notes the locks that fdinfo shows. Those of a process show at its own descriptors only; the others at every descriptor of the
 // open file.
-func (d *Descriptors) addLocks(f *OpenFile, info *fdinfo) error {
-	for _, line := range info.lines {
-		if line.key != "lock" {
+func (d *Descriptors) addLocks(f *OpenFile, info *fdinfo.Info) error {
+	for _, line := range info.Lines {
+		if line.Key != "lock" {
 			continue
 		}
-		l, err := lock.Parse(line.value, d.Inside, d.table)
+		l, err := lock.Parse(line.Value, d.Inside, d.table)
 		if err != nil {
-			return fmt.Errorf("lock %q on %s: %w", line.value, f.Link, err)
+			return fmt.Errorf("lock %q on %s: %w", line.Value, f.Link, err)
 		}
 		if !slices.ContainsFunc(f.Record.Locks, func(other *dump.Lock) bool { return proto.Equal(other, l) }) {
 			f.Record.Locks = append(f.Record.Locks, l)
@@ -316,7 +321,12 @@ func (d *Descriptors) Received(fd int) (*OpenFile, error) {
 		}
 		d.self = self
 	}
-	f, _, err := d.file(Handle{nil, os.Getpid(), d.self, fd})
+	l := Link{Handle: Handle{nil, os.Getpid(), d.self, fd}}
+	var err error
+	if l.Text, err = os.Readlink(l.path("fd")); err != nil {
+		return nil, err
+	}
+	f, _, err := d.file(l)
 	if err == nil && ofProcess(f.Record) {
 		return nil, &object.Refusal{FD: -1, Object: f.Link + " in a socket's queue"}
 	}

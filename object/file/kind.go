@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"vps/object/fdinfo"
 )
 
 // kind dumps one kind of open file description: it fills in the record's kind.
@@ -83,8 +85,8 @@ func (d *Descriptors) kindOf(l *Look) (kind, error) {
 
 // leased tells whether somebody has a lease on an open file.
 func leased(l *Look) bool {
-	return slices.ContainsFunc(l.info.lines, func(line infoLine) bool {
-		return line.key == "lock" && strings.Contains(line.value, "LEASE")
+	return slices.ContainsFunc(l.info.Lines, func(line fdinfo.Line) bool {
+		return line.Key == "lock" && strings.Contains(line.Value, "LEASE")
 	})
 }
 
@@ -97,13 +99,13 @@ func (d *Descriptors) pathKind(l *Look) (kind, error) {
 // directoryKind refuses a directory in the middle of which somebody is reading, if it will be made anew: offsets mean nothing there
 // (telldir(3)).
 func (d *Descriptors) directoryKind(l *Look) (kind, error) {
-	if l.fs == unix.TMPFS_MAGIC && l.info.pos != 0 && l.info.flags&unix.O_PATH == 0 {
+	if l.fs == unix.TMPFS_MAGIC && l.info.Pos != 0 && l.info.Flags&unix.O_PATH == 0 {
 		fd, err := Reopen(l.FD, l.Link, unix.O_RDONLY|unix.O_DIRECTORY)
 		if err != nil {
 			return nil, err
 		}
 		defer unix.Close(fd)
-		if _, err := unix.Seek(fd, int64(l.info.pos), unix.SEEK_SET); err != nil {
+		if _, err := unix.Seek(fd, int64(l.info.Pos), unix.SEEK_SET); err != nil {
 			return nil, fmt.Errorf("seek in %s: %w", l.Link, err)
 		}
 		if n, err := unix.Getdents(fd, make([]byte, 4096)); err == nil && n > 0 {
@@ -114,7 +116,7 @@ func (d *Descriptors) directoryKind(l *Look) (kind, error) {
 }
 
 func (d *Descriptors) deviceKind(l *Look) (kind, error) {
-	if l.info.flags&unix.O_PATH != 0 {
+	if l.info.Flags&unix.O_PATH != 0 {
 		return d.pathKind(l)
 	}
 	major, minor := unix.Major(l.Stat.Rdev), unix.Minor(l.Stat.Rdev)

@@ -135,7 +135,7 @@ func (d *Descriptors) dumpPath(f *OpenFile, l *Look) error {
 	if err != nil {
 		return err
 	}
-	ref.Writable = l.info.flags&unix.O_ACCMODE != unix.O_RDONLY
+	ref.Writable = l.info.Flags&unix.O_ACCMODE != unix.O_RDONLY
 	f.Record.Kind = &dump.File_Path{Path: ref}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"vps/dump"
 	"vps/object"
+	"vps/object/fdinfo"
 	"vps/object/lock"
 	"vps/remote"
 )
@@ -390,13 +391,13 @@ func (r *Files) Close() error {
 
 // pidOf returns the process of a pidfd, by its pid here.
 func pidOf(pidfd int) (int, error) {
-	info, err := Handle{host: os.Getpid(), fd: pidfd}.info()
+	info, err := fdinfo.Read(os.Getpid(), pidfd)
 	if err != nil {
 		return 0, err
 	}
-	pid, err := strconv.Atoi(info.line("Pid"))
+	pid, err := strconv.Atoi(info.Line("Pid"))
 	if err != nil || pid <= 0 {
-		return 0, fmt.Errorf("pidfd %d: its process has pid %q here", pidfd, info.line("Pid"))
+		return 0, fmt.Errorf("pidfd %d: its process has pid %q here", pidfd, info.Line("Pid"))
 	}
 	return pid, nil
 }

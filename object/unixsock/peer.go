@@ -18,9 +18,12 @@ func (d *dumper) Ask(b *remote.Batch, links []file.Link) (answer func(), more bo
 	const room = 16 << 10 // for a call, what it answers, and the signal frame of a batch
 	answers := make(map[uint64]func() unix.Ucred)
 	for _, l := range links {
-		text, ok := strings.CutPrefix(l.Text, "socket:[")
+		if l.Domain != unix.AF_UNIX {
+			continue
+		}
+		text := strings.TrimPrefix(l.Text, "socket:[")
 		inode, err := strconv.ParseUint(strings.TrimSuffix(text, "]"), 10, 64)
-		if !ok || err != nil {
+		if err != nil {
 			continue
 		}
 		d.handles[inode] = l.Handle

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vps/object"
+	"vps/object/fdinfo"
 )
 
 // Handle is a descriptor of a process: a way to reach an open file description.
@@ -43,79 +45,18 @@ func (h Handle) Refusal(what, why string) *object.Refusal {
 	return r
 }
 
-// fdinfo is /proc/PID/fdinfo/N, see proc_pid_fdinfo(5).
-type fdinfo struct {
-	flags uint32 // O_CLOEXEC is that of the descriptor
-	pos   uint64
-	mount int
-	ino   uint64
-	lines []infoLine // those of the kind of file
-}
-
-type infoLine struct{ key, value string }
-
-func (h Handle) info() (fdinfo, error) {
-	var info fdinfo
-	path := h.path("fdinfo")
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return info, err
-	}
-	for line := range strings.Lines(string(text)) {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), ":")
-		value = strings.TrimSpace(value)
-		switch key {
-		case "flags":
-			var flags uint64
-			flags, err = strconv.ParseUint(value, 8, 32)
-			info.flags = uint32(flags)
-		case "pos":
-			info.pos, err = strconv.ParseUint(value, 10, 64)
-		case "mnt_id":
-			info.mount, err = strconv.Atoi(value)
-		case "ino":
-			info.ino, err = strconv.ParseUint(value, 10, 64)
-		default:
-			info.lines = append(info.lines, infoLine{key, value})
-		}
-		if err != nil {
-			return info, fmt.Errorf("read %s: line %q: %w", path, line, err)
-		}
-	}
-	return info, nil
-}
-
-// line returns the value of a line, "" if there is none.
-func (i *fdinfo) line(key string) string {
-	for _, l := range i.lines {
-		if l.key == key {
-			return l.value
-		}
-	}
-	return ""
-}
-
-// hex parses a line with a hexadecimal number.
-func (i *fdinfo) hex(key string) (uint64, error) {
-	v, err := strconv.ParseUint(i.line(key), 16, 64)
-	if err != nil {
-		return 0, fmt.Errorf("fdinfo: %s: %w", key, err)
-	}
-	return v, nil
-}
-
 // Look is an open file description seen through one descriptor, with a copy of it in our process.
 type Look struct {
 	At   Handle
 	Link string // text of the link in /proc
-	info fdinfo
+	info fdinfo.Info
 	FD   int // the copy, to be read only
 	Stat unix.Stat_t
 	fs   int64 // statfs(2) f_type
 }
 
 // look opens a look at a descriptor; the caller closes it.
-func (h Handle) look(link string, info fdinfo) (*Look, error) {
+func (h Handle) look(link string, info fdinfo.Info) (*Look, error) {
 	l := &Look{At: h, Link: link, info: info}
 	fd, err := h.Copy()
 	if err != nil {
@@ -138,27 +79,27 @@ func (h Handle) look(link string, info fdinfo) (*Look, error) {
 }
 
 // Line returns what fdinfo says of a key, "" if nothing.
-func (l *Look) Line(key string) string { return l.info.line(key) }
+func (l *Look) Line(key string) string { return l.info.Line(key) }
 
 // Lines returns all that fdinfo says of a key.
 func (l *Look) Lines(key string) []string {
 	var values []string
-	for _, line := range l.info.lines {
-		if line.key == key {
-			values = append(values, line.value)
+	for _, line := range l.info.Lines {
+		if line.Key == key {
+			values = append(values, line.Value)
 		}
 	}
 	return values
 }
 
 // Hex is [Look.Line] for a hexadecimal number.
-func (l *Look) Hex(key string) (uint64, error) { return l.info.hex(key) }
+func (l *Look) Hex(key string) (uint64, error) { return l.info.Hex(key) }
 
 // FS is the type of the file system, as statfs(2) has it; 0: none.
 func (l *Look) FS() int64 { return l.fs }
 
 // Flags are the flags of the open file description, as fcntl(2) has them.
-func (l *Look) Flags() uint32 { return l.info.flags }
+func (l *Look) Flags() uint32 { return l.info.Flags }
 
 func (l *Look) close() { unix.Close(l.FD) }
 
@@ -209,12 +150,20 @@ func WritesDirectly(p object.Proc) (bool, error) {
 	}
 	for _, fd := range fds {
 		h := Handle{&p, p.Task(), p.PidFD, fd}
-		info, err := h.info()
-		if object.Vanished(err) || err == nil && info.flags&unix.O_DIRECT == 0 {
+		copied, err := h.Copy()
+		if object.Vanished(err) || errors.Is(err, unix.EBADF) {
 			continue
 		}
 		if err != nil {
 			return false, err
+		}
+		flags, err := unix.FcntlInt(uintptr(copied), unix.F_GETFL, 0)
+		unix.Close(copied)
+		if err != nil {
+			return false, fmt.Errorf("flags of descriptor %d of process %d: %w", fd, p.Task(), err)
+		}
+		if flags&unix.O_DIRECT == 0 {
+			continue
 		}
 		// To a pipe the flag means something else.
 		if link, err := os.Readlink(h.path("fd")); err == nil && strings.HasPrefix(link, "/") {
