@@ -15,6 +15,7 @@ const (
 	gapWork    = "gap"
 	gapSuspend = "gap: seen over a suspend of 30 ms, ms"
 	gapCycle   = "gap: seen over a dump and restore, ms"
+	gapLazy    = "gap: seen over a dump and lazy restore, ms"
 )
 
 // redisAtPort has a Redis serve all addresses too.
@@ -73,7 +74,14 @@ func (l *lab) ownGap() (contender, error) {
 		if err != nil {
 			return nil, err
 		}
-		s[gapSuspend], s[gapCycle] = suspended, cycled
+		lazy, err := c.gap(func() error {
+			_, err := i.lazily(func() error { return nil })
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		s[gapSuspend], s[gapCycle], s[gapLazy] = suspended, cycled, lazy
 		return s, nil
 	}
 	return contender{us, func() (sample, error) {
