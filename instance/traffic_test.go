@@ -92,11 +92,10 @@ func (c *client) ends() string {
 func (h *testHost) fiveTimes(id string, busy func()) {
 	h.t.Helper()
 	for range 5 {
-		time.Sleep(300 * time.Millisecond) // of work: there is nothing to wait for
+		time.Sleep(100 * time.Millisecond) // of work: there is nothing to wait for
 		busy()
 		h.afresh(id)
 	}
-	busy()
 }
 
 // served returns how many requests the nginx of an instance has served.
@@ -128,7 +127,7 @@ func TestNginxInside(t *testing.T) {
 	h.start("web")
 	h.detach("web", "", "nginx")
 	h.until("nginx", func() bool { return h.served("web") > 0 })
-	h.detach("web", "", "sh", "-c", "wrk -t 2 -c 200 -d 6s --timeout 30s http://127.0.0.1:80/index.html >/tmp/wrk 2>&1; echo done >>/tmp/wrk")
+	h.detach("web", "", "sh", "-c", "wrk -t 2 -c 200 -d 10s --timeout 30s http://127.0.0.1:80/index.html >/tmp/wrk 2>&1; echo done >>/tmp/wrk")
 	for range 5 {
 		before := h.served("web")
 		h.until("requests", func() bool { return h.served("web") > before+500 })
@@ -154,9 +153,9 @@ func TestNginx(t *testing.T) {
 	sent := random(t, upload, 256<<20)
 
 	clients := []*client{
-		outside(t, lan, "curl", "-sS", "--limit-rate", "120M", "-o", filepath.Join(dir, "large"), "http://"+address+"/large"),
-		outside(t, lan, "curl", "-sS", "--limit-rate", "30M", "-T", upload, "http://"+address+"/up/file"),
-		outside(t, lan, "wrk", "-t", "2", "-c", "200", "-d", "8s", "--timeout", "30s", "http://["+address6+"]:80/index.html"),
+		outside(t, lan, "curl", "-sS", "--limit-rate", "90M", "-o", filepath.Join(dir, "large"), "http://"+address+"/large"),
+		outside(t, lan, "curl", "-sS", "--limit-rate", "22M", "-T", upload, "http://"+address+"/up/file"),
+		outside(t, lan, "wrk", "-t", "2", "-c", "200", "-d", "12s", "--timeout", "30s", "http://["+address6+"]:80/index.html"),
 	}
 	h.fiveTimes("web", func() {
 		for _, c := range clients {
@@ -213,7 +212,7 @@ func TestRedisFromOutside(t *testing.T) {
 		return strings.TrimSpace(outside(t, lan, append([]string{"redis-cli", "-h", address}, command...)...).ends())
 	}
 	h.until("Redis", func() bool { return h.shell("db", "redis-cli ping || true") == "PONG" })
-	const commands = "150000"
+	const commands = "250000"
 	load := outside(t, lan, "redis-benchmark", "-h", address, "-c", "10", "-n", commands, "-t", "incr", "-q")
 	h.fiveTimes("db", load.runs)
 	if report := load.ends(); strings.Contains(report, "rror") {
@@ -244,7 +243,7 @@ func TestPgbench(t *testing.T) {
 		return outside(t, lan, append([]string{bin + "pgbench", "-h", address6, "-U", "user"}, args...)...)
 	}
 	pgbench("-i", "-q", "-s", "2", "postgres").ends()
-	load := pgbench("-c", "8", "-j", "2", "-T", "8", "postgres")
+	load := pgbench("-c", "8", "-j", "2", "-T", "12", "postgres")
 	h.fiveTimes("db", load.runs)
 	if report := load.ends(); strings.Contains(report, "aborted") || !strings.Contains(report, "number of failed transactions: 0 ") {
 		t.Error(report)
